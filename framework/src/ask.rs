@@ -1,0 +1,213 @@
+//! Owns roles as actors: the account center and its like, found through the directory and asked
+//! by message, wherever they run. Entities are not asked here: they have mailboxes of their own.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use futures_util::future::BoxFuture;
+use kameo::{
+    Actor,
+    actor::{ActorRef, PreparedActor},
+    error::SendError,
+    mailbox,
+    message::{Context, Message},
+    reply::DelegatedReply,
+};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{
+    Request,
+    directory::Role,
+    limits::{ROLE_ASK_DEADLINE, ROLE_ASKS_MAX},
+    tasks::Tasks,
+    wire::{Code, Refusal},
+};
+
+/// Asks the roles of the cluster.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asker {
+    /// Std lock: held to clone an actor's reference.
+    local: Arc<RwLock<HashMap<Role, ActorRef<RoleActor>>>>,
+}
+
+impl Asker {
+    /// Asks whoever has this role.
+    ///
+    /// # Errors
+    /// The role's own refusal; 101 when nobody has the role, 1002 when it has too much to do,
+    /// 1003 when it did not answer within [`ROLE_ASK_DEADLINE`].
+    pub(crate) async fn ask<Q: Request>(&self, role: Role, request: &Q) -> Result<Q::Res, Refusal> {
+        let actor = self.local.read().unwrap_or_else(PoisonError::into_inner).get(&role).cloned();
+        let actor = actor.ok_or(Code::NOT_READY)?;
+        let call = Call { api: Q::NAME, payload: request.encode_to_vec() };
+        let answer = timeout(ROLE_ASK_DEADLINE, actor.ask(call)).await;
+        let answer = answer.map_err(|_| Code::DEADLINE)?.map_err(|e| match e {
+            SendError::HandlerError(refusal) => refusal,
+            SendError::MailboxFull(_) => Code::BUSY.into(),
+            SendError::Timeout(_) => Code::DEADLINE.into(),
+            SendError::ActorNotRunning(_)
+            | SendError::ActorStopped
+            | SendError::ActorRestarting(_) => Code::NOT_READY.into(),
+        })?;
+        <Q::Res as prost::Message>::decode(answer.as_slice()).map_err(|e| {
+            tracing::error!(target: "ask", api = Q::NAME, "the answer cannot be decoded: {e}");
+            Code::INTERNAL.into()
+        })
+    }
+
+    /// Sets a role going on this node.
+    pub(crate) fn start(&self, role: Role, calls: Calls, tasks: &Tasks) {
+        let prepared = PreparedActor::new(mailbox::bounded(ROLE_ASKS_MAX));
+        let actor = prepared.actor_ref().clone();
+        tasks.spawn(async move {
+            if let Err(panic) = prepared.run(RoleActor::new(calls)).await {
+                tracing::error!(target: "ask", ?role, "a role failed to start: {panic}");
+            }
+        });
+        self.local.write().unwrap_or_else(PoisonError::into_inner).insert(role, actor);
+    }
+
+    /// Stops every role of this node; who asks from now on is told 101.
+    pub(crate) fn stop(&self) {
+        self.local.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+type AnyCall = Box<dyn Fn(&[u8]) -> BoxFuture<'static, Result<Vec<u8>, Refusal>> + Send + Sync>;
+
+/// What a role can be asked.
+#[derive(Default)]
+pub(crate) struct Calls(HashMap<&'static str, AnyCall>);
+
+impl Calls {
+    /// Adds a function that answers `Q`. Calls run beside each other: `state` is a handle.
+    pub(crate) fn on<S, Q, F, Fut>(mut self, state: &S, call: F) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+        Q: Request,
+        F: Fn(S, Q) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Q::Res, Refusal>> + Send + 'static,
+    {
+        let state = state.clone();
+        let call: AnyCall = Box::new(move |payload| match Q::decode(payload) {
+            Ok(request) => {
+                let answer = call(state.clone(), request);
+                Box::pin(async move { Ok(prost::Message::encode_to_vec(&answer.await?)) })
+            }
+            Err(e) => Box::pin(async move { Err(Code::UNDECODABLE.because(e.to_string())) }),
+        });
+        self.0.insert(Q::NAME, call);
+        self
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Calls").field(&self.0.keys()).finish()
+    }
+}
+
+/// One question to a role.
+#[derive(Debug)]
+pub(crate) struct Call {
+    api: &'static str,
+    payload: Vec<u8>,
+}
+
+/// A role of this node. It only hands calls out, so that a slow one delays no other.
+#[derive(Debug)]
+pub(crate) struct RoleActor {
+    calls: Calls,
+    /// Calls under way; beyond it they are refused (1002).
+    places: Arc<Semaphore>,
+}
+
+impl RoleActor {
+    fn new(calls: Calls) -> Self {
+        Self { calls, places: Arc::new(Semaphore::new(ROLE_ASKS_MAX)) }
+    }
+}
+
+impl Actor for RoleActor {
+    type Args = Self;
+    type Error = std::convert::Infallible;
+
+    async fn on_start(role: Self, _: ActorRef<Self>) -> Result<Self, Self::Error> {
+        Ok(role)
+    }
+}
+
+impl Message<Call> for RoleActor {
+    type Reply = DelegatedReply<Result<Vec<u8>, Refusal>>;
+
+    async fn handle(&mut self, call: Call, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        let Some(answer) = self.calls.0.get(call.api) else {
+            return ctx.reply(Err(Code::UNKNOWN_API.into()));
+        };
+        match self.places.clone().try_acquire_owned() {
+            Ok(place) => {
+                let answer = answer(&call.payload);
+                ctx.spawn(async move {
+                    let answer = answer.await;
+                    drop(place);
+                    answer
+                })
+            }
+            Err(_) => ctx.reply(Err(Code::BUSY.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::msg;
+
+    async fn double(factor: i64, request: msg::echo::Req) -> Result<msg::echo::Res, Refusal> {
+        match request.val {
+            Some(val) => Ok(msg::echo::Res { val: Some(val * factor), ct: None }),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn asker() -> Asker {
+        let asker = Asker::default();
+        let calls = Calls::default().on(&2i64, double);
+        asker.start(Role::Account, calls, &Tasks::default());
+        asker
+    }
+
+    #[tokio::test]
+    async fn a_role_answers_by_message() {
+        let request = msg::echo::Req { val: Some(21), ct: None };
+        let answer = asker().ask(Role::Account, &request).await.expect("answered");
+        assert_eq!(answer.val, Some(42));
+    }
+
+    #[tokio::test]
+    async fn nobody_with_the_role_is_not_ready_and_an_unknown_question_is_unknown() {
+        let asker = asker();
+        let nobody = asker.ask(Role::Game, &msg::echo::Req::default()).await;
+        assert_eq!(nobody.map_err(|r| r.code), Err(Code::NOT_READY));
+        let unknown = asker.ask(Role::Account, &msg::get_mails::Req::default()).await;
+        assert_eq!(unknown.map_err(|r| r.code), Err(Code::UNKNOWN_API));
+        asker.stop();
+        let stopped = asker.ask(Role::Account, &msg::echo::Req::default()).await;
+        assert_eq!(stopped.map_err(|r| r.code), Err(Code::NOT_READY));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_hangs_meets_its_deadline_and_delays_no_other() {
+        let asker = asker();
+        let hangs = msg::echo::Req::default();
+        let fine = msg::echo::Req { val: Some(1), ct: None };
+        let (hung, answered) =
+            tokio::join!(asker.ask(Role::Account, &hangs), asker.ask(Role::Account, &fine));
+        assert_eq!(hung.map_err(|r| r.code), Err(Code::DEADLINE));
+        assert!(answered.is_ok());
+    }
+}

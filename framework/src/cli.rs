@@ -1,0 +1,200 @@
+//! Owns the commands of a game's program: reads them, runs them, says in one sentence what is
+//! wrong. What they do lies in `node` and `play`.
+
+use std::{fmt, io::Write as _, sync::Arc};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+
+use crate::{
+    app::Exit,
+    config::{Config, Flags},
+    entity::AnyKind,
+    node::{self, Node},
+    play::{AnyScript, Play, PlayError},
+    telemetry,
+};
+
+/// What the operator has to change something for.
+const EXIT_OPERATOR: u8 = 2;
+
+/// Threads of the runtime that carries HTTP, store and control; games run on shards of their own.
+const CONTROL_THREADS: usize = 2;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "A game server built on bastide. Without a command: dev.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything in one process: account center, gate and game server, with a SQLite file.
+    Dev(Box<Flags>),
+    /// A client: signs in as a guest and plays; exits 0 only if all worked.
+    Play(PlayFlags),
+}
+
+#[derive(Debug, Args)]
+struct PlayFlags {
+    /// The account center to sign in at.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    addr: String,
+    /// The guest's device; the same device is the same player.
+    #[arg(long, value_name = "NAME", default_value = "play")]
+    device: String,
+}
+
+/// Does what the command line says.
+pub(crate) fn main(name: &'static str, player: Arc<dyn AnyKind>, script: Option<AnyScript>) -> Exit {
+    let matches = match Cli::command().name(name).bin_name(name).try_get_matches() {
+        Ok(matches) => matches,
+        Err(e) => e.exit(),
+    };
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    telemetry::hook_panics();
+    match cli.command {
+        None => dev(name, &cli.flags, player),
+        Some(Command::Dev(flags)) => dev(name, &flags, player),
+        Some(Command::Play(flags)) => play(name, &flags, script),
+    }
+}
+
+// === dev ===
+
+fn dev(name: &str, flags: &Flags, player: Arc<dyn AnyKind>) -> Exit {
+    let began = now();
+    let config = match Config::load(flags) {
+        Ok(config) => config,
+        Err(e) => return sorry(name, &e),
+    };
+    telemetry::start_logging(config.log.format);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => return sorry(name, &format!("no threads for the runtime: {e}")),
+    };
+    runtime.block_on(async {
+        match node::start(&config, player).await {
+            Ok(node) => {
+                say(&banner(name, &node, began, flags));
+                until_told_to_stop(node).await
+            }
+            Err(e) => sorry(name, &e),
+        }
+    })
+}
+
+/// Serves until SIGTERM or Ctrl-C, then drains; a second signal ends it at once.
+async fn until_told_to_stop(node: Node) -> Exit {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!(target: "node", "signals cannot be received on this system");
+        return Exit::FAILURE;
+    };
+    let mut told = async || {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    told().await;
+    tracing::info!(target: "node", "draining; a second signal stops at once");
+    tokio::select! {
+        biased; // a second signal first: it is the only way out of a drain that hangs
+        () = told() => Exit::FAILURE,
+        () = node.drain() => {
+            tracing::info!(target: "node", "stopped");
+            Exit::SUCCESS
+        }
+    }
+}
+
+fn banner(name: &str, node: &Node, began: Instant, flags: &Flags) -> String {
+    let at = node.addresses();
+    let list = |addrs: &[std::net::SocketAddr]| {
+        addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let program = std::env::args().next().unwrap_or_else(|| name.to_owned());
+    // Started by cargo, the next command is cargo's too.
+    let try_next = match std::env::var_os("CARGO") {
+        Some(_) if cfg!(debug_assertions) => "cargo run -- play".to_owned(),
+        Some(_) => "cargo run --release -- play".to_owned(),
+        None => format!("{program} play"),
+    };
+    let first = at.http.first().map(ToString::to_string).unwrap_or_default();
+    let addr = if first == "127.0.0.1:8080" { String::new() } else { format!(" --addr {first}") };
+    format!(
+        "{name} {version}\n\
+         \n  account center   http://{http}\
+         \n  gate             tcp://{tcp}\
+         \n  admin            http://{admin}  (/healthz, /readyz, /metrics)\
+         \n  data             {data}\
+         \n\nready in {ms} ms\n\
+         \nTry next, in another terminal:  {try_next}{addr}\n",
+        version = env!("CARGO_PKG_VERSION"),
+        http = list(&at.http),
+        tcp = at.gate_tcp,
+        admin = at.admin,
+        data = flags.data_shown(),
+        ms = (now() - began).as_millis(),
+    )
+}
+
+// === play ===
+
+fn play(name: &str, flags: &PlayFlags, script: Option<AnyScript>) -> Exit {
+    telemetry::start_logging(crate::config::LogFormat::Text);
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return sorry(name, &format!("no runtime: {e}")),
+    };
+    let played = runtime.block_on(async {
+        let mut play = Play::begin(&flags.addr, &flags.device).await?;
+        if let Some(script) = script {
+            script(&mut play).await?;
+        }
+        play.end();
+        Ok::<_, PlayError>(())
+    });
+    match played {
+        Ok(()) => Exit::SUCCESS,
+        Err(e) => {
+            complain(&format!("{name} play: {e}"));
+            Exit::FAILURE
+        }
+    }
+}
+
+// === Words to the operator ===
+
+fn sorry(name: &str, error: &dyn fmt::Display) -> Exit {
+    complain(&format!("{name}: {error}"));
+    Exit::from(EXIT_OPERATOR)
+}
+
+fn complain(sentence: &str) {
+    // When nobody reads standard error, the exit code must do.
+    let _nobody_reads = writeln!(std::io::stderr(), "{sentence}");
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout();
+    let _nobody_reads = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,49 @@
+//! Owns what a node tells the others about itself.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// What a node does; one process may have several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Signs people in over HTTP.
+    Account,
+    /// Holds client connections.
+    Gate,
+    /// Runs entities.
+    Game,
+}
+
+/// Whether a node takes new work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NodeState {
+    /// It does.
+    #[default]
+    Up,
+    /// It finishes what it has.
+    Draining,
+}
+
+/// One node, as the others see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeInfo {
+    /// Unique in the cluster.
+    pub(crate) id: String,
+    pub(crate) roles: BTreeSet<Role>,
+    /// What its game server has handlers for.
+    pub(crate) apis: Vec<String>,
+    /// Where clients reach its gate, `ip:port`.
+    pub(crate) gate: Option<String>,
+    /// Sessions it holds; the smaller, the sooner it gets the next.
+    pub(crate) load: u32,
+    /// The version of bastide it was built with.
+    pub(crate) version: String,
+    /// Grows with each start.
+    pub(crate) incarnation: i64,
+    pub(crate) state: NodeState,
+    /// The keys with which its account center signs tokens.
+    pub(crate) keys: Vec<crate::account::Jwk>,
+}

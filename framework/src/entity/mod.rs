@@ -1,0 +1,36 @@
+//! Owns entities: actors with a kind, a key, a state and typed handlers. An entity knows its
+//! session only as a port; sockets, frames on the wire and placement are not known here.
+
+mod actor;
+mod context;
+mod host;
+mod player;
+mod table;
+
+use std::fmt;
+
+pub use context::Ctx;
+pub(crate) use context::{Chance, World};
+pub(crate) use host::{AnyKind, Host, HostSettings, Kind};
+pub use player::{LoadError, Player};
+pub use table::Handler;
+pub(crate) use table::Table;
+
+/// Names one entity in the cluster.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct EntityId {
+    pub(crate) kind: &'static str,
+    pub(crate) key: Box<str>,
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.key)
+    }
+}
+
+impl fmt::Debug for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,566 @@
+//! Owns one client's connection: one task that reads, cuts, forwards and writes.
+//!
+//! Reading goes through a scratch buffer that a whole shard shares; a connection keeps bytes of
+//! its own only while a frame is incomplete. What a wake brought is forwarded at once as one
+//! batch, and what waits to be written goes out in one write.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+
+use super::{
+    Gate, Outbox,
+    outbox::{Kicked, Numbering},
+    rate::{Budget, Verdict},
+    routes::{RouteId, Routes, Target},
+    session::Session,
+};
+use crate::{
+    Named,
+    limits::{
+        CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, FRAME_BYTES_BEFORE_SIGN_IN_MAX, GATE_DEADLINE_GRACE,
+        READ_BYTES, READS_PER_WAKE_MAX, WRITE_BYTES_KEPT_MAX,
+    },
+    link::{Batch, Mail, Requests, SendError, UNTAGGED, error_message},
+    msg,
+    wire::{Code, Cut, FRAME_BYTES_MAX, Frame, FrameError, cut, put_message},
+};
+
+thread_local! {
+    /// One read's bytes; every connection of the shard reads into it in turn, never across a poll.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// One client's connection.
+pub(super) struct Connection<C> {
+    carrier: C,
+    pub(super) peer: SocketAddr,
+    pub(super) gate: Arc<Gate>,
+    pub(super) outbox: Arc<Outbox>,
+    routes: Arc<Routes>,
+    routes_version: u64,
+    /// Who is signed in here.
+    pub(super) session: Option<Session>,
+    budget: Budget,
+    /// The beginning of a frame whose rest has not arrived, or frames behind a sign-in.
+    rest: Vec<u8>,
+    /// Bytes that `rest` must hold before it is worth cutting again.
+    rest_wanted: usize,
+    /// What this wake has for the player.
+    requests: Batch,
+    /// Taken from the outbox; `written` bytes of it are gone.
+    writing: Vec<u8>,
+    written: usize,
+    opened: Instant,
+    last_frame: Instant,
+    timer: Pin<Box<Sleep>>,
+    reading: Reading,
+    /// How the connection ends once every answer is given.
+    leaving: Option<Close>,
+}
+
+/// Whether the client's bytes are taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Open,
+    /// Too many requests wait for their answers: the socket's own buffer holds the client back.
+    Paused,
+    /// The client has said its last, or the gate is going away.
+    Over,
+}
+
+/// What the connection cannot do within a poll.
+#[derive(Debug)]
+enum Event {
+    Login(msg::login::Req),
+    Close(Close),
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Close {
+    /// The client closed, or the network did.
+    Gone,
+    /// The client's bytes are not frames.
+    Broken(FrameError),
+    /// Far above the allowed rate.
+    Flood,
+    /// Somebody ended the session.
+    Kicked(Kicked),
+    /// Not signed in within `gate.sign_in_timeout`.
+    NotSignedIn,
+    /// Nothing came for `gate.idle_timeout`.
+    Idle,
+    /// The client asked for it.
+    LoggedOut,
+    /// The gate is going away and every answer is given.
+    Drained,
+}
+
+impl<C> Connection<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    pub(super) fn new(carrier: C, peer: SocketAddr, gate: Arc<Gate>, outbox: Arc<Outbox>) -> Self {
+        let now = Instant::now();
+        let settings = &gate.settings.gate;
+        Self {
+            budget: Budget::new(settings.rate_frames_per_s, settings.rate_burst_frames, now),
+            timer: Box::pin(sleep_until(now + settings.sign_in_timeout)),
+            routes_version: gate.routes_version(),
+            routes: gate.routes(),
+            carrier,
+            peer,
+            gate,
+            outbox,
+            session: None,
+            rest: Vec::new(),
+            rest_wanted: 0,
+            requests: Batch::default(),
+            writing: Vec::new(),
+            written: 0,
+            opened: now,
+            last_frame: now,
+            reading: Reading::Open,
+            leaving: None,
+        }
+    }
+
+    /// Serves the client until it is gone.
+    pub(super) async fn run(mut self) {
+        let close = loop {
+            match poll_fn(|cx| self.poll(cx)).await {
+                Event::Login(request) => self.sign_in(request).await,
+                Event::Close(close) => break close,
+            }
+        };
+        tracing::debug!(target: "gate", peer = %self.peer, session = ?self.session, ?close, "closing");
+        self.end_session();
+        self.say_goodbye(close).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.outbox.register(cx.waker());
+        for _ in 0..READS_PER_WAKE_MAX {
+            if let Some(close) = self.write(cx) {
+                return Poll::Ready(Event::Close(close));
+            }
+            match self.read(cx) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(event)) => return Poll::Ready(event),
+                Poll::Pending => {
+                    return match self.check_time(cx) {
+                        Some(close) => Poll::Ready(Event::Close(close)),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+        }
+        // A client that never stops sending lets the others of its shard have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    // === Writing ===
+
+    /// Writes what is there; says why the connection must end, if so.
+    fn write(&mut self, cx: &mut Context<'_>) -> Option<Close> {
+        loop {
+            let unwritten = self.writing.len() - self.written;
+            if unwritten == 0 && self.writing.capacity() > WRITE_BYTES_KEPT_MAX {
+                self.writing = Vec::new();
+            }
+            let taken = self.outbox.take(&mut self.writing, unwritten);
+            if unwritten == 0 {
+                self.written = 0;
+            }
+            if let Some(kicked) = taken.kicked {
+                return Some(Close::Kicked(kicked));
+            }
+            let quiet = taken.in_flight == 0 && self.written == self.writing.len();
+            if taken.draining && self.leaving.is_none() {
+                self.leaving = Some(Close::Drained);
+            }
+            if quiet && let Some(close) = self.leaving.take() {
+                return Some(close);
+            }
+            self.reading = if self.leaving.is_some() {
+                Reading::Over
+            } else if taken.in_flight >= self.gate.settings.gate.requests_in_flight_max {
+                Reading::Paused
+            } else {
+                Reading::Open
+            };
+            self.watch_deadline(taken.oldest_deadline);
+            if self.writing.is_empty() {
+                return None;
+            }
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Some(Close::Gone),
+                Poll::Pending => return None,
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.writing.len() {
+            let rest = &self.writing[self.written..];
+            let n = ready!(Pin::new(&mut self.carrier).poll_write(cx, rest))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += n;
+            self.gate.meters.bytes_out.increment(n as u64);
+        }
+        Pin::new(&mut self.carrier).poll_flush(cx)
+    }
+
+    // === Reading ===
+
+    /// Reads once and handles every whole frame.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        if self.reading != Reading::Open {
+            return Poll::Pending;
+        }
+        if self.rest_wanted <= self.rest.len() && !self.rest.is_empty() {
+            // Frames that came behind a sign-in.
+            let rest = std::mem::take(&mut self.rest);
+            return Poll::Ready(self.take_in(rest.len(), &rest));
+        }
+        let read = if self.rest.is_empty() {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.carrier).poll_read(cx, &mut buffer))?;
+                let bytes = buffer.filled();
+                Poll::Ready(Ok((bytes.len(), self.take_in(bytes.len(), bytes))))
+            })
+        } else {
+            self.read_rest(cx)
+        };
+        match ready!(read) {
+            // The client may have closed one way only: what it asked for is still answered.
+            Ok((0, _)) => Poll::Ready(self.leave(Close::Gone)),
+            Ok((_, event)) => Poll::Ready(event),
+            Err(e) => {
+                let e: io::Error = e;
+                tracing::debug!(target: "gate", peer = %self.peer, "read failed: {e}");
+                Poll::Ready(Some(Event::Close(Close::Gone)))
+            }
+        }
+    }
+
+    /// Reads behind the beginning of a frame, at most up to the end of that frame.
+    fn read_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(usize, Option<Event>)>> {
+        let before = self.rest.len();
+        let wanted = self.rest_wanted.saturating_sub(before).max(1);
+        self.rest.resize(before + wanted, 0);
+        let mut buffer = ReadBuf::new(&mut self.rest[before..]);
+        let polled = Pin::new(&mut self.carrier).poll_read(cx, &mut buffer);
+        let read = buffer.filled().len();
+        self.rest.truncate(before + read);
+        ready!(polled)?;
+        if read == 0 {
+            return Poll::Ready(Ok((0, None)));
+        }
+        let rest = std::mem::take(&mut self.rest);
+        Poll::Ready(Ok((read, self.take_in(read, &rest))))
+    }
+
+    /// Handles every whole frame in `bytes`, of which `new` have just arrived; keeps the rest.
+    fn take_in(&mut self, new: usize, bytes: &[u8]) -> Option<Event> {
+        let now = Instant::now();
+        self.gate.meters.bytes_in.increment(new as u64);
+        self.follow_routes();
+        let mut at = 0;
+        let mut frames = 0;
+        self.rest_wanted = 0;
+        let event = loop {
+            match cut(&bytes[at..], self.frame_bytes_max()) {
+                Ok(Cut::Frame(frame)) => {
+                    at += frame.bytes.len();
+                    frames += 1;
+                    let event = self.frame(&frame, now);
+                    if event.is_some() || self.leaving.is_some() {
+                        break event;
+                    }
+                }
+                Ok(Cut::Partial { bytes: wanted }) => {
+                    self.rest_wanted = wanted;
+                    break None;
+                }
+                Err(e) => break Some(Event::Close(Close::Broken(e))),
+            }
+        };
+        if frames > 0 {
+            self.last_frame = now;
+            self.gate.meters.frames_in.increment(frames);
+        }
+        self.forward(now);
+        self.rest.extend_from_slice(&bytes[at..]);
+        event
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        match self.session {
+            Some(_) => self.gate.settings.gate.frame_bytes_max,
+            None => FRAME_BYTES_BEFORE_SIGN_IN_MAX,
+        }
+    }
+
+    /// Decides what becomes of one frame.
+    fn frame(&mut self, frame: &Frame<'_>, now: Instant) -> Option<Event> {
+        let found = self.routes.find(frame.api);
+        let route = found.map_or(NO_ROUTE, |(id, _)| id);
+        match self.budget.judge(now) {
+            Verdict::Allow => {}
+            Verdict::Refuse => {
+                self.gate.meters.rate_limited.increment(1);
+                self.refuse(route, frame, Code::RATE_LIMITED, now);
+                return None;
+            }
+            Verdict::Close => {
+                self.refuse(route, frame, Code::RATE_LIMITED, now);
+                return Some(Event::Close(Close::Flood));
+            }
+        }
+        match (found.map(|(_, target)| target), &self.session) {
+            (Some(Target::Ping), _) => self.ping(route, frame, now),
+            (Some(Target::Login), None) => return self.login(route, frame, now),
+            (Some(Target::Resume), None) => self.resume(route, now),
+            (_, None) => self.refuse(route, frame, Code::NOT_SIGNED_IN, now),
+            (Some(Target::Player), Some(_)) => self.to_player(route, frame, now),
+            (Some(Target::Logout), Some(_)) => return self.logout(route, now),
+            (Some(Target::Nobody), Some(_)) => self.refuse(route, frame, Code::NOT_CONNECTED, now),
+            (None, Some(_)) => self.refuse(route, frame, Code::UNKNOWN_API, now),
+            // Both are the first message of a connection, and this one has had its.
+            (Some(Target::Login | Target::Resume), Some(_)) => {
+                self.refuse(route, frame, Code::PROTOCOL, now);
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn to_player(&mut self, route: RouteId, frame: &Frame<'_>, now: Instant) {
+        let tag = match frame.api.is_request() {
+            true => self.numbering(now).request(route),
+            false => UNTAGGED,
+        };
+        self.requests.push(tag, frame.bytes);
+    }
+
+    /// Sends what this wake has for the player. Its mailbox is full when it is slower than its
+    /// session: those requests are refused (1002), nothing waits.
+    fn forward(&mut self, now: Instant) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.requests);
+        let Some(session) = &self.session else { return };
+        let deadline = now + self.gate.settings.request_timeout;
+        let requests = Requests { session: session.id, deadline, batch };
+        let (mail, code) = match session.player.send(Mail::Requests(requests)) {
+            Ok(()) => return,
+            Err(SendError::Full(mail)) => (mail, Code::BUSY),
+            Err(SendError::Stopped(mail)) => (mail, Code::NOT_CONNECTED),
+        };
+        if let Mail::Requests(requests) = mail {
+            self.gate.meters.mailbox_full.increment(1);
+            let mut refusals = Batch::default();
+            for (tag, frame) in requests.batch.iter() {
+                refusals.push_error(tag, frame.api.as_str(), code, code.text());
+            }
+            self.outbox.deliver(&refusals);
+        }
+    }
+
+    fn numbering(&self, now: Instant) -> Numbering<'_> {
+        let timeout = self.gate.settings.request_timeout + GATE_DEADLINE_GRACE;
+        self.outbox.requests(now + timeout)
+    }
+
+    pub(super) fn refuse(&self, route: RouteId, frame: &Frame<'_>, code: Code, now: Instant) {
+        let error = error_message(frame.api.as_str(), code, code.text());
+        self.numbering(now).answer(route, &error);
+    }
+
+    fn undecodable(&self, route: RouteId, frame: &Frame<'_>, e: &prost::DecodeError, now: Instant) {
+        let error = error_message(frame.api.as_str(), Code::UNDECODABLE, &e.to_string());
+        self.numbering(now).answer(route, &error);
+    }
+
+    fn follow_routes(&mut self) {
+        let version = self.gate.routes_version();
+        if version != self.routes_version {
+            self.routes = self.gate.routes();
+            self.routes_version = version;
+        }
+    }
+
+    // === The session's own messages ===
+
+    fn ping(&self, route: RouteId, frame: &Frame<'_>, now: Instant) {
+        match <msg::ping::Req as prost::Message>::decode(frame.payload) {
+            Ok(ping) => {
+                let st = self.gate.clock.now_ms();
+                self.numbering(now).answer(route, &msg::ping::Res { ct: ping.ct, st, received: 0 });
+            }
+            Err(e) => self.undecodable(route, frame, &e, now),
+        }
+    }
+
+    fn login(&self, route: RouteId, frame: &Frame<'_>, now: Instant) -> Option<Event> {
+        match <msg::login::Req as prost::Message>::decode(frame.payload) {
+            Ok(request) => Some(Event::Login(request)),
+            Err(e) => {
+                self.undecodable(route, frame, &e, now);
+                None
+            }
+        }
+    }
+
+    /// No session outlives its connection yet, so there is none to go on with.
+    fn resume(&self, route: RouteId, now: Instant) {
+        let refused = msg::resume::Res { code: Code::RESUME_REFUSED.0, ..Default::default() };
+        self.numbering(now).answer(route, &refused);
+    }
+
+    fn logout(&mut self, route: RouteId, now: Instant) -> Option<Event> {
+        self.numbering(now).answer(route, &msg::logout::Res { code: Code::OK.0 });
+        self.leave(Close::LoggedOut)
+    }
+
+    /// Takes no more requests; the connection ends when those under way are answered.
+    fn leave(&mut self, close: Close) -> Option<Event> {
+        self.leaving = Some(close);
+        self.reading = Reading::Over;
+        None
+    }
+
+    // === Time ===
+
+    fn idle_deadline(&self) -> Instant {
+        let settings = &self.gate.settings.gate;
+        match self.session {
+            Some(_) => self.last_frame + settings.idle_timeout,
+            None => self.opened + settings.sign_in_timeout,
+        }
+    }
+
+    /// Wakes no later than the oldest request's deadline. The timer is only ever moved forward
+    /// here: a busy connection touches it once in a while, not per message.
+    fn watch_deadline(&mut self, oldest: Option<Instant>) {
+        if let Some(oldest) = oldest
+            && oldest < self.timer.deadline()
+        {
+            self.timer.as_mut().reset(oldest);
+        }
+    }
+
+    fn check_time(&mut self, cx: &mut Context<'_>) -> Option<Close> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.idle_deadline() <= now {
+                return Some(if self.session.is_some() { Close::Idle } else { Close::NotSignedIn });
+            }
+            let expired = self.outbox.expire(now, |route| self.routes.name(route).to_owned());
+            let next = self.idle_deadline();
+            self.timer.as_mut().reset(next);
+            if expired > 0 {
+                self.gate.meters.deadlines.increment(expired as u64);
+                if let Some(close) = self.write(cx) {
+                    return Some(close);
+                }
+            }
+        }
+        None
+    }
+
+    // === The end ===
+
+    /// Writes what the client must still hear, within [`CLOSE_LINGER`], then closes.
+    async fn say_goodbye(mut self, close: Close) {
+        let mut last = Vec::new();
+        match close {
+            Close::Gone => return,
+            Close::Broken(error) => {
+                self.gate.meters.protocol_errors.increment(1);
+                let code = match error {
+                    FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
+                    _ => Code::PROTOCOL,
+                };
+                say(&mut last, &error_message("", code, &error.to_string()));
+            }
+            Close::Kicked(Kicked { code, reason }) => {
+                if code == Code::TOO_SLOW {
+                    self.gate.meters.kicked_slow.increment(1);
+                    self.outbox.discard();
+                    self.keep_one_frame();
+                }
+                say(&mut last, &msg::kick::Res { code: code.0, reason });
+            }
+            Close::Drained => {
+                let code = Code::DRAINING;
+                say(&mut last, &msg::kick::Res { code: code.0, reason: code.text().into() });
+            }
+            Close::NotSignedIn | Close::Idle | Close::LoggedOut | Close::Flood => {}
+        }
+        let goodbye = async {
+            self.carrier.write_all(&self.writing[self.written..]).await?;
+            self.writing.clear();
+            self.outbox.take(&mut self.writing, 0);
+            self.carrier.write_all(&self.writing).await?;
+            self.carrier.write_all(&last).await?;
+            self.carrier.shutdown().await?;
+            self.read_off().await
+        };
+        if !matches!(timeout(CLOSE_LINGER, goodbye).await, Ok(Ok(()))) {
+            tracing::debug!(target: "gate", peer = %self.peer, "closed without a goodbye");
+        }
+    }
+
+    /// Of what is being written, keeps the frame that is half out, so that the next one begins
+    /// where the client expects it.
+    fn keep_one_frame(&mut self) {
+        let mut end = 0;
+        while end < self.written
+            && let Ok(Cut::Frame(frame)) = cut(&self.writing[end..], FRAME_BYTES_MAX)
+        {
+            end += frame.bytes.len();
+        }
+        self.writing.truncate(end);
+    }
+
+    /// Reads what the client still sends, and forgets it. Closing over unread bytes would reset
+    /// the connection, and the client's system would throw away our last frame.
+    async fn read_off(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        let mut left = CLOSE_DRAIN_BYTES_MAX;
+        while left > 0 {
+            match self.carrier.read(&mut bytes).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn say<M: Named>(out: &mut Vec<u8>, message: &M) {
+    put_message(out, message).expect("what a gate says itself is small");
+}
+
+/// Stands for a name that is in no table; it has no name to be told at a deadline, and needs none.
+const NO_ROUTE: RouteId = RouteId(u32::MAX);

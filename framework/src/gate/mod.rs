@@ -1,0 +1,245 @@
+//! Owns client connections: takes them in, cuts their frames, signs them in, forwards what they
+//! say and writes what they are told. Never decodes a game's payload; knows no game rule.
+
+mod admission;
+mod connection;
+mod outbox;
+mod rate;
+mod routes;
+mod session;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::watch,
+};
+
+use self::{
+    admission::{Admission, Seat},
+    connection::Connection,
+    routes::Routes,
+};
+use crate::{
+    account::TokenVerifier,
+    clock::Clock,
+    config,
+    directory::{Directory, Nodes},
+    entity::{Chance, Host},
+    shards::Shards,
+    tasks::Tasks,
+    telemetry::GateMeters,
+};
+
+pub(crate) use self::outbox::Outbox;
+
+/// One gate: everything its connections share.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) settings: GateSettings,
+    pub(crate) clock: Clock,
+    pub(crate) meters: GateMeters,
+    chance: Chance,
+    /// The game server; entities live in this process.
+    host: Arc<Host>,
+    /// Std lock: held to clone an `Arc`, at the start of a wake.
+    routes: RwLock<Arc<Routes>>,
+    /// Grows with each new table, so that a wake need not take the lock to see that none came.
+    routes_version: AtomicU64,
+    /// Std lock: held to clone an `Arc`, at sign-in.
+    tokens: RwLock<Arc<TokenVerifier>>,
+    admission: Admission,
+    /// Every connection's outbox, to tell all of them that the gate is going away.
+    /// Std mutex: held at connect, close and drain only.
+    open: Mutex<FxHashMap<u64, Weak<Outbox>>>,
+    /// How many connections are open; drain waits for 0.
+    count: watch::Sender<usize>,
+    next_connection: AtomicU64,
+    draining: AtomicBool,
+    pub(crate) tasks: Tasks,
+}
+
+/// What an operator sets for a gate, and the deadlines of what it asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct GateSettings {
+    pub(crate) gate: config::Gate,
+    pub(crate) cluster: String,
+    pub(crate) request_timeout: Duration,
+}
+
+impl Gate {
+    pub(crate) fn new(
+        settings: GateSettings,
+        host: Arc<Host>,
+        clock: Clock,
+        chance: Chance,
+        meters: GateMeters,
+        tasks: Tasks,
+    ) -> Arc<Self> {
+        let admission = Admission::new(settings.gate.connections_max, settings.gate.connections_per_ip_max);
+        Arc::new(Self {
+            tokens: RwLock::new(Arc::new(TokenVerifier::new(&[], &settings.cluster))),
+            settings,
+            clock,
+            meters,
+            chance,
+            host,
+            routes: RwLock::new(Arc::new(Routes::new())),
+            admission,
+            open: Mutex::default(),
+            count: watch::Sender::new(0),
+            next_connection: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            routes_version: AtomicU64::new(0),
+            tasks,
+        })
+    }
+
+    /// Follows the directory: which messages somebody handles, and whose tokens are good.
+    pub(crate) async fn follow(self: Arc<Self>, directory: Directory) {
+        let mut nodes = directory.watch();
+        while nodes.changed().await.is_ok() {
+            let nodes = nodes.borrow_and_update().clone();
+            self.learn(&nodes);
+        }
+    }
+
+    /// Takes over what the nodes announce.
+    pub(crate) fn learn(&self, nodes: &Nodes) {
+        let routes = Arc::new(self.routes().with_nodes(nodes));
+        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
+        self.routes_version.fetch_add(1, Ordering::Release);
+        let keys: Vec<_> = nodes.iter().flat_map(|n| n.keys.iter().cloned()).collect();
+        let tokens = Arc::new(TokenVerifier::new(&keys, &self.settings.cluster));
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+    }
+
+    /// Takes connections from a listener until told to stop; each goes to the next shard.
+    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, shards: Arc<Shards>) {
+        loop {
+            let accepted = tokio::select! {
+                biased; // stop before more work; accepting cannot starve it
+                () = self.tasks.stopped() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.admit_tcp(socket, peer, &shards),
+                Err(e) => {
+                    // Out of files or memory: existing connections go on, new ones wait a little.
+                    tracing::warn!(target: "gate", "a connection could not be accepted: {e}");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    fn admit_tcp(
+        self: &Arc<Self>,
+        socket: tokio::net::TcpStream,
+        peer: SocketAddr,
+        shards: &Shards,
+    ) {
+        let Some(seat) = self.admit(peer.ip()) else { return };
+        // Frames are batched here already; waiting for more would only add the peer's delayed ack.
+        let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
+        let gate = self.clone();
+        let connection = async move {
+            match socket.and_then(tokio::net::TcpStream::from_std) {
+                Ok(socket) => gate.serve(socket, peer, seat).await,
+                Err(e) => tracing::debug!(target: "gate", %peer, "the connection was gone at once: {e}"),
+            }
+        };
+        self.tasks.spawn_on(connection, shards.next());
+    }
+
+    /// A seat for one more connection from this address; `None` when the gate is full for it.
+    pub(crate) fn admit(&self, ip: IpAddr) -> Option<Seat> {
+        let seat = self.admission.seat(ip);
+        match &seat {
+            Some(_) => self.meters.accepted.increment(1),
+            None => self.meters.refused_connections.increment(1),
+        }
+        seat
+    }
+
+    /// Serves one client until it is gone; whatever carries bytes both ways will do.
+    pub(crate) async fn serve<C>(self: Arc<Self>, carrier: C, peer: SocketAddr, seat: Seat)
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let outbox = Arc::new(Outbox::new(self.settings.gate.outbox_bytes_max));
+        let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        self.opened(id, &outbox);
+        Connection::new(carrier, peer, self.clone(), outbox).run().await;
+        self.closed(id);
+        drop(seat);
+    }
+
+    fn opened(&self, id: u64, outbox: &Arc<Outbox>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(id, Arc::downgrade(outbox));
+        self.counted(open.len());
+        if self.draining() {
+            outbox.drain();
+        }
+    }
+
+    fn closed(&self, id: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&id);
+        self.counted(open.len());
+    }
+
+    fn counted(&self, open: usize) {
+        self.count.send_replace(open);
+        self.meters.connections.set(open as f64);
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Lets requests finish, then closes every connection with 2007. How many were left when
+    /// `patience` was over.
+    pub(crate) async fn drain(&self, patience: Duration) -> usize {
+        self.draining.store(true, Ordering::Relaxed);
+        for outbox in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            if let Some(outbox) = outbox.upgrade() {
+                outbox.drain();
+            }
+        }
+        let mut count = self.count.subscribe();
+        let left = match tokio::time::timeout(patience, count.wait_for(|n| *n == 0)).await {
+            Ok(_) => 0,
+            Err(_) => *self.count.borrow(),
+        };
+        if left > 0 {
+            tracing::warn!(target: "gate", left, "connections are cut: they did not finish in time");
+        }
+        left
+    }
+
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn routes_version(&self) -> u64 {
+        self.routes_version.load(Ordering::Acquire)
+    }
+
+    fn tokens(&self) -> Arc<TokenVerifier> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// How long accepting pauses when the operating system has no more files.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);

@@ -1,0 +1,253 @@
+//! Owns a node's life: [`start`] wires everything in one place, top to bottom in the order in
+//! which it is needed; [`Node::drain`] takes it down in the reverse order.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::dev::ServerHandle;
+use serde::Serialize;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{runtime::Handle, time::Instant};
+
+use crate::{
+    account::{self, AccountCenter, AccountSettings},
+    admin::{self, Admin},
+    ask::{Asker, Calls},
+    clock::Clock,
+    config::Config,
+    directory::{Directory, NodeInfo, NodeState, Role},
+    entity::{AnyKind, Chance, Host, HostSettings, World},
+    gate::{Gate, GateSettings},
+    limits::ACCEPT_QUEUE_MAX,
+    shards::Shards,
+    store::{Cache, OpenError, Store},
+    tasks::Tasks,
+    telemetry::Meters,
+};
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    id: String,
+    addresses: Addresses,
+    directory: Directory,
+    asker: Asker,
+    gate: Arc<Gate>,
+    host: Arc<Host>,
+    store: Store,
+    shards: Arc<Shards>,
+    tasks: Tasks,
+    /// The account center's server first: it must not send people here while the rest stops.
+    servers: Vec<ServerHandle>,
+    grace: Duration,
+}
+
+/// Where a node is reached; what `--announce` writes.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Addresses {
+    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) gate_tcp: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) pid: u32,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// Another program has the port, or the address is not this machine's.
+    #[error("{key}: cannot listen on {addr}: {source}; {}", remedy(.source, .flag))]
+    Listen { key: &'static str, flag: &'static str, addr: SocketAddr, source: io::Error },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The account center cannot start.
+    #[error(transparent)]
+    Account(#[from] account::StartError),
+    /// The operating system refuses what a node needs.
+    #[error("{what}: {source}; free some resources of this machine, or raise its limits")]
+    System { what: &'static str, source: io::Error },
+    /// The file for `--announce` cannot be written.
+    #[error("announce: cannot write {}: {source}; name a file in a folder that you may write", .path.display())]
+    Announce { path: PathBuf, source: io::Error },
+}
+
+fn remedy(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program has this port, perhaps a town of yours: stop it, or choose another port with {flag} or --port-base"
+        ),
+        io::ErrorKind::PermissionDenied => format!("choose a port above 1023 with {flag}"),
+        _ => format!("choose an address of this machine with {flag}"),
+    }
+}
+
+/// Starts a node with every role in this process.
+///
+/// # Errors
+/// [`StartError`]: a sentence for the operator; nothing is left running.
+pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<Node, StartError> {
+    // 1. Addresses first: a port that is taken is the commonest mistake, and it costs nothing yet.
+    let http = listen_all("account.listen", "--http", &config.account.listen)?;
+    let tcp = listen("gate.tcp", "--gate-tcp", config.gate.tcp)?;
+    let operators = listen("admin.listen", "--admin", config.admin.listen)?;
+    let addresses = Addresses {
+        http: http.iter().map(address).collect(),
+        gate_tcp: address(&tcp),
+        admin: address(&operators),
+        pid: std::process::id(),
+    };
+
+    // 2. What everything stands on: store, cache, directory, clock, threads.
+    let runtime = Handle::current();
+    let store = Store::open(&config.store_url(), runtime).await?;
+    let incarnation = store.next_incarnation().await.map_err(OpenError::from)?;
+    let directory = Directory::embedded(incarnation);
+    let (clock, tasks, meters, asker) =
+        (Clock::system(), Tasks::default(), Meters::new(), Asker::default());
+    let shards = Shards::start(config.node.shards).map(Arc::new);
+    let shards = shards.map_err(|source| StartError::System { what: "node.shards", source })?;
+
+    // 3. The game server: entities with the studio's handlers.
+    let world = World { clock: clock.clone(), store: store.clone(), chance: Chance::from_os() };
+    let times =
+        HostSettings { save_interval: config.game.save_interval, linger: config.game.linger };
+    let chance = world.chance.clone();
+    let host = Host::new(player, directory.clone(), world, times, tasks.clone(), meters.entity.clone());
+
+    // 4. The gate, which follows the directory: what is handled, and whose tokens are good.
+    let settings = GateSettings {
+        gate: config.gate.clone(),
+        cluster: config.cluster.name.clone(),
+        request_timeout: config.game.request_timeout,
+    };
+    let gate = Gate::new(settings, host.clone(), clock.clone(), chance, meters.gate.clone(), tasks.clone());
+
+    // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
+    let gates = directory.clone();
+    let center = AccountCenter::start(
+        store.clone(),
+        Cache::memory(),
+        Arc::new(move || gates.gate_for_sign_in()),
+        clock,
+        AccountSettings { cluster: config.cluster.name.clone(), token_ttl: config.account.token_ttl },
+    )
+    .await?;
+    let calls = Calls::default()
+        .on(&center, AccountCenter::auth)
+        .on(&center, AccountCenter::registry);
+    asker.start(Role::Account, calls, &tasks);
+
+    // 6. The node tells the directory what it is; the gate knows it from its first connection on.
+    let id = format!("{}-{incarnation}", config.cluster.name);
+    directory.register(NodeInfo {
+        id: id.clone(),
+        roles: BTreeSet::from([Role::Account, Role::Gate, Role::Game]),
+        apis: host.apis(),
+        gate: Some(config.gate.advertise.clone().unwrap_or_else(|| addresses.gate_tcp.to_string())),
+        load: 0,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        incarnation,
+        state: NodeState::Up,
+        keys: center.jwks(),
+    });
+    gate.learn(&directory.nodes());
+    tasks.spawn(gate.clone().follow(directory.clone()));
+
+    // 7. The doors open.
+    let system = |what| move |source| StartError::System { what, source };
+    let tcp = tokio::net::TcpListener::from_std(tcp).map_err(system("gate.tcp"))?;
+    tasks.spawn(gate.clone().accept(tcp, shards.clone()));
+    let routes = account::Routes { asker: asker.clone(), keys: center.jwks() };
+    let people = account::serve(http, routes).map_err(system("account.listen"))?;
+    let admin = Admin { node: id.clone(), directory: directory.clone(), store: store.clone(), meters };
+    let operators = admin::serve(operators, admin).map_err(system("admin.listen"))?;
+    let servers = vec![people.handle(), operators.handle()];
+    tasks.spawn(people);
+    tasks.spawn(operators);
+
+    let grace = config.shutdown.grace;
+    let node = Node { id, addresses, directory, asker, gate, host, store, shards, tasks, servers, grace };
+    if let Some(path) = &config.announce {
+        node.announce(path)?;
+    }
+    Ok(node)
+}
+
+impl Node {
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Writes the addresses where `--announce` says, whole or not at all.
+    fn announce(&self, path: &PathBuf) -> Result<(), StartError> {
+        let failed = |source| StartError::Announce { path: path.clone(), source };
+        let text = serde_json::to_vec(&self.addresses).map_err(|e| failed(e.into()))?;
+        let mut beside = path.clone().into_os_string();
+        beside.push(".new");
+        std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path)).map_err(failed)
+    }
+
+    /// Stops without losing anything: no new sign-ins, requests finish, players are saved. Every
+    /// step has what is left of `shutdown.grace`.
+    pub(crate) async fn drain(self) {
+        let Self { id, addresses: _, directory, asker, gate, host, store, shards, tasks, servers, grace } = self;
+        let end = Instant::now() + grace;
+        let left = || end.saturating_duration_since(Instant::now());
+
+        directory.update(&id, |node| node.state = NodeState::Draining);
+        let connections = gate.drain(left()).await;
+        let entities = host.stop_all(left()).await;
+        asker.stop();
+        directory.deregister(&id);
+        for server in servers {
+            if tokio::time::timeout(left(), server.stop(true)).await.is_err() {
+                tracing::warn!(target: "node", "an HTTP server did not stop in time");
+            }
+        }
+        tasks.stop();
+        drop(gate);
+        let running = tasks.wait(left().max(Duration::from_millis(100))).await;
+        store.close().await;
+        if connections + entities + running > 0 {
+            tracing::warn!(
+                target: "node", connections, entities, tasks = running,
+                "shutdown.grace of {} s is over: what had not finished was cut", grace.as_secs_f64()
+            );
+        }
+        // The last reference: its threads end here, off the async runtime's own.
+        if tokio::task::spawn_blocking(move || drop(shards)).await.is_err() {
+            tracing::error!(target: "node", "the shards could not be stopped");
+        }
+    }
+}
+
+fn listen_all(
+    key: &'static str,
+    flag: &'static str,
+    addrs: &[SocketAddr],
+) -> Result<Vec<TcpListener>, StartError> {
+    addrs.iter().map(|addr| listen(key, flag, *addr)).collect()
+}
+
+fn listen(key: &'static str, flag: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        // A town that restarts takes its ports back at once; one that runs keeps them.
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(ACCEPT_QUEUE_MAX)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bound().map_err(|source| StartError::Listen { key, flag, addr, source })
+}
+
+fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("a bound listener has an address")
+}

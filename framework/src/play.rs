@@ -1,0 +1,132 @@
+//! Owns `play`: a client that does what a player does, says how long each step took, and fails
+//! when one does not work. A studio adds the steps of its game.
+
+use std::{fmt, future::Future, io::Write as _, pin::Pin, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    Request,
+    client::{Client, ClientError, Push, guest},
+    msg,
+};
+
+/// A signed-in player at its game.
+#[derive(Debug)]
+pub struct Play {
+    client: Client,
+    account_id: i64,
+    step_began: Instant,
+    began: Instant,
+}
+
+/// Why a step did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// The server or the way to it failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The server answered, and the answer is wrong.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl Play {
+    /// Signs in and sees that the gate answers.
+    pub(crate) async fn begin(http: &str, device_id: &str) -> Result<Self, PlayError> {
+        let began = Instant::now();
+        let ticketed = guest(http, device_id).await?;
+        let mut step_began = say_step(began, &format!("signed in as guest, account {}", ticketed.account_id));
+        let mut client = Client::connect(&ticketed.addr).await?;
+        let session = client.sign_in(&ticketed.token).await?;
+        let name = session.session_id.unwrap_or_default();
+        step_began = say_step(step_began, &format!("at the gate {}, {name}", ticketed.addr));
+        client.request(&msg::ping::Req::default()).await?;
+        step_began = say_step(step_began, "ping came back");
+        Ok(Self { client, account_id: ticketed.account_id, step_began, began })
+    }
+
+    /// Says how long all of it took.
+    pub(crate) fn end(&self) {
+        say_step(self.began, "all of it worked");
+    }
+
+    /// The signed-in account.
+    pub fn account_id(&self) -> i64 {
+        self.account_id
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// When it is refused, or no answer comes.
+    pub async fn request<Q: Request>(&mut self, request: &Q) -> Result<Q::Res, PlayError> {
+        Ok(self.client.request(request).await?)
+    }
+
+    /// The oldest push that came while waiting for an answer.
+    pub fn push(&mut self) -> Option<Push> {
+        self.client.push()
+    }
+
+    /// Ends the play with an error unless `true`.
+    ///
+    /// # Errors
+    /// [`PlayError::Wrong`] with `expected` when it is not.
+    pub fn expect(&self, holds: bool, expected: impl fmt::Display) -> Result<(), PlayError> {
+        if holds { Ok(()) } else { Err(PlayError::Wrong(format!("not as expected: {expected}"))) }
+    }
+
+    /// Prints what has just been done, and how long it took since the last step.
+    pub fn step(&mut self, done: impl fmt::Display) {
+        self.step_began = say_step(self.step_began, &done.to_string());
+    }
+}
+
+fn say_step(began: Instant, done: &str) -> Instant {
+    let now = Instant::now();
+    let took: Duration = now - began;
+    let line = writeln!(std::io::stdout(), "{:>9.1} ms  {done}", took.as_secs_f64() * 1000.0);
+    if line.is_err() {
+        // Nobody reads any more; the exit code still tells.
+        tracing::debug!(target: "play", "standard output is closed");
+    }
+    now
+}
+
+/// The steps of a studio's game: an `async fn(&mut Play) -> Result<(), PlayError>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a script to play",
+    note = "write `async fn(&mut Play) -> Result<(), PlayError>`"
+)]
+pub trait Script<'a>: 'static {
+    /// What playing it gives.
+    type Future: Future<Output = Result<(), PlayError>> + 'a;
+
+    /// Plays it.
+    fn play(&self, play: &'a mut Play) -> Self::Future;
+}
+
+impl<'a, F, Fut> Script<'a> for F
+where
+    F: Fn(&'a mut Play) -> Fut + 'static,
+    Fut: Future<Output = Result<(), PlayError>> + 'a,
+{
+    type Future = Fut;
+
+    fn play(&self, play: &'a mut Play) -> Fut {
+        self(play)
+    }
+}
+
+type Playing<'a> = Pin<Box<dyn Future<Output = Result<(), PlayError>> + 'a>>;
+
+/// A script whose type does not matter.
+pub(crate) type AnyScript = Box<dyn for<'a> Fn(&'a mut Play) -> Playing<'a>>;
+
+pub(crate) fn any_script(script: impl for<'a> Script<'a>) -> AnyScript {
+    fn higher_ranked<F: for<'a> Fn(&'a mut Play) -> Playing<'a>>(play: F) -> F {
+        play
+    }
+    Box::new(higher_ranked(move |play| Box::pin(script.play(play))))
+}

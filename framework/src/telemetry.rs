@@ -1,0 +1,177 @@
+//! Owns what a node tells its operator: log lines, panics as one line each, meters.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
+    sync::Once,
+};
+
+use metrics::{Counter, Gauge, counter, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Sends log lines to standard error, as `RUST_LOG` selects them (default: `info`).
+pub(crate) fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!(target: "node", "logging was started by the program around this node");
+    }
+}
+
+// === Panics ===
+
+/// What a handler that panicked had to say, with its place in the code.
+#[derive(Debug)]
+pub(crate) struct Panic(pub(crate) String);
+
+thread_local! {
+    static CAUGHT_HERE: Cell<bool> = const { Cell::new(false) };
+    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs a studio's code; a panic in it ends there.
+#[inline]
+pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Panic> {
+    CAUGHT_HERE.set(true);
+    let result = catch_unwind(AssertUnwindSafe(code));
+    CAUGHT_HERE.set(false);
+    result.map_err(|payload| {
+        let noted = LAST.take();
+        Panic(noted.unwrap_or_else(|| text(payload.as_ref()).to_owned()))
+    })
+}
+
+/// From now on a panic is one log line rather than a trace on standard error. Panics that
+/// [`catch`] catches are left to its caller to log, once, with what it knows.
+pub(crate) fn hook_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(on_panic)));
+}
+
+fn on_panic(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let line = format!("{} at {place}", text(info.payload()));
+    if CAUGHT_HERE.get() {
+        LAST.set(Some(line));
+    } else {
+        tracing::error!(target: "node", "panicked: {line}");
+    }
+}
+
+fn text(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+// === Meters ===
+
+/// The meters of one node. Each node has a registry of its own, so that several in one process
+/// do not count into each other.
+#[derive(Clone)]
+pub(crate) struct Meters {
+    pub(crate) gate: GateMeters,
+    pub(crate) entity: EntityMeters,
+    page: PrometheusHandle,
+}
+
+/// What a gate counts.
+#[derive(Clone, Debug)]
+pub(crate) struct GateMeters {
+    pub(crate) connections: Gauge,
+    pub(crate) sessions: Gauge,
+    pub(crate) accepted: Counter,
+    pub(crate) refused_connections: Counter,
+    pub(crate) frames_in: Counter,
+    pub(crate) bytes_in: Counter,
+    pub(crate) bytes_out: Counter,
+    pub(crate) rate_limited: Counter,
+    pub(crate) protocol_errors: Counter,
+    pub(crate) kicked_slow: Counter,
+    pub(crate) deadlines: Counter,
+    pub(crate) mailbox_full: Counter,
+    pub(crate) sign_ins: Counter,
+    pub(crate) sign_ins_refused: Counter,
+}
+
+/// What the host of entities counts.
+#[derive(Clone, Debug)]
+pub(crate) struct EntityMeters {
+    pub(crate) entities: Gauge,
+    pub(crate) panics: Counter,
+    pub(crate) stale_requests: Counter,
+    pub(crate) saves_failed: Counter,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let page = recorder.handle();
+        metrics::with_local_recorder(&recorder, || Self {
+            gate: GateMeters {
+                connections: gauge!("gate_connections"),
+                sessions: gauge!("gate_sessions"),
+                accepted: counter!("gate_connections_accepted_total"),
+                refused_connections: counter!("gate_connections_refused_total"),
+                frames_in: counter!("gate_frames_in_total"),
+                bytes_in: counter!("gate_bytes_in_total"),
+                bytes_out: counter!("gate_bytes_out_total"),
+                rate_limited: counter!("gate_frames_rate_limited_total"),
+                protocol_errors: counter!("gate_protocol_errors_total"),
+                kicked_slow: counter!("gate_sessions_kicked_slow_total"),
+                deadlines: counter!("gate_requests_past_deadline_total"),
+                mailbox_full: counter!("gate_requests_mailbox_full_total"),
+                sign_ins: counter!("gate_sign_ins_total"),
+                sign_ins_refused: counter!("gate_sign_ins_refused_total"),
+            },
+            entity: EntityMeters {
+                entities: gauge!("entity_running"),
+                panics: counter!("entity_handler_panics_total"),
+                stale_requests: counter!("entity_stale_requests_total"),
+                saves_failed: counter!("entity_saves_failed_total"),
+            },
+            page,
+        })
+    }
+
+    /// The page that Prometheus reads.
+    pub(crate) fn page(&self) -> String {
+        self.page.render()
+    }
+}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meters")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_caught_with_its_text_and_its_place() {
+        hook_panics();
+        let Err(Panic(text)) = catch(|| panic!("no such card {}", 7)) else { panic!("not caught") };
+        assert!(text.starts_with("no such card 7 at ") && text.contains("telemetry.rs"), "{text}");
+    }
+
+    #[test]
+    fn two_nodes_in_one_process_count_apart() {
+        let (one, two) = (Meters::new(), Meters::new());
+        one.gate.accepted.increment(3);
+        assert!(one.page().contains("gate_connections_accepted_total 3"), "{}", one.page());
+        assert!(!two.page().contains("gate_connections_accepted_total 3"), "{}", two.page());
+    }
+}
