@@ -1,1 +1,41 @@
-//! x
+//! What the benchmarks share: the message they send and the game that answers it.
+
+use bastide::{Account, App, Code, Ctx, LoadError, Player};
+
+#[allow(missing_docs, reason = "generated from proto/")]
+mod proto {
+    include!(concat!(env!("OUT_DIR"), "/proto.rs"));
+}
+
+pub use proto::bench::echo::{Req, Res};
+
+/// Bytes of the protobuf payload that every benchmark sends: two for the field's header.
+pub const PAYLOAD_BYTES: usize = 64;
+
+/// The request that every benchmark sends.
+pub fn request() -> Req {
+    Req { data: vec![7; PAYLOAD_BYTES - 2] }
+}
+
+/// A player without a state.
+#[derive(Debug)]
+pub struct Nobody;
+
+impl Player for Nobody {
+    fn load(_: &Account, _: Option<&[u8]>, _: i64) -> Result<Self, LoadError> {
+        Ok(Self)
+    }
+
+    fn save(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+async fn echo(_: &mut Nobody, request: Req, _: &Ctx) -> Result<Res, Code> {
+    Ok(Res { data: request.data })
+}
+
+/// The game under measurement.
+pub fn game() -> App<Nobody> {
+    App::new("bench").player::<Nobody>().on(echo)
+}

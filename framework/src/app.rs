@@ -1,10 +1,13 @@
 //! Owns what a studio calls: a game is declared here, one line a handler, and run.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use tokio::runtime::Runtime;
 
 use crate::{
     Request, cli,
     entity::{AnyKind, Handler, Kind, Player, Table},
+    node::{Addresses, Node},
     play::{AnyScript, Script, any_script},
 };
 
@@ -72,11 +75,81 @@ impl<P: Player> App<P> {
         self
     }
 
+    /// Starts the game as `dev` does, inside this program: for tests and tools.
+    ///
+    /// `args` are those of `dev`, such as `["--port-base", "20000"]`; the environment counts too.
+    ///
+    /// # Errors
+    /// The sentence that the operator would read.
+    pub fn start(self, args: &[&str]) -> Result<Running, String> {
+        cli::start(self.name, self.into_kind(), args)
+    }
+
+    fn into_kind(self) -> Arc<dyn AnyKind> {
+        Arc::new(Kind::player(self.table))
+    }
+
+    pub(crate) fn into_table(self) -> Table<P> {
+        self.table
+    }
+
     /// Does what the command line says (`dev` when it says nothing) and returns when it is done.
-    pub fn main(self) -> Exit {
-        let Self { name, table, script } = self;
-        let kind: Arc<dyn AnyKind> = Arc::new(Kind::player(table));
-        cli::main(name, kind, script)
+    pub fn main(mut self) -> Exit {
+        let (name, script) = (self.name, self.script.take());
+        cli::main(name, self.into_kind(), script)
+    }
+}
+
+/// A game that runs inside another program. It stops when this is dropped; [`Running::stop`]
+/// stops it without losing anything.
+#[derive(Debug)]
+pub struct Running {
+    /// `None` once it is stopped.
+    node: Option<Node>,
+    /// `None` once it is dropped.
+    runtime: Option<Runtime>,
+    addresses: Addresses,
+}
+
+impl Running {
+    pub(crate) fn new(node: Node, runtime: Runtime) -> Self {
+        Self { addresses: node.addresses().clone(), node: Some(node), runtime: Some(runtime) }
+    }
+
+    /// Where clients reach the gate over TCP.
+    pub fn gate_tcp(&self) -> SocketAddr {
+        self.addresses.gate_tcp
+    }
+
+    /// Where the account center listens.
+    pub fn http(&self) -> SocketAddr {
+        self.addresses.http[0]
+    }
+
+    /// Where operators' pages are.
+    pub fn admin(&self) -> SocketAddr {
+        self.addresses.admin
+    }
+
+    /// Runs a future of the caller's beside the game, such as a client.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.as_ref().expect("there until dropped").block_on(future)
+    }
+
+    /// Drains: requests finish, players are saved, clients are told. Takes at most
+    /// `shutdown.grace`.
+    pub fn stop(mut self) {
+        if let Some(node) = self.node.take() {
+            self.block_on(node.drain());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

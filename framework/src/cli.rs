@@ -5,14 +5,14 @@ use std::{fmt, io::Write as _, sync::Arc};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::{
-    runtime::Builder,
+    runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     time::Instant,
 };
 
 use crate::{
-    app::Exit,
-    config::{Config, Flags},
+    app::{Exit, Running},
+    config::{Config, Flags, redacted},
     entity::AnyKind,
     node::{self, Node},
     play::{AnyScript, Play, PlayError},
@@ -76,24 +76,44 @@ fn dev(name: &str, flags: &Flags, player: Arc<dyn AnyKind>) -> Exit {
         Err(e) => return sorry(name, &e),
     };
     telemetry::start_logging(config.log.format);
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
-        .thread_name("control")
-        .enable_all()
-        .build();
-    let runtime = match runtime {
+    let runtime = match control_runtime() {
         Ok(runtime) => runtime,
-        Err(e) => return sorry(name, &format!("no threads for the runtime: {e}")),
+        Err(e) => return sorry(name, &e),
     };
     runtime.block_on(async {
         match node::start(&config, player).await {
             Ok(node) => {
-                say(&banner(name, &node, began, flags));
+                say(&banner(name, &node, began, &config));
                 until_told_to_stop(node).await
             }
             Err(e) => sorry(name, &e),
         }
     })
+}
+
+fn control_runtime() -> Result<Runtime, String> {
+    Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|e| format!("no threads for the runtime: {e}"))
+}
+
+/// `dev` inside another program.
+pub(crate) fn start(
+    name: &'static str,
+    player: Arc<dyn AnyKind>,
+    args: &[&str],
+) -> Result<Running, String> {
+    let line = [name, "dev"].into_iter().chain(args.iter().copied());
+    let cli = Cli::try_parse_from(line).map_err(|e| e.to_string())?;
+    let Some(Command::Dev(flags)) = cli.command else { return Err("not arguments of dev".into()) };
+    telemetry::hook_panics();
+    let config = Config::load(&flags).map_err(|e| e.to_string())?;
+    let runtime = control_runtime()?;
+    let node = runtime.block_on(node::start(&config, player)).map_err(|e| e.to_string())?;
+    Ok(Running::new(node, runtime))
 }
 
 /// Serves until SIGTERM or Ctrl-C, then drains; a second signal ends it at once.
@@ -122,7 +142,7 @@ async fn until_told_to_stop(node: Node) -> Exit {
     }
 }
 
-fn banner(name: &str, node: &Node, began: Instant, flags: &Flags) -> String {
+fn banner(name: &str, node: &Node, began: Instant, config: &Config) -> String {
     let at = node.addresses();
     let list = |addrs: &[std::net::SocketAddr]| {
         addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -148,7 +168,7 @@ fn banner(name: &str, node: &Node, began: Instant, flags: &Flags) -> String {
         http = list(&at.http),
         tcp = at.gate_tcp,
         admin = at.admin,
-        data = flags.data_shown(),
+        data = redacted(&config.store_url()),
         ms = (now() - began).as_millis(),
     )
 }

@@ -10,7 +10,7 @@ use std::{
 
 /// Tells the time of day, in milliseconds since 1970.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub(crate) struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
@@ -20,17 +20,17 @@ enum Source {
 
 impl Clock {
     /// The machine's clock.
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Self(Source::System)
     }
 
     /// A clock that stands still at `ms` until [`Clock::set`]; all clones share it.
-    pub fn fixed(ms: i64) -> Self {
+    pub(crate) fn fixed(ms: i64) -> Self {
         Self(Source::Set(Arc::new(AtomicI64::new(ms))))
     }
 
     /// Sets a fixed clock; the machine's clock stays as it is.
-    pub fn set(&self, ms: i64) {
+    pub(crate) fn set(&self, ms: i64) {
         if let Source::Set(now) = &self.0 {
             now.store(ms, Ordering::Relaxed);
         }
@@ -38,7 +38,7 @@ impl Clock {
 
     /// Milliseconds since 1970-01-01 00:00 UTC.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
-    pub fn now_ms(&self) -> i64 {
+    pub(crate) fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::Set(now) => now.load(Ordering::Relaxed),
             Source::System => SystemTime::now()

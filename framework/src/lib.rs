@@ -31,6 +31,9 @@ mod account;
 mod admin;
 mod app;
 mod ask;
+#[doc(hidden)]
+#[path = "bench.rs"]
+pub mod __bench;
 mod cli;
 pub mod client;
 mod clock;
@@ -58,7 +61,7 @@ mod proto {
 }
 
 pub use self::{
-    app::{App, Exit},
+    app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
     link::Account,
     play::{Play, PlayError, Script},

@@ -26,7 +26,7 @@ use crate::{
     gate::{Gate, GateSettings},
     limits::ACCEPT_QUEUE_MAX,
     shards::Shards,
-    store::{Cache, OpenError, Store},
+    store::{Cache, OpenError, Store, StoreError},
     tasks::Tasks,
     telemetry::Meters,
 };
@@ -66,6 +66,9 @@ pub(crate) enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The store was opened, and then did not answer.
+    #[error(transparent)]
+    StoreAway(#[from] StoreError),
     /// The account center cannot start.
     #[error(transparent)]
     Account(#[from] account::StartError),
@@ -106,7 +109,7 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     // 2. What everything stands on: store, cache, directory, clock, threads.
     let runtime = Handle::current();
     let store = Store::open(&config.store_url(), runtime).await?;
-    let incarnation = store.next_incarnation().await.map_err(OpenError::from)?;
+    let incarnation = store.next_incarnation().await?;
     let directory = Directory::embedded(incarnation);
     let (clock, tasks, meters, asker) =
         (Clock::system(), Tasks::default(), Meters::new(), Asker::default());

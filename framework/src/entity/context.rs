@@ -163,7 +163,7 @@ impl Ctx {
 
     /// Gives the session everything that was answered and pushed since the last time.
     #[inline]
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let mut outgoing = self.outgoing();
         match &self.session {
             Some(session) if !outgoing.is_empty() => session.deliver(&mut outgoing),

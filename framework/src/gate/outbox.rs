@@ -324,7 +324,7 @@ mod tests {
         answer(&outbox, first, 1);
         let frames = [1, 2, 3].map(|v| format!("msg.Echo.Res {:?}", [8, v]));
         assert_eq!(written(&outbox), frames);
-        assert_eq!(outbox.depth(), (25 * 3 - 21, 0), "taken bytes count until they are written");
+        assert_eq!(outbox.depth(), (3 * 18, 0), "taken bytes count until they are written");
     }
 
     #[tokio::test(start_paused = true)]

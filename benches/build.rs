@@ -1,0 +1,5 @@
+//! Compiles the message that the benchmarks send.
+
+fn main() -> bastide_build::Result {
+    bastide_build::compile("proto")
+}

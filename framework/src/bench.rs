@@ -1,0 +1,50 @@
+//! Owns what this repository's benchmarks need to see of the inside. Not for studios.
+
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use crate::{
+    App, Ctx, Player,
+    clock::Clock,
+    directory::Claim,
+    entity::{Chance, EntityId, Table, World},
+    store::Store,
+    wire::{Cut, FRAME_BYTES_MAX, cut},
+};
+
+/// Runs handlers on a state, without a mailbox or a session around them.
+#[derive(Debug)]
+pub struct Dispatcher<P> {
+    table: Table<P>,
+    state: P,
+    ctx: Ctx,
+}
+
+impl<P: Player> Dispatcher<P> {
+    /// A dispatcher with the handlers of a game.
+    pub fn new(game: App<P>, state: P) -> Self {
+        let world =
+            World { clock: Clock::system(), store: Store::memory(), chance: Chance::from_os() };
+        let id = EntityId { kind: "player", key: "1".into() };
+        Self { table: game.into_table(), state, ctx: Ctx::new(id, Claim { epoch: 1 }, world) }
+    }
+
+    /// Looks up, decodes, handles and encodes each frame; says how many were answered.
+    pub fn dispatch(&mut self, frames: &[u8]) -> usize {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut rest, mut answered) = (frames, 0);
+        while let Ok(Cut::Frame(frame)) = cut(rest, FRAME_BYTES_MAX) {
+            let call = self.table.call(frame.api, &mut self.state, 1, frame.payload, &self.ctx);
+            if let Some(call) = call
+                && pin!(call).as_mut().poll(&mut cx) == Poll::Ready(Ok(()))
+            {
+                answered += 1;
+            }
+            rest = &rest[frame.bytes.len()..];
+        }
+        self.ctx.flush();
+        answered
+    }
+}

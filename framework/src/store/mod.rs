@@ -1,0 +1,185 @@
+//! Owns the SQL store: how it is opened, on which runtime its queries run, how long they may take.
+//! Leaves what is kept to `records` (entities, counters, secrets) and `accounts`; what need not
+//! survive a restart is in `cache`.
+
+mod accounts;
+mod cache;
+mod open;
+mod records;
+
+use std::{
+    fmt,
+    fs::File,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{AnyPool, Executor as _};
+use tokio::{runtime::Handle, time::timeout};
+
+pub(crate) use accounts::{Account, AccountStatus, CreateError, NewAccount, PasswordHash};
+pub(crate) use cache::{Cache, CacheError};
+pub(crate) use open::OpenError;
+
+use records::MemoryRecords;
+
+/// 5 s: longer than a checkpoint of a busy SQLite file, shorter than a player waits for a door.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a town keeps across restarts. A clone is a handle to the same store.
+#[derive(Clone)]
+pub(crate) struct Store(Backend);
+
+#[derive(Clone)]
+enum Backend {
+    Sql(Arc<Sql>),
+    /// Nothing but records, for tests with a paused clock: no thread is ever waited for.
+    Memory(Arc<MemoryRecords>),
+}
+
+struct Sql {
+    /// As the operator wrote it, without the password.
+    shown: String,
+    /// The runtime that drives the pools; callers live on others (an HTTP worker, a shard).
+    handle: Handle,
+    read: AnyPool,
+    /// SQLite: one connection, since a transaction that begins to write while another writes
+    /// fails at once, whatever the busy timeout is.
+    write: AnyPool,
+    /// Keeps a second town away from a SQLite file; `close` gives it up. Std mutex: held to take
+    /// the file out, never across an await.
+    lock: Mutex<Option<File>>,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// Another node owns the record by now. Stop the entity here without saving.
+    #[error("a newer owner holds this record, so the write was refused: stop the entity here")]
+    Fenced,
+    /// The database is away, slow or broken. Ask again later; whether it was done is unknown.
+    #[error("the store of `store.url` did not answer: {0}; see whether the database is up")]
+    Unavailable(String),
+}
+
+impl Store {
+    /// Opens the store that `url` names (`sqlite:///abs/path/town.db`, `sqlite://rel.db`) and
+    /// brings its tables up to date. Creates the file and its folder where they are absent.
+    pub(crate) async fn open(url: &str, handle: Handle) -> Result<Self, OpenError> {
+        let opened = open::open(url, handle).await?;
+        tracing::info!(target: "store", url = opened.shown, "store opened");
+        Ok(Self(Backend::Sql(Arc::new(opened))))
+    }
+
+    /// A store without SQL that forgets everything with its last clone. Knows no accounts.
+    pub(crate) fn memory() -> Self {
+        Self(Backend::Memory(Arc::default()))
+    }
+
+    /// Answers when the database does.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        let Backend::Sql(sql) = &self.0 else { return Ok(()) };
+        let pool = sql.write.clone();
+        sql.run(async move { pool.execute("SELECT 1").await.map(drop) }).await
+    }
+
+    /// Closes the connections and lets another town have the file. Later calls answer
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn close(&self) {
+        let Backend::Sql(sql) = &self.0 else { return };
+        let (read, write) = (sql.read.clone(), sql.write.clone());
+        let closed = sql.run(async move {
+            read.close().await;
+            write.close().await;
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!(target: "store", %error, "the store did not close in time");
+        }
+        drop(sql.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = match &self.0 {
+            Backend::Sql(sql) => sql.shown.as_str(),
+            Backend::Memory(_) => "memory",
+        };
+        f.debug_tuple("Store").field(&shown).finish()
+    }
+}
+
+impl Sql {
+    /// Runs a query on the store's runtime, with the deadline. When the caller stops waiting the
+    /// query goes on to its end: a write is never cut in half.
+    async fn run<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
+        self.run_raw(query).await.map_err(unavailable)
+    }
+
+    /// Like [`Sql::run`], for whoever tells one database error from another.
+    async fn run_raw<T, F>(&self, query: F) -> Result<T, sqlx::Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
+        match self.handle.spawn(timeout(DEADLINE, query)).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(sqlx::Error::PoolTimedOut),
+            Err(_) => Err(sqlx::Error::WorkerCrashed),
+        }
+    }
+}
+
+fn unavailable(error: sqlx::Error) -> StoreError {
+    StoreError::Unavailable(match error {
+        sqlx::Error::PoolTimedOut => format!("nothing came within {DEADLINE:?}"),
+        other => other.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) async fn sqlite(folder: &tempfile::TempDir) -> Store {
+        let url = format!("sqlite://{}/town.db", folder.path().display());
+        Store::open(&url, Handle::current()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_says_unavailable_and_frees_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite(&folder).await;
+        store.ping().await.unwrap();
+        store.close().await;
+        assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
+        // The first store still lives: only `close` can have freed the file.
+        sqlite(&folder).await.ping().await.unwrap();
+        assert!(format!("{store:?}").contains("town.db"));
+    }
+
+    #[test]
+    fn a_caller_on_another_runtime_is_served() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = runtime.block_on(async { sqlite(&folder).await });
+        let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        other.block_on(store.ping()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_query_that_hangs_ends_at_the_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite(&folder).await;
+        let Backend::Sql(sql) = &store.0 else { panic!("opened as SQL") };
+        tokio::time::pause();
+        let hung = sql.run(std::future::pending::<Result<(), sqlx::Error>>()).await;
+        assert!(hung.unwrap_err().to_string().contains("nothing came within 5s"));
+    }
+}

@@ -1,0 +1,168 @@
+//! Sessions and players over time: who may be signed in, what is kept, how it ends.
+
+use bastide::{Code, client::ClientError, msg};
+
+use crate::world::{World, code, echo_of, get, slow_of, told};
+
+fn kick<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Code {
+    match result {
+        Err(ClientError::Kicked(refusal)) => refusal.code,
+        other => panic!("not kicked: {other:?}"),
+    }
+}
+
+#[test]
+fn a_second_sign_in_wins_and_the_first_is_told_so() {
+    let world = World::new();
+    world.run(async {
+        let mut first = world.player_on("same").await;
+        let mut second = world.player_on("same").await;
+        assert_eq!(kick(first.receive().await), Code::SIGNED_IN_ELSEWHERE);
+        assert!(matches!(first.receive().await, Err(ClientError::Closed | ClientError::Io(_))));
+        second.request(&echo_of(1)).await.unwrap();
+    });
+}
+
+/// The old connection's end is told to the player after the new one signed in: it must not be
+/// taken for the end of the new one.
+#[test]
+fn a_late_close_of_the_old_connection_never_touches_the_new_session() {
+    let world = World::new();
+    world.run(async {
+        let mut last = world.player_on("same").await;
+        for _ in 0..20 {
+            let mut new = world.player_on("same").await;
+            drop(last);
+            new.request(&echo_of(1)).await.unwrap();
+            last = new;
+        }
+        last.request(&slow_of(20)).await.unwrap();
+    });
+}
+
+#[test]
+fn the_state_is_there_again_after_signing_out_and_after_a_restart() {
+    let world = World::new();
+    world.run(async {
+        let mut client = world.player_on("keeper").await;
+        for _ in 0..3 {
+            client.request(&msg::get_items::Req::default()).await.unwrap();
+        }
+        drop(client);
+        let mut client = world.player_on("keeper").await;
+        assert_eq!(told(&client.request(&msg::get_items::Req::default()).await.unwrap()), 4);
+    });
+    let world = world.restart();
+    world.run(async {
+        let mut client = world.player_on("keeper").await;
+        assert_eq!(told(&client.request(&msg::get_items::Req::default()).await.unwrap()), 5);
+        let mut other = world.player_on("other").await;
+        assert_eq!(told(&other.request(&msg::get_items::Req::default()).await.unwrap()), 1);
+    });
+}
+
+#[test]
+fn a_player_whom_nobody_needs_is_saved_and_leaves_the_memory() {
+    let world = World::with(&["game.linger=50ms"]);
+    world.run(async {
+        let mut client = world.player_on("leaver").await;
+        client.request(&msg::get_items::Req::default()).await.unwrap();
+        assert_eq!(world.meter("entity_running").await, 1.0);
+        drop(client);
+        let gone = async {
+            while world.meter("entity_running").await > 0.0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(5), gone).await.unwrap();
+        let mut client = world.player_on("leaver").await;
+        assert_eq!(told(&client.request(&msg::get_items::Req::default()).await.unwrap()), 2);
+    });
+}
+
+/// Signing in and leaving at the very moment when the player is being put away.
+#[test]
+fn a_player_that_is_just_stopping_is_woken_again_without_losing_a_count() {
+    let world = World::with(&["game.linger=0s", "gate.rate_frames_per_s=0"]);
+    world.run(async {
+        let token = world.token("churn").await;
+        for n in 1..=60 {
+            let mut client = world.connect().await;
+            client.sign_in(&token).await.unwrap();
+            assert_eq!(told(&client.request(&msg::get_items::Req::default()).await.unwrap()), n);
+        }
+    });
+}
+
+#[test]
+fn draining_answers_what_is_under_way_tells_everybody_and_refuses_the_rest() {
+    let world = World::new();
+    let mut busy = world.run(world.player());
+    let mut idle = world.run(world.player());
+    world.run(busy.send(&slow_of(300))).unwrap();
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let clients = std::thread::spawn(move || {
+        rt.block_on(async {
+            assert_eq!(kick(idle.receive().await), Code::DRAINING);
+            assert_eq!(busy.receive().await.unwrap().api, "msg.GetRank.Res");
+            assert_eq!(kick(busy.receive().await), Code::DRAINING);
+        });
+    });
+    world.town.stop();
+    clients.join().unwrap();
+}
+
+#[test]
+fn operators_see_that_it_lives_that_it_is_ready_and_what_it_counts() {
+    let world = World::new();
+    world.run(async {
+        let page = |path: &str| format!("http://{}{path}", world.town.admin());
+        assert_eq!(get(&page("/healthz")).await.0, 200);
+        assert_eq!(get(&page("/readyz")).await.0, 200);
+        assert_eq!(get(&page("/nothing")).await.0, 404);
+        let _client = world.player().await;
+        assert_eq!(world.meter("gate_sign_ins_total").await, 1.0);
+        assert_eq!(world.meter("gate_sessions").await, 1.0);
+    });
+}
+
+#[test]
+fn a_second_game_on_the_same_data_is_refused_with_the_reason() {
+    let world = World::new();
+    let data = world.data();
+    let mut args = vec!["--data", &data];
+    for free in ["--http", "--gate-tcp", "--admin"] {
+        args.extend([free, "127.0.0.1:0"]);
+    }
+    let refused = crate::world::game().start(&args).map(|_| ()).unwrap_err();
+    assert!(refused.contains("another") && refused.contains("--data"), "{refused}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_key_and_the_remedy() {
+    let world = World::new();
+    let taken = world.town.gate_tcp().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let args =
+        ["--data", data, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--gate-tcp", &taken];
+    let refused = crate::world::game().start(&args).map(|_| ()).unwrap_err();
+    for part in ["gate.tcp", &taken, "--gate-tcp", "--port-base"] {
+        assert!(refused.contains(part), "{part} is not in: {refused}");
+    }
+}
+
+#[test]
+fn only_a_token_of_this_town_opens_a_session() {
+    let (here, elsewhere) = (World::new(), World::new());
+    let foreign = elsewhere.run(elsewhere.token("a"));
+    here.run(async {
+        let mut client = here.connect().await;
+        assert_eq!(code(client.sign_in(&foreign).await), Code::TOKEN_INVALID);
+        let mut forged = here.token("a").await.into_bytes();
+        let middle = forged.len() / 2;
+        forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
+        let forged = String::from_utf8(forged).unwrap();
+        assert_eq!(code(client.sign_in(&forged).await), Code::TOKEN_INVALID);
+    });
+}

@@ -1,0 +1,9 @@
+//! What a client of a running game sees, over real sockets. One binary: it links once.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod life;
+mod path;
+mod tidy;
+mod trouble;
+mod world;

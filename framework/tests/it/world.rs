@@ -1,0 +1,208 @@
+//! Owns the fixture: a small game that misbehaves on request, started in this process on free
+//! ports with a folder of its own, and clients to it.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use bastide::{
+    Account, App, Code, Ctx, LoadError, Player, Refusal, Running, def,
+    client::{Client, ClientError, Push, guest},
+    msg,
+};
+use prost::Message;
+
+/// Counts; everything else it does is told to it by the request.
+#[derive(Default)]
+pub(crate) struct Counter {
+    count: i64,
+}
+
+impl Player for Counter {
+    fn load(_: &Account, saved: Option<&[u8]>, _: i64) -> Result<Self, LoadError> {
+        let Some(saved) = saved else { return Ok(Self::default()) };
+        let bytes = saved.try_into().map_err(LoadError::new)?;
+        Ok(Self { count: i64::from_le_bytes(bytes) })
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.count.to_le_bytes().to_vec()
+    }
+
+    fn on_sign_in(&mut self, ctx: &Ctx) {
+        ctx.push(&items(self.count));
+    }
+}
+
+fn items(count: i64) -> msg::get_items::Res {
+    let item = def::Item { id: 1, idx: 100, num: count, create_time: 0, update_time: 0 };
+    msg::get_items::Res { code: 0, items: vec![item] }
+}
+
+/// Comes back as it was sent.
+async fn echo(_: &mut Counter, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo::Res, Code> {
+    Ok(msg::echo::Res { val: ask.val, ct: ask.ct })
+}
+
+/// Counts one up and tells the count.
+async fn count(me: &mut Counter, _: msg::get_items::Req, _: &Ctx) -> Result<msg::get_items::Res, Code> {
+    me.count += 1;
+    Ok(items(me.count))
+}
+
+/// Pushes `item_num` times before it answers.
+async fn pushes(me: &mut Counter, ask: msg::gift_items::Req, ctx: &Ctx) -> Result<msg::gift_items::Res, Code> {
+    for _ in 0..ask.item_num {
+        ctx.push(&items(me.count));
+    }
+    Ok(msg::gift_items::Res { code: 0 })
+}
+
+/// Takes `type` milliseconds.
+async fn slow(_: &mut Counter, ask: msg::get_rank::Req, _: &Ctx) -> Result<msg::get_rank::Res, Code> {
+    let ms = u64::try_from(ask.r#type.unwrap_or_default()).map_err(|_| Code::PARAMETER)?;
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    Ok(msg::get_rank::Res { code: 0, rank: None })
+}
+
+/// Panics.
+async fn panics(_: &mut Counter, _: msg::set_event::Req, _: &Ctx) -> Result<msg::set_event::Res, Code> {
+    panic!("asked to")
+}
+
+/// Refuses with a code of the studio's own.
+async fn refuses(_: &mut Counter, ask: msg::get_user::Req, _: &Ctx) -> Result<msg::get_user::Res, Refusal> {
+    Err(Code(10_007).because(format!("no user {}", ask.id)))
+}
+
+/// Answers with more than a frame holds.
+async fn huge(_: &mut Counter, _: msg::get_mails::Req, _: &Ctx) -> Result<msg::get_mails::Res, Code> {
+    let mail = def::Mail { content: Some("x".repeat(70_000)), ..def::Mail::default() };
+    Ok(msg::get_mails::Res { code: 0, mails: vec![mail] })
+}
+
+pub(crate) fn game() -> App<Counter> {
+    let game = App::new("counter").player::<Counter>();
+    game.on(echo).on(count).on(pushes).on(slow).on(panics).on(refuses).on(huge)
+}
+
+/// A running game and the folder that it keeps its data in.
+pub(crate) struct World {
+    pub(crate) town: Running,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// Started with settings beside the usual, such as `"gate.idle_timeout=1s"`.
+    pub(crate) fn with(settings: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let town = start(&dir, settings);
+        Self { town, dir }
+    }
+
+    /// Stops the game as an operator does and starts it again on the same data.
+    pub(crate) fn restart(self) -> Self {
+        let Self { town, dir } = self;
+        town.stop();
+        let town = start(&dir, &[]);
+        Self { town, dir }
+    }
+
+    /// The folder that it keeps its data in.
+    pub(crate) fn data(&self) -> String {
+        self.dir.path().to_str().unwrap().to_owned()
+    }
+
+    /// Runs a client's part.
+    pub(crate) fn run<F: Future>(&self, client: F) -> F::Output {
+        self.town.block_on(client)
+    }
+
+    /// A connection that has not signed in.
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(&self.town.gate_tcp().to_string()).await.unwrap()
+    }
+
+    /// The token of a guest; the same device is the same player.
+    pub(crate) async fn token(&self, device: &str) -> String {
+        guest(&self.town.http().to_string(), device).await.unwrap().token
+    }
+
+    /// A signed-in guest of its own, its greeting push read off.
+    pub(crate) async fn player(&self) -> Client {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let device = format!("device-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.player_on(&device).await
+    }
+
+    pub(crate) async fn player_on(&self, device: &str) -> Client {
+        let mut client = self.connect().await;
+        client.sign_in(&self.token(device).await).await.unwrap();
+        let greeting = client.receive().await.unwrap();
+        assert_eq!(greeting.api, "msg.GetItems.Res");
+        client
+    }
+
+    /// What a meter shows, from the page that operators read.
+    pub(crate) async fn meter(&self, name: &str) -> f64 {
+        let page = get(&format!("http://{}/metrics", self.town.admin())).await.1;
+        let line = page.lines().find(|l| l.starts_with(&format!("{name} ")));
+        line.and_then(|l| l.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+}
+
+fn start(dir: &tempfile::TempDir, settings: &[&str]) -> Running {
+    let data = dir.path().to_str().unwrap();
+    let mut args = vec!["--data", data];
+    for free in ["--http", "--gate-tcp", "--admin"] {
+        args.extend([free, "127.0.0.1:0"]);
+    }
+    for setting in settings {
+        args.extend(["--set", setting]);
+    }
+    game().start(&args).unwrap()
+}
+
+/// Status and body of a page.
+pub(crate) async fn get(url: &str) -> (u16, String) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response = client.get(url).send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+/// The code and api of `msg.Error.Res`.
+pub(crate) fn error(frame: &Push) -> (i32, String) {
+    assert_eq!(frame.api, "msg.Error.Res");
+    let error = msg::error::Res::decode(frame.payload.as_slice()).unwrap();
+    (error.code, error.api)
+}
+
+/// The code with which a request was refused.
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Code {
+    match result {
+        Err(ClientError::Refused(refusal)) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// The count that an answer or a push tells.
+pub(crate) fn told(items: &msg::get_items::Res) -> i64 {
+    items.items[0].num
+}
+
+pub(crate) fn echo_of(val: i64) -> msg::echo::Req {
+    msg::echo::Req { val: Some(val), ct: None }
+}
+
+pub(crate) fn slow_of(ms: i32) -> msg::get_rank::Req {
+    msg::get_rank::Req { r#type: Some(ms) }
+}
+
+pub(crate) fn panicking() -> msg::set_event::Req {
+    msg::set_event::Req { event: def::Event { oper: 1, ..def::Event::default() } }
+}
