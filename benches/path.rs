@@ -163,9 +163,9 @@ fn median(figures: &[Figures], of: impl Fn(&Figures) -> f64) -> f64 {
 
 fn run(role: &str, connections: usize, depth: usize, seconds: f64) -> Figures {
     let dir = tempfile::tempdir().expect("a folder for the server");
-    let server = Server::start(role, dir.path());
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
+        let server = Server::start(role, dir.path()).await;
         let mut players = JoinSet::new();
         let until = Instant::now() + Duration::from_secs(3600);
         let (begin, end) = (tokio::sync::watch::Sender::new(None), Duration::from_secs_f64(seconds));
@@ -244,7 +244,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(role: &str, dir: &Path) -> Self {
+    async fn start(role: &str, dir: &Path) -> Self {
         let announce = dir.join("announce.json");
         let mut command = Command::new(env::current_exe().expect("this program"));
         command.env(ROLE, role).stdout(Stdio::null()).env("RUST_LOG", "warn");
@@ -257,25 +257,19 @@ impl Server {
             command.arg(&announce);
         }
         let process = command.spawn().expect("the server starts");
-        let announced = (0..200).find_map(|_| {
-            let text = fs::read(&announce).ok();
-            let json = text.and_then(|t| serde_json::from_slice::<serde_json::Value>(&t).ok());
-            if json.is_none() {
-                Builder::new_current_thread()
-                    .enable_time()
-                    .build()
-                    .expect("a runtime")
-                    .block_on(sleep(Duration::from_millis(25)));
-            }
-            json
-        });
-        let announced = announced.expect("the server announces itself within 5 s");
+        let mut server = Self { process, gate: String::new(), http: None };
         let text = |v: &serde_json::Value| v.as_str().map(str::to_owned);
-        Self {
-            process,
-            gate: text(&announced["gate_tcp"]).expect("a gate"),
-            http: text(&announced["http"][0]),
+        for _ in 0..200 {
+            let announced = fs::read(&announce).ok();
+            let json = announced.and_then(|t| serde_json::from_slice::<serde_json::Value>(&t).ok());
+            if let Some(json) = json {
+                server.gate = text(&json["gate_tcp"]).expect("a gate");
+                server.http = text(&json["http"][0]);
+                return server;
+            }
+            sleep(Duration::from_millis(25)).await;
         }
+        panic!("the server did not announce itself within 5 s");
     }
 
     async fn connect(&self, n: usize) -> TcpStream {

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fmt, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -15,7 +16,8 @@ use clap::{Args, ValueEnum};
 use figment::{
     Figment, Metadata, Profile, Provider,
     providers::{Format, Toml},
-    value::{Dict, Map, Tag, Value},
+    util::nest,
+    value::{Dict, Map, Value},
 };
 use serde::{Deserialize, Deserializer, de};
 
@@ -71,7 +73,7 @@ section! {
     /// `[node]`
     Node {
         /// Threads that carry connections and entities; one a core.
-        shards: usize = available_parallelism().map_or(1, usize::from),
+        shards: usize = available_parallelism().map_or(1, usize::from).min(SHARDS_MAX),
     }
 }
 
@@ -196,16 +198,21 @@ impl fmt::Debug for Url {
     }
 }
 
-/// A URL without its password.
+/// A URL without its password, be it before the host or among the parameters.
 pub(crate) fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    match authority.rsplit_once('@') {
-        Some((user, _)) => {
-            let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:…{}", &rest[user.len()..])
-        }
-        None => url.to_owned(),
+    let start = url.find("://").map_or(0, |at| at + "://".len());
+    let (scheme, rest) = url.split_at(start);
+    // The last '@', wherever it is: a password may hold a '/', '#' or '@' that is not escaped,
+    // and hiding too much is better than too little.
+    let (user, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let user = match user.split_once(':') {
+        Some((name, _)) => format!("{name}:…@"),
+        None => rest[..rest.len() - place.len()].to_owned(),
+    };
+    let secret = |q: &str| ["pass", "pwd", "secret", "token"].iter().any(|word| q.contains(word));
+    match place.split_once('?') {
+        Some((place, q)) if secret(&q.to_lowercase()) => format!("{scheme}{user}{place}?…"),
+        _ => format!("{scheme}{user}{place}"),
     }
 }
 
@@ -266,32 +273,29 @@ pub(crate) enum ConfigError {
     /// A key that does not exist.
     #[error("{origin}: there is no setting `{key}`; {hint}")]
     Unknown { origin: String, key: String, hint: String },
-    /// A value that is not of its key's kind.
-    #[error("{origin}: {key} = {value}: {why}")]
-    Value { origin: String, key: String, value: String, why: String },
-    /// A value out of range, or two that do not go together.
-    #[error("{key} = {value}: {remedy}")]
-    Check { key: String, value: String, remedy: String },
+    /// A value that is not of its key's kind, out of range, or at odds with another.
+    #[error("{key} = {value} ({origin}): {remedy}")]
+    Value { origin: String, key: String, value: String, remedy: String },
+    /// A variable of ours that is not text.
+    #[error("{0}: the value is not UTF-8; set it anew or unset it")]
+    Environment(String),
 }
 
 impl Config {
     /// Reads what the flags, the environment and the file say.
     pub(crate) fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        Self::load_with(flags, std::env::vars())
+        Self::load_with(flags, ours(std::env::vars_os())?.into_iter())
     }
 
     fn load_with(
         flags: &Flags,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut figment = Figment::new();
-        if let Some(path) = &flags.config {
-            figment = figment.merge(file(path)?);
-        }
-        figment = figment.merge(Named::environment(environment)).merge(Named::flags(flags)?);
-        let mut config: Self = figment.extract().map_err(|e| explain(&figment, e))?;
-        config.move_ports(&figment)?;
-        config.check()?;
+        let file = flags.config.as_deref().map_or_else(|| Ok(Figment::new()), file)?;
+        let figment = flags.onto(onto(file, environment))?;
+        let mut config: Self = figment.extract_lossy().map_err(|e| explain(&figment, e))?;
+        let checked = config.move_ports(&figment).and_then(|()| config.check());
+        checked.map_err(|e| e.located(&figment))?;
         Ok(config)
     }
 
@@ -329,13 +333,13 @@ impl Config {
         let name = &self.cluster.name;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            let remedy = "choose 1 to 64 letters, digits, '-' and '_'".to_owned();
-            return Err(check("cluster.name", name, remedy));
+            return Err(check("cluster.name", name, "choose 1 to 64 letters, digits, '-' and '_'"));
         }
         let gate = &self.gate;
         for (key, value, from, to) in [
-            ("node.shards", self.node.shards, 1, 256),
+            ("node.shards", self.node.shards, 1, SHARDS_MAX),
             ("gate.frame_bytes_max", gate.frame_bytes_max, 4096, FRAME_BYTES_MAX),
+            ("gate.rate_burst_frames", gate.rate_burst_frames as usize, 1, 1 << 20),
             ("gate.outbox_bytes_max", gate.outbox_bytes_max, 128 * 1024, 1 << 30),
             ("gate.connections_max", gate.connections_max, 1, 1 << 20),
             ("gate.connections_per_ip_max", gate.connections_per_ip_max, 1, 1 << 20),
@@ -354,13 +358,23 @@ impl Config {
             ("game.save_interval", self.game.save_interval),
         ] {
             if value.is_zero() {
-                return Err(check(key, "0s", "choose a time above 0, such as 30s".to_owned()));
+                return Err(check(key, "0s", "choose a time above 0, such as 30s"));
             }
+        }
+        if self.data.0.as_os_str().is_empty() {
+            return Err(check("data", "\"\"", "name a folder, such as ./bastide-data"));
         }
         self.check_addresses()
     }
 
     fn check_addresses(&self) -> Result<(), ConfigError> {
+        let reachable = |addr: SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified();
+        if let Some(told) = &self.gate.advertise
+            && !told.parse().is_ok_and(reachable)
+        {
+            let remedy = "write the ip:port that clients reach, such as 203.0.113.5:3017";
+            return Err(check("gate.advertise", redacted(told), remedy));
+        }
         let http = self.account.listen.iter().map(|a| ("account.listen", *a));
         let others = [("gate.tcp", self.gate.tcp), ("admin.listen", self.admin.listen)];
         let mut taken = BTreeMap::new();
@@ -374,73 +388,121 @@ impl Config {
     }
 }
 
+impl ConfigError {
+    /// Adds where the value of a failed check came from.
+    fn located(mut self, figment: &Figment) -> Self {
+        if let Self::Value { origin, key, .. } = &mut self {
+            let plain = key.split(' ').next().unwrap_or_default();
+            *origin = place(figment.find_metadata(plain));
+        }
+        self
+    }
+}
+
 /// Ports that `--port-base` takes, less one.
 const PORTS: u16 = 6;
 
-fn check(key: impl fmt::Display, value: impl fmt::Display, remedy: String) -> ConfigError {
-    ConfigError::Check { key: key.to_string(), value: value.to_string(), remedy }
+/// More threads than any machine that a gate was measured on has cores.
+const SHARDS_MAX: usize = 256;
+
+/// What begins the name of an environment variable of ours.
+const PREFIX: &str = "BASTIDE_";
+
+/// A value that is refused; [`ConfigError::located`] says where it came from.
+fn check(
+    key: impl fmt::Display,
+    value: impl fmt::Display,
+    remedy: impl Into<String>,
+) -> ConfigError {
+    let (key, value) = (key.to_string(), value.to_string());
+    ConfigError::Value { origin: String::new(), key, value, remedy: remedy.into() }
 }
 
-fn file(path: &Path) -> Result<impl Provider, ConfigError> {
+/// The variables that are ours. Other people's may be anything: they are not even decoded.
+fn ours(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let named = environment.map(|(name, value)| (name.to_string_lossy().into_owned(), value));
+    named
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(ConfigError::Environment(name)),
+        })
+        .collect()
+}
+
+fn file(path: &Path) -> Result<Figment, ConfigError> {
     let failed = |source| ConfigError::File { path: path.to_owned(), source };
     let text = fs::read_to_string(path).map_err(failed)?;
     let syntax = |why: String| ConfigError::Syntax { path: path.to_owned(), why };
-    let dict: Dict = Toml::from_str(&text).map_err(|e| syntax(e.to_string().trim().replace('\n', " ")))?;
-    Ok(Named { origin: path.display().to_string(), dict })
+    let dict: Dict = Toml::from_str(&text).map_err(|e| {
+        // The error's own text quotes the line, and with it a password that stands there.
+        let at = e.span().map_or(0, |span| span.start).min(text.len());
+        let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+        syntax(format!("line {line} is not TOML: {}", e.message().trim().replace('\n', ", ")))
+    })?;
+    Ok(Figment::from(Named { origin: path.display().to_string(), dict }))
+}
+
+/// Adds the environment: `BASTIDE_GATE__IDLE_TIMEOUT=30s`.
+fn onto(figment: Figment, environment: impl Iterator<Item = (String, String)>) -> Figment {
+    // Backwards, so that BASTIDE_GATE, which is not a setting, is not hidden by BASTIDE_GATE__TCP.
+    let sorted: BTreeMap<_, _> = environment.collect();
+    sorted.iter().rev().fold(figment, |figment, (name, value)| match name.strip_prefix(PREFIX) {
+        Some(key) if !key.starts_with("BENCH_") => {
+            set(figment, name, &key.to_lowercase().replace("__", "."), value)
+        }
+        _ => figment,
+    })
+}
+
+impl Flags {
+    fn onto(&self, mut figment: Figment) -> Result<Figment, ConfigError> {
+        for pair in &self.set {
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| ConfigError::Set(pair.clone()))?;
+            if key.is_empty() {
+                return Err(ConfigError::Set("=…".to_owned()));
+            }
+            figment = set(figment, &format!("--set {key}"), key, value);
+        }
+        let shown = |path: &PathBuf| path.display().to_string();
+        let http = (!self.http.is_empty()).then(|| self.http.join(","));
+        let given = [
+            ("--data", "data", self.data.as_ref().map(shown)),
+            ("--port-base", "port_base", self.port_base.clone()),
+            ("--announce", "announce", self.announce.as_ref().map(shown)),
+            ("--http", "account.listen", http),
+            ("--gate-tcp", "gate.tcp", self.gate_tcp.clone()),
+            ("--gate-advertise", "gate.advertise", self.gate_advertise.clone()),
+            ("--admin", "admin.listen", self.admin.clone()),
+            ("--store", "store.url", self.store.clone()),
+            ("--log", "log.format", self.log.map(|f| format!("{f:?}").to_lowercase())),
+        ];
+        Ok(given.into_iter().fold(figment, |figment, (flag, key, value)| match value {
+            Some(value) => set(figment, flag, key, &value),
+            None => figment,
+        }))
+    }
+}
+
+/// Adds one setting from a place that has text only; a list has commas.
+fn set(figment: Figment, origin: &str, key: &str, text: &str) -> Figment {
+    let value: Value = match key {
+        "account.listen" => text.split(',').map(str::trim).collect::<Vec<_>>().into(),
+        _ => text.into(),
+    };
+    // A key that begins with a dot nests nothing; it is unknown, and must be told so.
+    let dict =
+        nest(key, value).into_dict().unwrap_or_else(|| Dict::from([(key.to_owned(), text.into())]));
+    figment.merge(Named { origin: origin.to_owned(), dict })
 }
 
 /// Settings from one place, which errors name.
 struct Named {
     origin: String,
     dict: Dict,
-}
-
-impl Named {
-    /// `BASTIDE_GATE__IDLE_TIMEOUT=30s`.
-    fn environment(variables: impl Iterator<Item = (String, String)>) -> Self {
-        let mut dict = Dict::new();
-        for (name, value) in variables {
-            if let Some(key) = name.strip_prefix("BASTIDE_")
-                && !key.starts_with("BENCH_")
-            {
-                insert(&mut dict, &key.to_lowercase().replace("__", "."), plain(&value));
-            }
-        }
-        Self { origin: "environment".to_owned(), dict }
-    }
-
-    fn flags(flags: &Flags) -> Result<Self, ConfigError> {
-        let mut dict = Dict::new();
-        for set in &flags.set {
-            let (key, value) = set.split_once('=').ok_or_else(|| ConfigError::Set(set.clone()))?;
-            if key.is_empty() {
-                return Err(ConfigError::Set(set.clone()));
-            }
-            insert(&mut dict, key, plain(value));
-        }
-        let shown = |path: &PathBuf| path.display().to_string();
-        let text = [
-            ("data", flags.data.as_ref().map(shown)),
-            ("announce", flags.announce.as_ref().map(shown)),
-            ("gate.tcp", flags.gate_tcp.clone()),
-            ("gate.advertise", flags.gate_advertise.clone()),
-            ("admin.listen", flags.admin.clone()),
-            ("store.url", flags.store.clone()),
-            ("log.format", flags.log.map(|f| format!("{f:?}").to_lowercase())),
-        ];
-        for (key, value) in text {
-            if let Some(value) = value {
-                insert(&mut dict, key, value.into());
-            }
-        }
-        if let Some(base) = &flags.port_base {
-            insert(&mut dict, "port_base", plain(base));
-        }
-        if !flags.http.is_empty() {
-            insert(&mut dict, "account.listen", flags.http.clone().into());
-        }
-        Ok(Self { origin: "flag".to_owned(), dict })
-    }
 }
 
 impl Provider for Named {
@@ -453,109 +515,82 @@ impl Provider for Named {
     }
 }
 
-/// A value from a place that has text only: numbers, lists and truth values are told by their
-/// look.
-fn plain(text: &str) -> Value {
-    match text.parse::<Value>() {
-        Ok(Value::Dict(..)) | Err(_) => Value::String(Tag::Default, text.to_owned()),
-        Ok(value) => value,
-    }
-}
-
-fn insert(dict: &mut Dict, key: &str, value: Value) {
-    match key.split_once('.') {
-        None => {
-            dict.insert(key.to_owned(), value);
-        }
-        Some((section, rest)) => {
-            let section = dict.entry(section.to_owned()).or_insert_with(|| Dict::new().into());
-            if let Value::Dict(_, inner) = section {
-                insert(inner, rest, value);
-            }
-        }
-    }
-}
-
 /// Turns figment's error into a sentence.
 fn explain(figment: &Figment, error: figment::Error) -> ConfigError {
     use figment::error::Kind;
     // Several may be wrong at once; one sentence at a time is what a person mends.
     let Some(error) = error.into_iter().next() else {
-        return check("configuration", "?", "cannot be read".to_owned());
+        return check("configuration", "?", "cannot be read");
     };
-    let mut key = error.path.join(".");
-    let origin = error.metadata.as_ref().map_or_else(|| "default".to_owned(), |m| m.name.to_string());
-    match &error.kind {
-        Kind::UnknownField(name, known) => {
-            if !key.ends_with(name.as_str()) {
-                key = [&key, name].into_iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(".");
-            }
+    let (key, origin) = (error.path.join("."), place(error.metadata.as_ref()));
+    // The text of some kinds quotes the value, and with it a password.
+    let remedy = match &error.kind {
+        Kind::UnknownField(_, known) => {
             let hint = format!("this section has: {}", known.join(", "));
-            ConfigError::Unknown { origin: spelled(&origin, &key), key, hint }
+            return ConfigError::Unknown { origin, key, hint };
         }
-        kind => {
-            let value = figment.find_value(&key).map(|v| shown(&v)).unwrap_or_default();
-            let value = redacted(&value);
-            ConfigError::Value { origin: spelled(&origin, &key), key, value, why: kind.to_string() }
+        Kind::InvalidType(_, wanted) | Kind::InvalidValue(_, wanted) => expected(wanted),
+        Kind::Message(message) => expected(message),
+        other => other.to_string(),
+    };
+    // An item of a list is told with its list: it cannot be looked up by itself.
+    let list = key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
+    let value = figment.find_value(list).map(|v| shown(&v)).unwrap_or_default();
+    ConfigError::Value { origin, key, value, remedy }
+}
+
+/// What to write instead, from serde's word for the type.
+fn expected(wanted: &str) -> String {
+    match wanted {
+        "u16" | "u32" | "u64" | "usize" => "write a whole number".to_owned(),
+        "path string" => "write a path".to_owned(),
+        _ if wanted.starts_with("struct ") => "this is a section: set the keys in it".to_owned(),
+        _ if wanted.contains("socket address") => {
+            "write an address, ip:port, such as 127.0.0.1:3017".to_owned()
         }
+        _ => format!("write {wanted}"),
     }
 }
 
 /// The place of a setting, as its writer knows it.
-fn spelled(origin: &str, key: &str) -> String {
-    match origin {
-        "environment" => format!("BASTIDE_{}", key.to_uppercase().replace('.', "__")),
-        "flag" => match key {
-            "gate.tcp" => "--gate-tcp".to_owned(),
-            "gate.advertise" => "--gate-advertise".to_owned(),
-            "admin.listen" => "--admin".to_owned(),
-            "store.url" => "--store".to_owned(),
-            "port_base" => "--port-base".to_owned(),
-            _ if key.starts_with("account.listen") => "--http".to_owned(),
-            _ => format!("--set {key}"),
-        },
-        _ => origin.to_owned(),
-    }
+fn place(metadata: Option<&Metadata>) -> String {
+    metadata.map_or_else(|| "default".to_owned(), |m| m.name.to_string())
 }
 
+/// A value as it was written, without a password.
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(_, text) => text.clone(),
+        Value::String(_, text) => redacted(text),
         Value::Char(_, c) => c.to_string(),
         Value::Bool(_, b) => b.to_string(),
-        Value::Num(_, n) => n.to_i128().map_or_else(|| format!("{:?}", n.to_f64()), |n| n.to_string()),
+        Value::Num(_, n) => match (n.to_u128(), n.to_i128(), n.to_f64()) {
+            (Some(n), ..) => n.to_string(),
+            (_, Some(n), _) => n.to_string(),
+            (.., n) => n.map_or_else(String::new, |n| n.to_string()),
+        },
         Value::Empty(..) => String::new(),
-        Value::Dict(..) => "a table".to_owned(),
+        Value::Dict(..) => "a section".to_owned(),
         Value::Array(_, items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
     }
 }
 
 /// `30s`, `2h`, `250ms`, or a whole number of seconds.
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    struct Visitor;
-    impl de::Visitor<'_> for Visitor {
-        type Value = Duration;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a time such as 30s, 2h, 250ms, or a whole number of seconds")
-        }
-
-        fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Duration, E> {
-            Ok(Duration::from_secs(seconds))
-        }
-
-        fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Duration, E> {
-            u64::try_from(seconds)
-                .map(Duration::from_secs)
-                .map_err(|_| E::invalid_value(de::Unexpected::Signed(seconds), &self))
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-            humantime::parse_duration(text)
-                .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-        }
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a time such as 30s, 2h, 250ms, or a whole number of seconds")]
+    enum Written {
+        Seconds(u64),
+        Text(String),
     }
-    deserializer.deserialize_any(Visitor)
+    match Written::deserialize(deserializer)? {
+        Written::Seconds(seconds) => Ok(Duration::from_secs(seconds)),
+        // From the environment and from flags, a number comes as text too.
+        Written::Text(text) => text
+            .parse()
+            .map(Duration::from_secs)
+            .or_else(|_| humantime::parse_duration(&text))
+            .map_err(|_| de::Error::custom("a time such as 30s, 2h, or a whole number of seconds")),
+    }
 }
 
 #[cfg(test)]
@@ -574,7 +609,11 @@ mod tests {
         Config::load_with(&flags, environment)
     }
 
-    fn load_file(text: &str, flags: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn load_file(
+        text: &str,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("town.toml");
         fs::write(&path, text).expect("written");
@@ -611,7 +650,8 @@ mod tests {
 
     #[test]
     fn set_reaches_every_key() {
-        let config = load(&["--set", "gate.rate_frames_per_s=0", "--set", "game.linger=250ms"], &[]);
+        let config =
+            load(&["--set", "gate.rate_frames_per_s=0", "--set", "game.linger=250ms"], &[]);
         let config = config.expect("fine");
         assert_eq!(config.gate.rate_frames_per_s, 0);
         assert_eq!(config.game.linger, Duration::from_millis(250));
@@ -622,6 +662,8 @@ mod tests {
     fn an_unknown_key_is_named_with_its_place_and_the_known_ones() {
         says(load_file("[gate]\ntpc = 1", &[], &[]), &["town.toml", "`gate.tpc`", "tcp"]);
         says(load_file("[gaet]\ntcp = 1", &[], &[]), &["`gaet`", "gate"]);
+        says(load(&[], &[("BASTIDE_", "1")]), &["BASTIDE_", "``"]);
+        says(load(&["--set", ".tcp=1"], &[]), &["--set .tcp", "`.tcp`"]);
         says(load(&[], &[("BASTIDE_GATE__TPC", "1")]), &["BASTIDE_GATE__TPC", "tcp"]);
         says(load(&["--set", "gate.tpc=1"], &[]), &["--set gate.tpc", "tcp"]);
     }
@@ -652,11 +694,67 @@ mod tests {
     }
 
     #[test]
+    fn the_place_of_a_value_out_of_range_is_named() {
+        says(load_file("[node]\nshards = 0", &[], &[]), &["node.shards = 0", "town.toml"]);
+        says(
+            load(&[], &[("BASTIDE_NODE__SHARDS", "257")]),
+            &["(BASTIDE_NODE__SHARDS)", "1 to 256"],
+        );
+        says(load(&["--port-base", "0"], &[]), &["port_base = 0", "(--port-base)", "1 to 65529"]);
+        says(load(&["--gate-tcp", "127.0.0.1:8080"], &[]), &["(--gate-tcp)"]);
+        says(load(&[], &[("BASTIDE_DATA", "")]), &["(BASTIDE_DATA)", "name a folder"]);
+        says(
+            load(&["--set", "gate.rate_burst_frames=0"], &[]),
+            &["gate.rate_burst_frames", "from 1"],
+        );
+        for told in ["nonsense", "0.0.0.0:3017", "203.0.113.5:0"] {
+            says(load(&["--gate-advertise", told], &[]), &["(--gate-advertise)", told, "ip:port"]);
+        }
+        says(
+            load(&["--set", "gate.tcp=127.0.0.1:9", "--admin", "127.0.0.1:9"], &[]),
+            &["gate.tcp"],
+        );
+    }
+
+    #[test]
+    fn what_comes_as_text_is_read_as_its_key_wants_it() {
+        let environment = [
+            ("BASTIDE_CLUSTER__NAME", "5"),
+            ("BASTIDE_GATE__RATE_FRAMES_PER_S", "7"),
+            ("BASTIDE_GATE__IDLE_TIMEOUT", "9"),
+            ("BASTIDE_ACCOUNT__LISTEN", "127.0.0.1:1, 127.0.0.1:2"),
+            ("BASTIDE_DATA", "2026"),
+        ];
+        let config = load(&[], &environment).expect("fine");
+        assert_eq!((config.cluster.name.as_str(), config.gate.rate_frames_per_s), ("5", 7));
+        assert_eq!(config.gate.idle_timeout, Duration::from_secs(9));
+        assert_eq!(config.account.listen, [local(1), local(2)]);
+        assert_eq!(config.data.0, Path::new("2026"));
+        says(load(&[], &[("BASTIDE_ACCOUNT__LISTEN", "127.0.0.1")]), &["127.0.0.1", "ip:port"]);
+        let environment = [("BASTIDE_GATE", "5"), ("BASTIDE_GATE__TCP", "127.0.0.1:1")];
+        says(load(&[], &environment), &["BASTIDE_GATE", "gate = 5", "section"]);
+        says(load_file("[gate]\nidle_timeout = 1.5", &[], &[]), &["= 1.5", "such as 30s"]);
+        says(load_file("[gate]\nconnections_max = -5", &[], &[]), &["= -5", "a whole number"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_that_is_not_text_matters_only_if_it_is_ours() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let odd = || OsString::from_vec(vec![0xff]);
+        let of = |name: &str| ours([(OsString::from(name), odd())].into_iter());
+        assert_eq!(of("LS_COLORS").expect("not ours"), []);
+        let sentence = of("BASTIDE_DATA").expect_err("ours").to_string();
+        assert!(sentence.contains("BASTIDE_DATA") && sentence.contains("UTF-8"), "{sentence}");
+    }
+
+    #[test]
     fn port_base_moves_what_is_not_set_itself() {
         let config = load(&["--port-base", "20000"], &[]).expect("fine");
         assert_eq!(config.account.listen, [local(20_000), local(20_001), local(20_002)]);
         assert_eq!((config.gate.tcp, config.admin.listen), (local(20_003), local(20_006)));
-        let config = load(&["--port-base", "20000", "--gate-tcp", "127.0.0.1:5"], &[]).expect("fine");
+        let config =
+            load(&["--port-base", "20000", "--gate-tcp", "127.0.0.1:5"], &[]).expect("fine");
         assert_eq!((config.gate.tcp, config.admin.listen), (local(5), local(20_006)));
         for bad in ["0", "65530", "70000", "x"] {
             says(load(&["--port-base", bad], &[]), &["port_base", bad]);
@@ -675,5 +773,28 @@ mod tests {
         assert!(!format!("{config:?}").contains("s3cret"));
         assert_eq!(redacted("postgres://town:s3c@ret@db/x"), "postgres://town:…@db/x");
         assert_eq!(redacted("sqlite:///var/town.db"), "sqlite:///var/town.db");
+        assert_eq!(redacted("redis://10.0.0.6:6379"), "redis://10.0.0.6:6379");
+        assert_eq!(redacted("postgres://town@db:5/x"), "postgres://town@db:5/x");
+        assert_eq!(redacted("postgres://town:s3/c#ret@db/x"), "postgres://town:…@db/x");
+        assert_eq!(redacted("town:s3cret@db"), "town:…@db");
+        assert_eq!(redacted("pg://db/x?a=1&Password=s3cret"), "pg://db/x?…");
+    }
+
+    #[test]
+    fn no_mistake_beside_a_password_shows_it() {
+        let url = "postgres://town:s3cret@db/town";
+        for wrong in [
+            load_file(&format!("[store]\nurl = \"{url}\" oops"), &[], &[]),
+            load_file(&format!("[gate]\ntcp = \"{url}\""), &[], &[]),
+            load_file(&format!("[gate]\nidle_timeout = \"{url}\""), &[], &[]),
+            load_file(&format!("[node]\nshards = \"{url}\""), &[], &[]),
+            load_file(&format!("[stroe]\nurl = \"{url}\""), &[], &[]),
+            load(&["--set", "=s3cret"], &[]),
+            load(&["--gate-advertise", url], &[]),
+            load(&["--set", &format!("store={url}")], &[]),
+        ] {
+            let sentence = wrong.map(|_| ()).expect_err("refused").to_string();
+            assert!(!sentence.contains("s3cret"), "{sentence}");
+        }
     }
 }

@@ -1,2 +1,21 @@
-//! x
-fn main(){}
+//! The bundled town: echo and cards in one server, and a client that plays both.
+
+use bastide::{App, Exit, Play, PlayError, msg};
+
+// A server is a file: the echo example, as it stands.
+#[expect(dead_code, unreachable_pub, reason = "it is a program of its own, too")]
+#[path = "../../echo/src/main.rs"]
+mod echo;
+
+fn main() -> Exit {
+    let town = App::new("town").player::<cards::Hero>().on(echo::echo);
+    cards::mount(town).play(play).main()
+}
+
+/// What `town play` does after it has signed in.
+async fn play(play: &mut Play) -> Result<(), PlayError> {
+    let answer = play.request(&msg::echo::Req { val: Some(7), ct: None }).await?;
+    play.expect(answer.val == Some(7), "the echo of 7 is 7")?;
+    play.step("echo: 7 came back");
+    cards::play(play).await
+}

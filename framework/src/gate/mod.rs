@@ -107,7 +107,12 @@ impl Gate {
     /// Follows the directory: which messages somebody handles, and whose tokens are good.
     pub(crate) async fn follow(self: Arc<Self>, directory: Directory) {
         let mut nodes = directory.watch();
-        while nodes.changed().await.is_ok() {
+        loop {
+            tokio::select! {
+                biased; // stop before more work
+                () = self.tasks.stopped() => return,
+                changed = nodes.changed() => if changed.is_err() { return },
+            }
             let nodes = nodes.borrow_and_update().clone();
             self.learn(&nodes);
         }

@@ -79,6 +79,7 @@ impl Store {
         self.account("SELECT * FROM accounts WHERE device_id = $1", device_id).await
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "binding a name to a guest will ask"))]
     pub(crate) async fn account_by_id(&self, id: i64) -> Result<Option<Account>, StoreError> {
         self.account("SELECT * FROM accounts WHERE id = $1", id).await
     }
@@ -99,6 +100,7 @@ impl Store {
     }
 
     /// False when there is no such account.
+    #[cfg_attr(not(test), expect(dead_code, reason = "changing a password will ask"))]
     pub(crate) async fn set_password_hash(
         &self,
         id: i64,
@@ -109,6 +111,22 @@ impl Store {
         let changed = sql.run(async move {
             let query = sqlx::query("UPDATE accounts SET password_hash = $1 WHERE id = $2");
             Ok(query.bind(hash.0).bind(id).execute(&pool).await?.rows_affected())
+        });
+        Ok(changed.await? == 1)
+    }
+
+    /// False when there is no such account.
+    #[cfg_attr(not(test), expect(dead_code, reason = "an administrator who bans will ask"))]
+    pub(crate) async fn set_account_status(
+        &self,
+        id: i64,
+        status: AccountStatus,
+    ) -> Result<bool, StoreError> {
+        let sql = self.accounts()?;
+        let pool = sql.write.clone();
+        let changed = sql.run(async move {
+            let query = sqlx::query("UPDATE accounts SET status = $1 WHERE id = $2");
+            Ok(query.bind(status.number()).bind(id).execute(&pool).await?.rows_affected())
         });
         Ok(changed.await? == 1)
     }
@@ -190,7 +208,9 @@ impl fmt::Debug for PasswordHash {
 
 async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account, sqlx::Error> {
     let (username, password_hash, device_id) = match new {
-        NewAccount::Named { username, password_hash } => (Some(username), Some(password_hash), None),
+        NewAccount::Named { username, password_hash } => {
+            (Some(username), Some(password_hash), None)
+        }
         NewAccount::Guest { device_id } => (None, None, Some(device_id)),
     };
     let account = Account {

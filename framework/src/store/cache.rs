@@ -7,11 +7,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// 100 000 entries are some 20 MB. When full, what expires soonest makes room, and
-/// `bastide_cache_evicted_total` counts it: a new entry is never refused.
-const ENTRIES_MAX: usize = 100_000;
+use crate::limits::CACHE_ENTRIES_MAX;
 
-/// Values that expire. A clone is a handle to the same cache.
+/// Values that expire. A clone is a handle to the same cache. When it is full, what expires
+/// soonest makes room, and `bastide_cache_evicted_total` counts it: no new entry is refused.
 #[derive(Clone)]
 pub(crate) struct Cache(Backend);
 
@@ -50,7 +49,7 @@ enum Value {
 impl Cache {
     /// A cache in this process.
     pub(crate) fn memory() -> Self {
-        Self::memory_of(ENTRIES_MAX)
+        Self::memory_of(CACHE_ENTRIES_MAX)
     }
 
     fn memory_of(max: usize) -> Self {
@@ -60,7 +59,12 @@ impl Cache {
 
     /// Adds one to a count and returns it. The window opens with the first and does not move:
     /// the count ends `ttl_ms` after it.
-    pub(crate) async fn incr(&self, key: &str, ttl_ms: i64, now_ms: i64) -> Result<u64, CacheError> {
+    pub(crate) async fn incr(
+        &self,
+        key: &str,
+        ttl_ms: i64,
+        now_ms: i64,
+    ) -> Result<u64, CacheError> {
         let mut entries = self.entries(now_ms);
         if let Some(Entry { value: Value::Count(count), .. }) = entries.by_key.get_mut(key) {
             *count = count.saturating_add(1);
@@ -78,6 +82,7 @@ impl Cache {
         })
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "single-use codes will ask"))]
     pub(crate) async fn get(&self, key: &str, now_ms: i64) -> Result<Option<Vec<u8>>, CacheError> {
         Ok(match self.entries(now_ms).by_key.get(key) {
             Some(Entry { value: Value::Bytes(bytes), .. }) => Some(bytes.clone()),
@@ -85,6 +90,7 @@ impl Cache {
         })
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "single-use codes will ask"))]
     pub(crate) async fn put(
         &self,
         key: &str,
@@ -97,6 +103,7 @@ impl Cache {
     }
 
     /// Reads and deletes: of many that take at once, one gets it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "single-use codes will ask"))]
     pub(crate) async fn take(&self, key: &str, now_ms: i64) -> Result<Option<Vec<u8>>, CacheError> {
         Ok(match self.entries(now_ms).remove(key) {
             Some(Value::Bytes(bytes)) => Some(bytes),
@@ -179,7 +186,10 @@ mod tests {
             cache.put(key, vec![], ttl, 0).await.unwrap();
         }
         cache.put("d", vec![], 100, 20).await.unwrap();
-        assert!(cache.get("b", 20).await.unwrap().is_some() && cache.get("c", 20).await.unwrap().is_some());
+        assert!(
+            cache.get("b", 20).await.unwrap().is_some()
+                && cache.get("c", 20).await.unwrap().is_some()
+        );
         cache.put("e", vec![], 100, 20).await.unwrap();
         assert_eq!(cache.get("c", 20).await, Ok(None), "the soonest to expire made room");
         assert!(cache.get("b", 20).await.unwrap().is_some());

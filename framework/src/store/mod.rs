@@ -12,7 +12,6 @@ use std::{
     fs::File,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use sqlx::{AnyPool, Executor as _};
@@ -24,8 +23,7 @@ pub(crate) use open::OpenError;
 
 use records::MemoryRecords;
 
-/// 5 s: longer than a checkpoint of a busy SQLite file, shorter than a player waits for a door.
-const DEADLINE: Duration = Duration::from_secs(5);
+use crate::limits::STORE_DEADLINE;
 
 /// What a town keeps across restarts. A clone is a handle to the same store.
 #[derive(Clone)]
@@ -128,7 +126,8 @@ impl Sql {
         T: Send + 'static,
         F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
     {
-        match self.handle.spawn(timeout(DEADLINE, query)).await {
+        // The timer is made inside: the caller's runtime may have none.
+        match self.handle.spawn(async { timeout(STORE_DEADLINE, query).await }).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(sqlx::Error::PoolTimedOut),
             Err(_) => Err(sqlx::Error::WorkerCrashed),
@@ -138,7 +137,7 @@ impl Sql {
 
 fn unavailable(error: sqlx::Error) -> StoreError {
     StoreError::Unavailable(match error {
-        sqlx::Error::PoolTimedOut => format!("nothing came within {DEADLINE:?}"),
+        sqlx::Error::PoolTimedOut => format!("nothing came within {STORE_DEADLINE:?}"),
         other => other.to_string(),
     })
 }

@@ -15,7 +15,8 @@ use sqlx::{
 };
 use tokio::runtime::Handle;
 
-use super::{DEADLINE, Sql};
+use super::Sql;
+use crate::limits::STORE_DEADLINE;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -155,7 +156,7 @@ async fn sqlite(path: PathBuf, url: String, lock: File, handle: Handle) -> Resul
     let pool = |size, pragmas: &'static str| {
         AnyPoolOptions::new()
             .max_connections(size)
-            .acquire_timeout(DEADLINE)
+            .acquire_timeout(STORE_DEADLINE)
             .idle_timeout(None)
             .max_lifetime(None)
             .after_connect(move |connection, _| {

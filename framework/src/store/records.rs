@@ -10,7 +10,7 @@ use sqlx::{AnyPool, Row as _};
 
 use super::{Backend, Store, StoreError};
 
-/// A stored epoch that is not above $4 is raised to it; otherwise no row comes back. The row is
+/// A stored epoch that is not above $3 is raised to it; otherwise no row comes back. The row is
 /// made when it is absent: an owner that never saved is fenced as well.
 const LOAD: &str = "INSERT INTO records (kind, key, data, owner_epoch, updated_ms) \
      VALUES ($1, $2, NULL, $3, 0) \
@@ -117,24 +117,32 @@ impl Store {
     ) -> Result<Vec<u8>, StoreError> {
         let sql = match &self.0 {
             Backend::Memory(memory) => {
-                return Ok(memory.kept().secrets.entry(name.to_owned()).or_insert_with(make).clone());
+                return Ok(memory
+                    .kept()
+                    .secrets
+                    .entry(name.to_owned())
+                    .or_insert_with(make)
+                    .clone());
             }
             Backend::Sql(sql) => sql,
         };
         let (pool, name) = (sql.write.clone(), name.to_owned());
         let read = async |name: &str, pool: &AnyPool| {
-            let query = sqlx::query("SELECT data FROM secrets WHERE name = $1").bind(name.to_owned());
+            let query =
+                sqlx::query("SELECT data FROM secrets WHERE name = $1").bind(name.to_owned());
             query.fetch_optional(pool).await?.map(|row| row.try_get::<Vec<u8>, _>(0)).transpose()
         };
         sql.run(async move {
             if let Some(kept) = read(&name, &pool).await? {
                 return Ok(kept);
             }
-            sqlx::query("INSERT INTO secrets (name, data) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-                .bind(name.clone())
-                .bind(make())
-                .execute(&pool)
-                .await?;
+            sqlx::query(
+                "INSERT INTO secrets (name, data) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+            )
+            .bind(name.clone())
+            .bind(make())
+            .execute(&pool)
+            .await?;
             read(&name, &pool).await?.ok_or(sqlx::Error::RowNotFound)
         })
         .await
@@ -180,6 +188,8 @@ impl MemoryRecord {
 
 #[cfg(test)]
 mod tests {
+    use tokio::runtime::Handle;
+
     use super::{super::tests::sqlite, *};
 
     /// Each rule holds in both backends.
@@ -261,6 +271,4 @@ mod tests {
             assert_eq!(later, a);
         }
     }
-
-    use tokio::runtime::Handle;
 }

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Everything that must pass before a change travels, here and on the build server alike.
+# Needs Rust and a C compiler. Prints each step with its time, and at the end the sum of the tests.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+test_log=$(mktemp)
+trap finish EXIT
+
+# Runs one step and prints how long it took. Each step is a simple command, so that `set -e`
+# ends the script at the first failure, and `finish` names it.
+step() {
+    current="$*"
+    local begin=$SECONDS
+    echo "==> $current"
+    "$@"
+    echo "<== $((SECONDS - begin)) s: $current"
+}
+
+# All tests run even if one fails: the sum is worth more than the minutes saved.
+tests() {
+    cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$test_log"
+}
+
+docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+}
+
+# Prints what failed, if something did, and as the last line the sum of the tests: cargo prints
+# one `test result:` line for each binary.
+finish() {
+    local status=$?
+    if [ "$status" -ne 0 ]; then
+        echo "ci.sh: failed after ${SECONDS} s at: ${current:-the start}" >&2
+    else
+        echo "ci.sh: all steps passed in ${SECONDS} s"
+    fi
+    awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+         END { printf "tests: %d passed, %d failed, %d ignored\n", passed, failed, ignored }' "$test_log"
+    rm -f "$test_log"
+    exit "$status"
+}
+
+step cargo fmt --all --check
+step cargo clippy --workspace --all-targets --locked -- -D warnings
+step tests
+step docs

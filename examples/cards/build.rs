@@ -1,0 +1,5 @@
+//! Compiles `proto/cards.proto`.
+
+fn main() -> bastide_build::Result {
+    bastide_build::compile("proto")
+}

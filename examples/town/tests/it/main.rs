@@ -1,0 +1,6 @@
+//! The town as its operator sees it: a program with arguments, output, signals and exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod operate;
+mod town;

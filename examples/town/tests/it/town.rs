@@ -1,0 +1,108 @@
+//! Owns the fixture: the town's program, started as a process on free ports.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+/// A running town.
+pub(crate) struct Town {
+    process: Child,
+    /// The lines it printed up to the one that tells what to try next.
+    pub(crate) banner: Vec<String>,
+    pub(crate) addresses: Value,
+}
+
+/// The town's program with arguments, in a folder of the test's.
+pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_town"));
+    command.current_dir(dir).args(args).stdin(Stdio::null()).env_remove("CARGO");
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(dir: &Path, args: &[&str]) -> Output {
+    command(dir, args).output().unwrap()
+}
+
+impl Town {
+    /// Starts it on free ports; returns when it is ready.
+    pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &["--http", "127.0.0.1:0"])
+    }
+
+    pub(crate) fn start_with(dir: &Path, args: &[&str]) -> Self {
+        let announce: PathBuf = dir.join("announce.json");
+        let mut all = vec!["dev", "--announce", announce.to_str().unwrap()];
+        all.extend(["--gate-tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        all.extend(args);
+        let mut process =
+            command(dir, &all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut banner = Vec::new();
+        for line in lines {
+            banner.push(line.unwrap());
+            if banner.last().unwrap().starts_with("Try next") {
+                break;
+            }
+        }
+        let announced = fs::read(&announce).unwrap_or_else(|e| {
+            let mut said = String::new();
+            process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("{e}: {banner:?} {said}")
+        });
+        Self { process, banner, addresses: serde_json::from_slice(&announced).unwrap() }
+    }
+
+    pub(crate) fn http(&self) -> String {
+        self.addresses["http"][0].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn gate(&self) -> String {
+        self.addresses["gate_tcp"].as_str().unwrap().to_owned()
+    }
+
+    /// Plays against it, as a certain device.
+    pub(crate) fn play(&self, dir: &Path, device: &str) -> Output {
+        run(dir, &["play", "--addr", &self.http(), "--device", device])
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Its end, within 15 s.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let until = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < until {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the town did not end");
+    }
+
+    /// Stops it as an operator does.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        self.signal("-TERM");
+        self.ended().await
+    }
+}
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        // A test that failed must not leave a town behind.
+        if self.process.try_wait().is_ok_and(|status| status.is_none()) {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+        }
+    }
+}

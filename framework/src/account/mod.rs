@@ -1,0 +1,85 @@
+//! Owns the account center: who signs in, what a token says, the HTTP edge that clients speak.
+//! Leaves rows and counters to `store`, sessions to the gate, how it is asked to `ask`.
+
+mod answers;
+mod center;
+mod http;
+mod params;
+mod passwords;
+mod rules;
+mod throttle;
+mod tokens;
+#[cfg(test)]
+mod world;
+
+pub(crate) use center::{AccountCenter, AccountSettings, StartError};
+pub(crate) use http::serve;
+pub(crate) use tokens::{Jwk, TokenError, TokenVerifier};
+
+use crate::ask::Asker;
+
+/// What the HTTP edge needs: whom to ask, wherever the account center runs, and what to show.
+#[derive(Clone, Debug)]
+pub(crate) struct Routes {
+    pub(crate) asker: Asker,
+    /// The public keys that tokens are checked with.
+    pub(crate) keys: Vec<Jwk>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
+
+    use super::world::World;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Log {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn no_log_line_at_any_level_holds_a_password_a_token_or_a_hash() {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::TRACE)
+            .with_writer(log.clone())
+            .finish();
+        // This test has one thread, so the subscriber of the thread sees all but the hashing.
+        let listening = tracing::subscriber::set_default(subscriber);
+        let w = World::new().await;
+        let signed_in = w.registry("anna", "hunter2-right").await.unwrap();
+        w.auth("anna", "hunter2-right").await.unwrap();
+        w.auth("anna", "hunter2-wrong").await.unwrap_err();
+        w.store.close().await;
+        w.auth("anna", "hunter2-late").await.unwrap_err();
+        drop(listening);
+
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("signed in") && log.contains("nobody can sign in"), "{log}");
+        let token = signed_in.token.unwrap();
+        for secret in ["hunter2", "argon2id$", token.rsplit('.').next().unwrap()] {
+            assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+        }
+    }
+}

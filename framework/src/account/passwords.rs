@@ -1,0 +1,185 @@
+//! Owns what a password costs: argon2id, how many hashes run at once, how many wait.
+//! Leaves whose password it is, and what a wrong one means, to `center`.
+
+use std::{fmt, num::NonZero, sync::Arc};
+
+use argon2::{
+    Argon2, PasswordHasher as _, PasswordVerifier as _,
+    password_hash::{self, phc},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use crate::{limits::PASSWORDS_WAITING_MAX, store::PasswordHash, wire::Code};
+
+/// What an unknown name's password is compared with, so that the time does not tell. Made with
+/// the parameters of [`Argon2::default`]; a test holds them equal.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$YmFzdGlkZS1ub2JvZHkhIQ\
+                      $AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// The one place where passwords are hashed. A clone shares the turns.
+#[derive(Clone)]
+pub(super) struct Passwords {
+    /// Whose blocking threads the hashes run on.
+    handle: Handle,
+    /// One for each hash that may run: cores - 1, so that a login flood (19 MiB and 15 ms each)
+    /// leaves a core to the games.
+    turns: Arc<Semaphore>,
+    /// One for each turn and each place in the waiting line.
+    line: Arc<Semaphore>,
+}
+
+/// The right to hash once. While it is held, nobody else has it.
+pub(super) struct Turn {
+    handle: Handle,
+    held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+impl Passwords {
+    pub(super) fn new(handle: Handle) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self::with(handle, cores.saturating_sub(1).max(1), PASSWORDS_WAITING_MAX)
+    }
+
+    fn with(handle: Handle, turns: usize, waiting_max: usize) -> Self {
+        Self {
+            handle,
+            turns: Arc::new(Semaphore::new(turns)),
+            line: Arc::new(Semaphore::new(turns + waiting_max)),
+        }
+    }
+
+    /// Waits for a turn; [`Code::BUSY`] when the line is full.
+    pub(super) async fn turn(&self) -> Result<Turn, Code> {
+        let place = Arc::clone(&self.line).try_acquire_owned().map_err(|_| Code::BUSY)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.expect("the semaphore is never closed");
+        Ok(Turn { handle: self.handle.clone(), held: (turn, place) })
+    }
+}
+
+impl Turn {
+    /// Hashes a new password with a salt of its own.
+    pub(super) async fn hash(self, password: String) -> Result<PasswordHash, Code> {
+        let hashed =
+            self.run(move || Argon2::default().hash_password(password.as_bytes())).await?.0;
+        let hash: phc::PasswordHash = hashed.map_err(|error| {
+            tracing::error!(target: "account", %error, "a password could not be hashed");
+            Code::INTERNAL
+        })?;
+        Ok(PasswordHash(hash.to_string()))
+    }
+
+    /// Whether the password is the one of the hash; against `None` it takes as long, and is not.
+    /// Gives the turn back with the answer: whoever counts failures counts before the next try.
+    pub(super) async fn verify(
+        self,
+        password: String,
+        hash: Option<PasswordHash>,
+    ) -> Result<(bool, Self), Code> {
+        let known = hash.is_some();
+        let (verified, turn) = self
+            .run(move || {
+                let hash = hash.as_ref().map_or(NOBODY, |hash| hash.0.as_str());
+                let hash = phc::PasswordHash::new(hash)
+                    .map_err(|_| password_hash::Error::EncodingInvalid)?;
+                Argon2::default().verify_password(password.as_bytes(), &hash)
+            })
+            .await?;
+        match verified {
+            Ok(()) => Ok((known, turn)),
+            Err(password_hash::Error::PasswordInvalid) => Ok((false, turn)),
+            Err(error) => {
+                tracing::error!(target: "account", %error, "a kept password hash is damaged");
+                Ok((false, turn))
+            }
+        }
+    }
+
+    /// The turn goes into the thread: a caller that stops waiting does not free it early.
+    async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Self), Code> {
+        let Self { handle, held } = self;
+        let (done, held) =
+            handle.spawn_blocking(move || (work(), held)).await.map_err(|_| Code::INTERNAL)?;
+        Ok((done, Self { handle, held }))
+    }
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { handle: _, turns, line } = self;
+        f.debug_struct("Passwords")
+            .field("turns_free", &turns.available_permits())
+            .field("line_free", &line.available_permits())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn hash(passwords: &Passwords, password: &str) -> PasswordHash {
+        passwords.turn().await.unwrap().hash(password.to_owned()).await.unwrap()
+    }
+
+    async fn verify(passwords: &Passwords, password: &str, hash: Option<PasswordHash>) -> bool {
+        let turn = passwords.turn().await.unwrap();
+        turn.verify(password.to_owned(), hash).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_is_right_and_salts_differ() {
+        let passwords = Passwords::new(Handle::current());
+        let (a, b) = (hash(&passwords, "密码 ✓ pass").await, hash(&passwords, "密码 ✓ pass").await);
+        assert!(a != b && a.0.starts_with("$argon2id$"));
+        assert!(verify(&passwords, "密码 ✓ pass", Some(a.clone())).await);
+        assert!(!verify(&passwords, "密码 ✓ pasS", Some(a)).await);
+        assert!(!verify(&passwords, "x", Some(PasswordHash("damaged".to_owned()))).await);
+    }
+
+    #[tokio::test]
+    async fn nobody_costs_as_much_as_somebody_and_no_password_is_theirs() {
+        let passwords = Passwords::new(Handle::current());
+        assert!(!verify(&passwords, "", None).await);
+        let somebody = hash(&passwords, "secret").await;
+        let somebody = phc::PasswordHash::new(&somebody.0).unwrap();
+        let nobody = phc::PasswordHash::new(NOBODY).unwrap();
+        assert_eq!((nobody.algorithm, nobody.version), (somebody.algorithm, somebody.version));
+        assert_eq!(nobody.params, somebody.params);
+        let length = |hash: &phc::PasswordHash| hash.hash.unwrap().len();
+        assert_eq!(length(&nobody), length(&somebody));
+    }
+
+    #[tokio::test]
+    async fn a_full_line_is_told_to_come_back() {
+        let passwords = Passwords::with(Handle::current(), 1, 1);
+        let held = passwords.turn().await.unwrap();
+        let waiting = passwords.clone();
+        let waiting = Handle::current().spawn(async move { waiting.turn().await.map(drop) });
+        tokio::task::yield_now().await;
+        assert_eq!(passwords.turn().await.err(), Some(Code::BUSY));
+        drop(held);
+        waiting.await.unwrap().unwrap();
+        assert!(passwords.turn().await.is_ok(), "the line is free again");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_frees_its_turn_when_the_hash_is_done() {
+        let passwords = Passwords::with(Handle::current(), 1, 0);
+        let gone = passwords.turn().await.unwrap().hash("secret".to_owned());
+        drop(tokio::time::timeout(std::time::Duration::from_millis(1), gone).await);
+        for _ in 0..500 {
+            if passwords.turn().await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("the turn was never freed: {passwords:?}");
+    }
+}
