@@ -2,7 +2,6 @@
 
 use bastide::{Account, App, Code, Ctx, LoadError, Player};
 
-#[allow(missing_docs, reason = "generated from proto/")]
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }

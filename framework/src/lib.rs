@@ -50,12 +50,6 @@ mod store;
 mod tasks;
 mod telemetry;
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::use_self,
-    reason = "generated from proto/, where the messages are described"
-)]
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }

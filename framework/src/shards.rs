@@ -43,12 +43,6 @@ impl Shards {
         Ok(Self { handles, threads, stop, next: AtomicUsize::new(0) })
     }
 
-    /// The caller's own runtime as the only shard: one thread and one clock for a test.
-    pub(crate) fn here() -> Self {
-        let stop = CancellationToken::new();
-        Self { handles: vec![Handle::current()], threads: Vec::new(), stop, next: AtomicUsize::new(0) }
-    }
-
     /// The shard for the next connection, in turn.
     pub(crate) fn next(&self) -> &Handle {
         let n = self.next.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,6 @@
 mod hero;
 mod rules;
 
-#[allow(missing_docs, reason = "generated from proto/, where the messages are described")]
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }

@@ -110,7 +110,16 @@ fn generate(set: &FileDescriptorSet, own: &BTreeSet<String>, out: &Path) -> Resu
         let mut target = fs::OpenOptions::new().append(true).open(out.join(format!("{package}.rs")))?;
         target.write_all(impls(file).as_bytes())?;
     }
-    Ok(())
+    quiet(&out.join("proto.rs"))
+}
+
+/// The lints of the studio's workspace are about what people wrote.
+fn quiet(path: &Path) -> Result {
+    const ALLOW: &str = "#[allow(dead_code, missing_docs, unreachable_pub, clippy::all, \
+                         clippy::pedantic, clippy::use_self, reason = \"generated from .proto\")]";
+    let text = fs::read_to_string(path)?;
+    let quiet = text.replace("\npub mod ", &format!("\n{ALLOW}\npub mod "));
+    Ok(fs::write(path, quiet)?)
 }
 
 /// `impl Named` for each message of the file, `impl Request` for each that a client may send.

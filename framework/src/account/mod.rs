@@ -15,6 +15,8 @@ mod world;
 pub(crate) use center::{AccountCenter, AccountSettings, StartError};
 pub(crate) use http::serve;
 pub(crate) use tokens::{Jwk, TokenError, TokenVerifier};
+#[cfg(test)]
+pub(crate) use tokens::{TokenIssuer, new_signing_key};
 
 use crate::ask::Asker;
 

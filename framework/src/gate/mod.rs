@@ -7,6 +7,8 @@ mod outbox;
 mod rate;
 mod routes;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::{IpAddr, SocketAddr},

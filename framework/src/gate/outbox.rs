@@ -116,12 +116,6 @@ impl Outbox {
         Numbering { inner: self.lock(), deadline }
     }
 
-    /// Appends a message that answers no numbered request and is not counted as one.
-    pub(crate) fn say<M: Named>(&self, message: &M) {
-        let mut inner = self.lock();
-        put_message(&mut inner.ready, message).expect("what a gate says itself is small");
-    }
-
     /// From now on what entities push is held back until [`Outbox::open`].
     pub(crate) fn hold(&self) {
         self.lock().held = Some(Vec::new());
@@ -195,7 +189,8 @@ impl Outbox {
         self.writer.wake();
     }
 
-    /// Unwritten bytes and unanswered requests, for people and tests.
+    /// Unwritten bytes and unanswered requests.
+    #[cfg(test)]
     pub(crate) fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
         (inner.unwritten_bytes(), inner.pending.len())
@@ -272,11 +267,6 @@ impl Numbering<'_> {
             let number = self.request(route);
             self.inner.accept(number, &frame);
         }
-    }
-
-    /// Requests that wait for their answers.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.inner.pending.len()
     }
 }
 

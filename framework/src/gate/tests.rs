@@ -1,0 +1,170 @@
+//! A gate and its entities on one thread and a clock that only moves when everybody waits:
+//! limits of time, told to the millisecond.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::DuplexStream,
+    time::{Instant, sleep},
+};
+
+use super::{Gate, GateSettings};
+use crate::{
+    Account, Code, Ctx, LoadError, Player,
+    account::{TokenIssuer, new_signing_key},
+    client::{Client, ClientError},
+    clock::Clock,
+    config,
+    directory::{Directory, NodeInfo},
+    entity::{Chance, Host, HostSettings, Kind, Table, World},
+    msg,
+    store::Store,
+    tasks::Tasks,
+    telemetry::Meters,
+};
+
+struct Nobody;
+
+impl Player for Nobody {
+    fn load(_: &Account, _: Option<&[u8]>, _: i64) -> Result<Self, LoadError> {
+        Ok(Self)
+    }
+
+    fn save(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo::Res, Code> {
+    sleep(Duration::from_secs(ask.val.unwrap_or_default().unsigned_abs())).await;
+    Ok(msg::echo::Res { val: ask.val, ct: ask.ct })
+}
+
+struct Town {
+    gate: Arc<Gate>,
+    token: String,
+}
+
+impl Town {
+    fn new() -> Self {
+        let (tasks, meters) = (Tasks::default(), Meters::new());
+        let directory = Directory::embedded(1);
+        let world =
+            World { clock: Clock::fixed(0), store: Store::memory(), chance: Chance::from_os() };
+        let mut table = Table::new();
+        table.on(echo);
+        let times = HostSettings {
+            save_interval: Duration::from_secs(5),
+            linger: Duration::from_secs(60),
+        };
+        let kind = Arc::new(Kind::player(table));
+        let host = Host::new(kind, directory.clone(), world, times, tasks.clone(), meters.entity);
+        let settings = GateSettings {
+            gate: config::Gate::default(),
+            cluster: "test".to_owned(),
+            request_timeout: Duration::from_secs(5),
+        };
+        let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
+        let tokens = tokens.expect("a fresh key");
+        let apis = host.apis();
+        let gate =
+            Gate::new(settings, host, Clock::fixed(0), Chance::from_os(), meters.gate, tasks);
+        directory.register(NodeInfo { apis, keys: vec![tokens.jwk()], ..NodeInfo::default() });
+        gate.learn(&directory.nodes());
+        Self { gate, token: tokens.issue(7, "openid", 0).0 }
+    }
+
+    fn connect(&self) -> Client<DuplexStream> {
+        let (near, far) = tokio::io::duplex(4096);
+        let peer: SocketAddr = ([127, 0, 0, 1], 1).into();
+        let seat = self.gate.admit(peer.ip()).expect("a seat");
+        self.gate.tasks.spawn(self.gate.clone().serve(far, peer, seat));
+        Client::over(near)
+    }
+
+    async fn player(&self) -> Client<DuplexStream> {
+        let mut client = self.connect();
+        client.sign_in(&self.token).await.expect("signed in");
+        client
+    }
+}
+
+/// Waits for the end without the client's own patience in the way.
+async fn closed_after(client: &mut Client<DuplexStream>) -> Duration {
+    let began = Instant::now();
+    loop {
+        match client.receive().await {
+            Err(ClientError::Late) | Ok(_) => {}
+            Err(_) => return began.elapsed(),
+        }
+    }
+}
+
+fn about(elapsed: Duration, seconds: u64) {
+    let expected = Duration::from_secs(seconds);
+    assert!(elapsed >= expected && elapsed < expected + Duration::from_secs(3), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_sign_in_is_closed_after_30_seconds_however_busy_it_is() {
+    let world = Town::new();
+    let mut client = world.connect();
+    let began = Instant::now();
+    while client.request(&msg::ping::Req::default()).await.is_ok() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    about(began.elapsed(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_in_client_is_closed_after_60_silent_seconds_and_a_ping_counts() {
+    let world = Town::new();
+    let mut client = world.player().await;
+    for _ in 0..10 {
+        sleep(Duration::from_secs(50)).await;
+        client.request(&msg::ping::Req::default()).await.expect("still there");
+    }
+    about(closed_after(&mut client).await, 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_frame_a_byte_at_a_time_does_not_keep_a_connection_open() {
+    let world = Town::new();
+    let mut client = world.player().await;
+    let began = Instant::now();
+    client.send_bytes(&[0xff, 0xff, 12, 0]).await.expect("open");
+    while client.send_bytes(b"m").await.is_ok() && began.elapsed() < Duration::from_secs(200) {
+        sleep(Duration::from_secs(1)).await;
+    }
+    about(began.elapsed(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_answered_1003_at_its_deadline_and_the_ones_behind_it_are_too_late() {
+    let world = Town::new();
+    let mut client = world.player().await;
+    let began = Instant::now();
+    let slow = msg::echo::Req { val: Some(100), ct: None };
+    client.send(&slow).await.expect("open");
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        client.send(&msg::echo::Req { val: Some(6), ct: None }).await.expect("open");
+    }
+    for deadline in [5, 6, 6] {
+        assert_eq!(client.receive().await.expect("answered").api, "msg.Error.Res");
+        about(began.elapsed(), deadline);
+    }
+    let quick = msg::echo::Req { val: Some(1), ct: None };
+    client.request(&quick).await.expect("the player goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_past_its_time_is_told_apart_from_one_that_is_none() {
+    let world = Town::new();
+    let mut client = world.connect();
+    let refused = client.sign_in("nonsense").await;
+    assert!(matches!(refused, Err(ClientError::Refused(r)) if r.code == Code::TOKEN_INVALID));
+    world.gate.clock.set(61_000);
+    let refused = client.sign_in(&world.token).await;
+    assert!(matches!(refused, Err(ClientError::Refused(r)) if r.code == Code::TOKEN_EXPIRED));
+}
