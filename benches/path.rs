@@ -101,17 +101,23 @@ struct Load {
 
 impl Load {
     fn from_args() -> Result<Self, String> {
-        let mut load = Self { connections: vec![100], depths: vec![1, 32], seconds: 3.0, rounds: 3 };
+        let mut load =
+            Self { connections: vec![100], depths: vec![1, 32], seconds: 3.0, rounds: 3 };
         let mut args = env::args().skip(1).filter(|a| a != "--bench");
         while let Some(arg) = args.next() {
             let value = args.next().and_then(|v| v.parse::<f64>().ok());
-            let value = value.filter(|v| *v > 0.0).ok_or(format!("{arg} wants a number above 0"))?;
+            let value =
+                value.filter(|v| *v > 0.0).ok_or(format!("{arg} wants a number above 0"))?;
             match arg.as_str() {
                 "--connections" => load.connections = vec![value as usize],
                 "--depth" => load.depths = vec![value as usize],
                 "--seconds" => load.seconds = value,
                 "--rounds" => load.rounds = value as usize,
-                _ => return Err(format!("{arg}: --connections, --depth, --seconds, --rounds are known")),
+                _ => {
+                    return Err(format!(
+                        "{arg}: --connections, --depth, --seconds, --rounds are known"
+                    ));
+                }
             }
         }
         Ok(load)
@@ -130,9 +136,14 @@ struct Figures {
 fn measure(load: &Load) -> ExitCode {
     println!(
         "{} rounds of {} s each, interleaved; medians; payload {} bytes",
-        load.rounds, load.seconds, bastide_benches::PAYLOAD_BYTES
+        load.rounds,
+        load.seconds,
+        bastide_benches::PAYLOAD_BYTES
     );
-    println!("{:>5} {:>5}  {:8} {:>12} {:>11} {:>8} {:>8} {:>8}", "conns", "depth", "server", "messages/s", "CPU us/msg", "x floor", "p50 ms", "p99 ms");
+    println!(
+        "{:>5} {:>5}  {:8} {:>12} {:>11} {:>8} {:>8} {:>8}",
+        "conns", "depth", "server", "messages/s", "CPU us/msg", "x floor", "p50 ms", "p99 ms"
+    );
     for &connections in &load.connections {
         for &depth in &load.depths {
             let mut rounds: [Vec<Figures>; 2] = [Vec::new(), Vec::new()];
@@ -146,8 +157,10 @@ fn measure(load: &Load) -> ExitCode {
                 let cpu_us = median(figures, |f| f.cpu_us);
                 println!(
                     "{connections:>5} {depth:>5}  {role:8} {:>12.0} {cpu_us:>11.2} {:>8.2} {:>8.2} {:>8.2}",
-                    median(figures, |f| f.messages_per_s), cpu_us / floor,
-                    median(figures, |f| f.p50_ms), median(figures, |f| f.p99_ms),
+                    median(figures, |f| f.messages_per_s),
+                    cpu_us / floor,
+                    median(figures, |f| f.p50_ms),
+                    median(figures, |f| f.p99_ms),
                 );
             }
         }
@@ -168,7 +181,8 @@ fn run(role: &str, connections: usize, depth: usize, seconds: f64) -> Figures {
         let server = Server::start(role, dir.path()).await;
         let mut players = JoinSet::new();
         let until = Instant::now() + Duration::from_secs(3600);
-        let (begin, end) = (tokio::sync::watch::Sender::new(None), Duration::from_secs_f64(seconds));
+        let (begin, end) =
+            (tokio::sync::watch::Sender::new(None), Duration::from_secs_f64(seconds));
         for n in 0..connections {
             let socket = server.connect(n).await;
             players.spawn(player(socket, depth, begin.subscribe(), until));
@@ -182,7 +196,8 @@ fn run(role: &str, connections: usize, depth: usize, seconds: f64) -> Figures {
         while let Some(player) = players.join_next().await {
             round_trips.add(player.expect("a player")).expect("same shape");
         }
-        let in_time = round_trips.len() as f64 * took.as_secs_f64() / (took + WARM_UP).as_secs_f64();
+        let in_time =
+            round_trips.len() as f64 * took.as_secs_f64() / (took + WARM_UP).as_secs_f64();
         let ms = |quantile| round_trips.value_at_quantile(quantile) as f64 / 1e6;
         Figures {
             messages_per_s: in_time / took.as_secs_f64(),

@@ -53,7 +53,11 @@ struct PlayFlags {
 }
 
 /// Does what the command line says.
-pub(crate) fn main(name: &'static str, player: Arc<dyn AnyKind>, script: Option<AnyScript>) -> Exit {
+pub(crate) fn main(
+    name: &'static str,
+    player: Arc<dyn AnyKind>,
+    script: Option<AnyScript>,
+) -> Exit {
     let matches = match Cli::command().name(name).bin_name(name).try_get_matches() {
         Ok(matches) => matches,
         Err(e) => e.exit(),
@@ -109,7 +113,6 @@ pub(crate) fn start(
     let line = [name, "dev"].into_iter().chain(args.iter().copied());
     let cli = Cli::try_parse_from(line).map_err(|e| e.to_string())?;
     let Some(Command::Dev(flags)) = cli.command else { return Err("not arguments of dev".into()) };
-    telemetry::hook_panics();
     let config = Config::load(&flags).map_err(|e| e.to_string())?;
     let runtime = control_runtime()?;
     let node = runtime.block_on(node::start(&config, player)).map_err(|e| e.to_string())?;

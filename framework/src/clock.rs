@@ -40,7 +40,10 @@ impl Clock {
     }
 
     /// Milliseconds since 1970-01-01 00:00 UTC.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the wall clock"
+    )]
     pub(crate) fn now_ms(&self) -> i64 {
         match &self.0 {
             #[cfg(test)]

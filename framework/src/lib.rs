@@ -27,13 +27,13 @@ extern crate self as bastide;
 
 pub mod wire;
 
+#[doc(hidden)]
+#[path = "bench.rs"]
+pub mod __bench;
 mod account;
 mod admin;
 mod app;
 mod ask;
-#[doc(hidden)]
-#[path = "bench.rs"]
-pub mod __bench;
 mod cli;
 pub mod client;
 mod clock;

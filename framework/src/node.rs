@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     config::Config,
     directory::{Directory, NodeInfo, NodeState, Role},
-    entity::{AnyKind, Chance, Host, HostSettings, World},
+    entity::{AnyKind, Chance, Host, World},
     gate::{Gate, GateSettings},
     limits::ACCEPT_QUEUE_MAX,
     shards::Shards,
@@ -95,16 +95,9 @@ fn remedy(error: &io::Error, flag: &str) -> String {
 /// # Errors
 /// [`StartError`]: a sentence for the operator; nothing is left running.
 pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<Node, StartError> {
-    // 1. Addresses first: a port that is taken is the commonest mistake, and it costs nothing yet.
-    let http = listen_all("account.listen", "--http", &config.account.listen)?;
-    let tcp = listen("gate.tcp", "--gate-tcp", config.gate.tcp)?;
-    let operators = listen("admin.listen", "--admin", config.admin.listen)?;
-    let addresses = Addresses {
-        http: http.iter().map(address).collect(),
-        gate_tcp: address(&tcp),
-        admin: address(&operators),
-        pid: std::process::id(),
-    };
+    // 1. Doors first: a port that is taken is the commonest mistake, and it costs nothing yet.
+    let doors = Doors::bind(config)?;
+    let addresses = doors.addresses();
 
     // 2. What everything stands on: store, cache, directory, clock, threads.
     let runtime = Handle::current();
@@ -118,10 +111,10 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
 
     // 3. The game server: entities with the studio's handlers.
     let world = World { clock: clock.clone(), store: store.clone(), chance: Chance::from_os() };
-    let times =
-        HostSettings { save_interval: config.game.save_interval, linger: config.game.linger };
     let chance = world.chance.clone();
-    let host = Host::new(player, directory.clone(), world, times, tasks.clone(), meters.entity.clone());
+    let times = config.game.clone();
+    let host =
+        Host::new(player, directory.clone(), world, times, tasks.clone(), meters.entity.clone());
 
     // 4. The gate, which follows the directory: what is handled, and whose tokens are good.
     let settings = GateSettings {
@@ -129,7 +122,14 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
         cluster: config.cluster.name.clone(),
         request_timeout: config.game.request_timeout,
     };
-    let gate = Gate::new(settings, host.clone(), clock.clone(), chance, meters.gate.clone(), tasks.clone());
+    let gate = Gate::new(
+        settings,
+        host.clone(),
+        clock.clone(),
+        chance,
+        meters.gate.clone(),
+        tasks.clone(),
+    );
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
     let gates = directory.clone();
@@ -138,12 +138,14 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
         Cache::memory(),
         Arc::new(move || gates.gate_for_sign_in()),
         clock,
-        AccountSettings { cluster: config.cluster.name.clone(), token_ttl: config.account.token_ttl },
+        AccountSettings {
+            cluster: config.cluster.name.clone(),
+            token_ttl: config.account.token_ttl,
+        },
     )
     .await?;
-    let calls = Calls::default()
-        .on(&center, AccountCenter::auth)
-        .on(&center, AccountCenter::registry);
+    let calls =
+        Calls::default().on(&center, AccountCenter::auth).on(&center, AccountCenter::registry);
     asker.start(Role::Account, calls, &tasks);
 
     // 6. The node tells the directory what it is; the gate knows it from its first connection on.
@@ -152,7 +154,7 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
         id: id.clone(),
         roles: BTreeSet::from([Role::Account, Role::Gate, Role::Game]),
         apis: host.apis(),
-        gate: Some(config.gate.advertise.clone().unwrap_or_else(|| addresses.gate_tcp.to_string())),
+        gate: Some(advertised(config, addresses.gate_tcp)),
         load: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation,
@@ -163,23 +165,82 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     tasks.spawn(gate.clone().follow(directory.clone()));
 
     // 7. The doors open.
-    let system = |what| move |source| StartError::System { what, source };
-    let tcp = tokio::net::TcpListener::from_std(tcp).map_err(system("gate.tcp"))?;
-    tasks.spawn(gate.clone().accept(tcp, shards.clone()));
     let routes = account::Routes { asker: asker.clone(), keys: center.jwks() };
-    let people = account::serve(http, routes).map_err(system("account.listen"))?;
-    let admin = Admin { node: id.clone(), directory: directory.clone(), store: store.clone(), meters };
-    let operators = admin::serve(operators, admin).map_err(system("admin.listen"))?;
-    let servers = vec![people.handle(), operators.handle()];
-    tasks.spawn(people);
-    tasks.spawn(operators);
+    let admin =
+        Admin { node: id.clone(), directory: directory.clone(), store: store.clone(), meters };
+    let servers = doors.open(&gate, &shards, routes, admin, &tasks)?;
 
     let grace = config.shutdown.grace;
-    let node = Node { id, addresses, directory, asker, gate, host, store, shards, tasks, servers, grace };
+    let node =
+        Node { id, addresses, directory, asker, gate, host, store, shards, tasks, servers, grace };
     if let Some(path) = &config.announce {
         node.announce(path)?;
     }
     Ok(node)
+}
+
+/// The listeners of a node, bound before anything else and opened after everything else.
+struct Doors {
+    http: Vec<TcpListener>,
+    tcp: TcpListener,
+    admin: TcpListener,
+}
+
+impl Doors {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let http = config.account.listen.iter();
+        Ok(Self {
+            http: http.map(|a| listen("account.listen", "--http", *a)).collect::<Result<_, _>>()?,
+            tcp: listen("gate.tcp", "--gate-tcp", config.gate.tcp)?,
+            admin: listen("admin.listen", "--admin", config.admin.listen)?,
+        })
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            http: self.http.iter().map(address).collect(),
+            gate_tcp: address(&self.tcp),
+            admin: address(&self.admin),
+            pid: std::process::id(),
+        }
+    }
+
+    /// Lets clients, people and operators in.
+    fn open(
+        self,
+        gate: &Arc<Gate>,
+        shards: &Arc<Shards>,
+        routes: account::Routes,
+        admin: Admin,
+        tasks: &Tasks,
+    ) -> Result<Vec<ServerHandle>, StartError> {
+        let system = |what| move |source| StartError::System { what, source };
+        let tcp = tokio::net::TcpListener::from_std(self.tcp).map_err(system("gate.tcp"))?;
+        tasks.spawn(gate.clone().accept(tcp, shards.clone()));
+        let people = account::serve(self.http, routes).map_err(system("account.listen"))?;
+        let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
+        let handles = vec![people.handle(), operators.handle()];
+        tasks.spawn(people);
+        tasks.spawn(operators);
+        Ok(handles)
+    }
+}
+
+/// What clients are told to connect to.
+fn advertised(config: &Config, bound: SocketAddr) -> String {
+    if let Some(said) = &config.gate.advertise {
+        return said.clone();
+    }
+    if !bound.ip().is_unspecified() {
+        return bound.to_string();
+    }
+    let here = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bound.port());
+    tracing::warn!(
+        target: "node",
+        "gate.tcp = {bound} is every address of this machine: clients are told {here}; say with \
+         --gate-advertise where they reach the gate from elsewhere"
+    );
+    here.to_string()
 }
 
 impl Node {
@@ -199,7 +260,19 @@ impl Node {
     /// Stops without losing anything: no new sign-ins, requests finish, players are saved. Every
     /// step has what is left of `shutdown.grace`.
     pub(crate) async fn drain(self) {
-        let Self { id, addresses: _, directory, asker, gate, host, store, shards, tasks, servers, grace } = self;
+        let Self {
+            id,
+            addresses: _,
+            directory,
+            asker,
+            gate,
+            host,
+            store,
+            shards,
+            tasks,
+            servers,
+            grace,
+        } = self;
         let end = Instant::now() + grace;
         let left = || end.saturating_duration_since(Instant::now());
 
@@ -230,15 +303,11 @@ impl Node {
     }
 }
 
-fn listen_all(
+fn listen(
     key: &'static str,
     flag: &'static str,
-    addrs: &[SocketAddr],
-) -> Result<Vec<TcpListener>, StartError> {
-    addrs.iter().map(|addr| listen(key, flag, *addr)).collect()
-}
-
-fn listen(key: &'static str, flag: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    addr: SocketAddr,
+) -> Result<TcpListener, StartError> {
     let bound = || {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         // A town that restarts takes its ports back at once; one that runs keeps them.

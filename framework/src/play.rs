@@ -36,7 +36,8 @@ impl Play {
     pub(crate) async fn begin(http: &str, device_id: &str) -> Result<Self, PlayError> {
         let began = Instant::now();
         let ticketed = guest(http, device_id).await?;
-        let mut step_began = say_step(began, &format!("signed in as guest, account {}", ticketed.account_id));
+        let mut step_began =
+            say_step(began, &format!("signed in as guest, account {}", ticketed.account_id));
         let mut client = Client::connect(&ticketed.addr).await?;
         let session = client.sign_in(&ticketed.token).await?;
         let name = session.session_id.unwrap_or_default();

@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn a_panic_is_caught_with_its_text_and_its_place() {
         hook_panics();
-        let Err(Panic(text)) = catch(|| panic!("no such card {}", 7)) else { panic!("not caught") };
+        let caught: Result<(), Panic> = catch(|| panic!("no such card {}", 7));
+        let Err(Panic(text)) = caught else { panic!("not caught") };
         assert!(text.starts_with("no such card 7 at ") && text.contains("telemetry.rs"), "{text}");
     }
 

@@ -61,8 +61,8 @@ pub fn compile_into(dir: &Path, out: &Path) -> Result {
     if files.is_empty() {
         return Err(format!("{}: no .proto file in this folder", dir.display()).into());
     }
-    println!("cargo::rerun-if-changed={}", dir.display());
-    println!("cargo::rerun-if-changed={}", bundled.display());
+    rerun_if_changed(&dir);
+    rerun_if_changed(&bundled);
 
     let mut compiler = protox::Compiler::new([&dir, &bundled])?;
     compiler.include_imports(true).include_source_info(true).open_files(&files)?;
@@ -74,6 +74,11 @@ pub fn compile_into(dir: &Path, out: &Path) -> Result {
         .map(|f| f.to_string_lossy().replace('\\', "/"))
         .collect();
     generate(&set, &own, out)
+}
+
+#[expect(clippy::print_stdout, reason = "cargo reads a build script's standard output")]
+fn rerun_if_changed(path: &Path) {
+    println!("cargo::rerun-if-changed={}", path.display());
 }
 
 fn find(dir: &Path, files: &mut BTreeSet<PathBuf>) -> Result {
@@ -96,7 +101,12 @@ fn generate(set: &FileDescriptorSet, own: &BTreeSet<String>, out: &Path) -> Resu
             continue;
         }
         let module = file.package().replace('.', "::");
-        for name in file.message_type.iter().map(|m| m.name()).chain(file.enum_type.iter().map(|e| e.name())) {
+        for name in file
+            .message_type
+            .iter()
+            .map(|m| m.name())
+            .chain(file.enum_type.iter().map(|e| e.name()))
+        {
             config.extern_path(
                 format!(".{}.{name}", file.package()),
                 format!("::bastide::{module}::{}", name.to_upper_camel_case()),
@@ -107,7 +117,8 @@ fn generate(set: &FileDescriptorSet, own: &BTreeSet<String>, out: &Path) -> Resu
 
     for file in set.file.iter().filter(|f| own.contains(f.name())) {
         let package = if file.package().is_empty() { "_" } else { file.package() };
-        let mut target = fs::OpenOptions::new().append(true).open(out.join(format!("{package}.rs")))?;
+        let mut target =
+            fs::OpenOptions::new().append(true).open(out.join(format!("{package}.rs")))?;
         target.write_all(impls(file).as_bytes())?;
     }
     quiet(&out.join("proto.rs"))
@@ -135,7 +146,11 @@ fn name_message(code: &mut String, message: &DescriptorProto, scope: &str, modul
     if message.options.as_ref().is_some_and(|o| o.map_entry()) {
         return;
     }
-    let name = if scope.is_empty() { message.name().to_owned() } else { format!("{scope}.{}", message.name()) };
+    let name = if scope.is_empty() {
+        message.name().to_owned()
+    } else {
+        format!("{scope}.{}", message.name())
+    };
     let rust = format!("{module}{}", message.name().to_upper_camel_case());
     let inner = format!("{module}{}::", message.name().to_snake_case());
     let has = |n: &str| message.nested_type.iter().any(|m| m.name() == n);

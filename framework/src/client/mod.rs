@@ -231,7 +231,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Client<C> {
     /// [`ClientError::Kicked`] for `msg.Kick.Res`, [`ClientError::Closed`] at the end of the
     /// stream, [`ClientError::Late`] when nothing came for 10 s.
     pub async fn receive(&mut self) -> Result<Push, ClientError> {
-        let frame = timeout(ANSWER_TIMEOUT, self.read_frame()).await.map_err(|_| ClientError::Late)??;
+        let frame =
+            timeout(ANSWER_TIMEOUT, self.read_frame()).await.map_err(|_| ClientError::Late)??;
         if frame.api == msg::kick::Res::NAME {
             let kick: msg::kick::Res = decode(&frame)?;
             return Err(ClientError::Kicked(Code(kick.code).because(kick.reason)));

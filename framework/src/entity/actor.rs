@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_util::future::BoxFuture;
 use kameo::{
     Actor,
     actor::{ActorRef, WeakActorRef},
@@ -46,7 +47,7 @@ pub(crate) struct Entity<S> {
 pub(super) struct Saves {
     /// When the state is to be written; `None` while nothing has happened since the last time.
     due: Option<Instant>,
-    running: Option<Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>>,
+    running: Option<BoxFuture<'static, Result<(), StoreError>>>,
     /// Hash of the bytes that `running` writes.
     writing: u64,
     /// Hash of the bytes in the store.
@@ -165,10 +166,9 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 ctx.flush_if(outcome.is_pending());
                 outcome
             });
-            outcome = timeout_at(deadline, rest).await.map_or_else(
-                |_| Poll::Ready(Ok(Err(Code::DEADLINE.into()))),
-                Poll::Ready,
-            );
+            outcome = timeout_at(deadline, rest)
+                .await
+                .map_or_else(|_| Poll::Ready(Ok(Err(Code::DEADLINE.into()))), Poll::Ready);
         }
         drop(call);
         match outcome {
@@ -255,7 +255,11 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
     }
 
-    fn poll_wake(&mut self, cx: &mut Context<'_>, mail: &mut MailboxReceiver<Self>) -> Poll<Wake<S>> {
+    fn poll_wake(
+        &mut self,
+        cx: &mut Context<'_>,
+        mail: &mut MailboxReceiver<Self>,
+    ) -> Poll<Wake<S>> {
         if let Some(save) = &mut self.saves.running
             && let Poll::Ready(result) = save.as_mut().poll(cx)
         {

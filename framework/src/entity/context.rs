@@ -62,14 +62,7 @@ impl fmt::Debug for Chance {
 
 impl Ctx {
     pub(crate) fn new(entity: EntityId, claim: Claim, world: World) -> Self {
-        Self {
-            entity,
-            claim,
-            world,
-            account: None,
-            session: None,
-            outgoing: Mutex::default(),
-        }
+        Self { entity, claim, world, account: None, session: None, outgoing: Mutex::default() }
     }
 
     /// Sends a message to the client that nobody asked for.

@@ -19,7 +19,7 @@ use super::{
     actor::{Entity, Saves},
 };
 use crate::{
-    def,
+    config, def,
     directory::{Claim, Directory},
     limits::{ATTACH_TRIES_MAX, MAILBOX_BATCHES_MAX},
     link::{Account, Attach, Attached, EntityPort, Mail, SendError, SessionId, SessionPort},
@@ -29,11 +29,14 @@ use crate::{
     wire::{Code, Refusal},
 };
 
+/// Makes a state from what was saved, at a time in ms since 1970.
+type Load<S> = fn(&Account, Option<&[u8]>, i64) -> Result<S, LoadError>;
+
 /// What a studio declared for one kind of entity.
 pub(crate) struct Kind<S> {
     pub(super) name: &'static str,
     pub(super) table: Table<S>,
-    pub(super) load: fn(&Account, Option<&[u8]>, i64) -> Result<S, LoadError>,
+    pub(super) load: Load<S>,
     pub(super) save: fn(&S) -> Vec<u8>,
     pub(super) user: fn(&S, &Account, i64) -> def::User,
     pub(super) on_sign_in: fn(&mut S, &Ctx),
@@ -60,7 +63,12 @@ pub(crate) trait AnyKind: Send + Sync {
     fn name(&self) -> &'static str;
     fn apis(&self) -> Vec<String>;
     /// Makes the entity from its stored state and sets it going.
-    fn wake(self: Arc<Self>, host: &Arc<Host>, id: EntityId, waking: &Waking<'_>) -> Result<EntityPort, LoadError>;
+    fn wake(
+        self: Arc<Self>,
+        host: &Arc<Host>,
+        id: EntityId,
+        waking: &Waking<'_>,
+    ) -> Result<EntityPort, LoadError>;
 }
 
 /// What a sleeping entity is woken with.
@@ -79,7 +87,12 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
         self.table.names().iter().map(|n| (*n).to_owned()).collect()
     }
 
-    fn wake(self: Arc<Self>, host: &Arc<Host>, id: EntityId, waking: &Waking<'_>) -> Result<EntityPort, LoadError> {
+    fn wake(
+        self: Arc<Self>,
+        host: &Arc<Host>,
+        id: EntityId,
+        waking: &Waking<'_>,
+    ) -> Result<EntityPort, LoadError> {
         let world = host.world.clone();
         let state = (self.load)(waking.account, waking.stored.as_deref(), world.clock.now_ms())?;
         let entity = Entity {
@@ -104,15 +117,6 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
     }
 }
 
-/// Times of the entities of a node.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HostSettings {
-    /// A changed state is written at most this much later.
-    pub(crate) save_interval: Duration,
-    /// How long a player without a session stays in memory.
-    pub(crate) linger: Duration,
-}
-
 /// The entities that run in this process.
 pub(crate) struct Host {
     player: Arc<dyn AnyKind>,
@@ -121,7 +125,7 @@ pub(crate) struct Host {
     count: watch::Sender<usize>,
     directory: Directory,
     world: World,
-    settings: HostSettings,
+    settings: config::Game,
     tasks: Tasks,
     meters: EntityMeters,
     /// When a failed save was last logged, in ms: an outage is told once a minute, not per player.
@@ -139,7 +143,7 @@ impl Host {
         player: Arc<dyn AnyKind>,
         directory: Directory,
         world: World,
-        settings: HostSettings,
+        settings: config::Game,
         tasks: Tasks,
         meters: EntityMeters,
     ) -> Arc<Self> {
@@ -190,7 +194,11 @@ impl Host {
         Err(Code::BUSY.into())
     }
 
-    async fn find_or_wake(self: &Arc<Self>, id: &EntityId, account: &Account) -> Result<EntityPort, Refusal> {
+    async fn find_or_wake(
+        self: &Arc<Self>,
+        id: &EntityId,
+        account: &Account,
+    ) -> Result<EntityPort, Refusal> {
         loop {
             let busy = match self.slots().get(id) {
                 Some(Slot::Running(port)) => return Ok(port.clone()),
@@ -208,7 +216,11 @@ impl Host {
         }
     }
 
-    async fn wake(self: &Arc<Self>, place: Place<'_>, account: &Account) -> Result<EntityPort, Refusal> {
+    async fn wake(
+        self: &Arc<Self>,
+        place: Place<'_>,
+        account: &Account,
+    ) -> Result<EntityPort, Refusal> {
         let id = place.id.clone();
         let claim = self.directory.claim();
         let stored = self.world.store.load_record(id.kind, &id.key, claim.epoch).await;
@@ -283,7 +295,7 @@ impl Host {
         self.slots().len()
     }
 
-    pub(super) fn settings(&self) -> &HostSettings {
+    pub(super) fn settings(&self) -> &config::Game {
         &self.settings
     }
 

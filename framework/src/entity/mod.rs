@@ -11,7 +11,7 @@ use std::fmt;
 
 pub use context::Ctx;
 pub(crate) use context::{Chance, World};
-pub(crate) use host::{AnyKind, Host, HostSettings, Kind};
+pub(crate) use host::{AnyKind, Host, Kind};
 pub use player::{LoadError, Player};
 pub use table::Handler;
 pub(crate) use table::Table;

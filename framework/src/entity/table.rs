@@ -75,17 +75,15 @@ impl<S: Send + 'static> Table<S> {
         Q: Request,
         H: for<'a> Handler<'a, S, Q>,
     {
-        let call = higher_ranked(move |state, tag, payload, ctx| {
-            match Q::decode(payload) {
-                Ok(request) => {
-                    let answer = handler.call(state, request, ctx);
-                    Box::pin(async move {
-                        let answer = answer.await.map_err(Into::into)?;
-                        if Q::ANSWER.is_some() { ctx.answer::<Q>(tag, &answer) } else { Ok(()) }
-                    })
-                }
-                Err(e) => Box::pin(async move { Err(Code::UNDECODABLE.because(e.to_string())) }),
+        let call = higher_ranked(move |state, tag, payload, ctx| match Q::decode(payload) {
+            Ok(request) => {
+                let answer = handler.call(state, request, ctx);
+                Box::pin(async move {
+                    let answer = answer.await.map_err(Into::into)?;
+                    if Q::ANSWER.is_some() { ctx.answer::<Q>(tag, &answer) } else { Ok(()) }
+                })
             }
+            Err(e) => Box::pin(async move { Err(Code::UNDECODABLE.because(e.to_string())) }),
         });
         let replaced = self.calls.insert(Q::NAME.as_bytes(), Box::new(call));
         assert!(replaced.is_none(), "two handlers for {}: keep one of them", Q::NAME);

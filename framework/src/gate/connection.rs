@@ -340,7 +340,7 @@ where
             (Some(Target::Login), None) => return self.login(route, frame, now),
             (Some(Target::Resume), None) => self.resume(route, now),
             (_, None) => self.refuse(route, frame, Code::NOT_SIGNED_IN, now),
-            (Some(Target::Player), Some(_)) => self.to_player(route, frame, now),
+            (Some(Target::Player), Some(_)) => self.for_player(route, frame, now),
             (Some(Target::Logout), Some(_)) => return self.logout(route, now),
             (Some(Target::Nobody), Some(_)) => self.refuse(route, frame, Code::NOT_CONNECTED, now),
             (None, Some(_)) => self.refuse(route, frame, Code::UNKNOWN_API, now),
@@ -353,7 +353,7 @@ where
     }
 
     #[inline]
-    fn to_player(&mut self, route: RouteId, frame: &Frame<'_>, now: Instant) {
+    fn for_player(&mut self, route: RouteId, frame: &Frame<'_>, now: Instant) {
         let tag = match frame.api.is_request() {
             true => self.numbering(now).request(route),
             false => UNTAGGED,

@@ -87,7 +87,8 @@ impl Gate {
         meters: GateMeters,
         tasks: Tasks,
     ) -> Arc<Self> {
-        let admission = Admission::new(settings.gate.connections_max, settings.gate.connections_per_ip_max);
+        let admission =
+            Admission::new(settings.gate.connections_max, settings.gate.connections_per_ip_max);
         Arc::new(Self {
             tokens: RwLock::new(Arc::new(TokenVerifier::new(&[], &settings.cluster))),
             settings,
@@ -162,7 +163,9 @@ impl Gate {
         let connection = async move {
             match socket.and_then(tokio::net::TcpStream::from_std) {
                 Ok(socket) => gate.serve(socket, peer, seat).await,
-                Err(e) => tracing::debug!(target: "gate", %peer, "the connection was gone at once: {e}"),
+                Err(e) => {
+                    tracing::debug!(target: "gate", %peer, "the connection was gone at once: {e}")
+                }
             }
         };
         self.tasks.spawn_on(connection, shards.next());

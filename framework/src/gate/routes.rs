@@ -96,7 +96,10 @@ mod tests {
     use crate::directory::NodeInfo;
 
     fn node(apis: &[&str]) -> Arc<NodeInfo> {
-        Arc::new(NodeInfo { apis: apis.iter().map(|a| (*a).to_owned()).collect(), ..NodeInfo::default() })
+        Arc::new(NodeInfo {
+            apis: apis.iter().map(|a| (*a).to_owned()).collect(),
+            ..NodeInfo::default()
+        })
     }
 
     fn target<'a>(routes: &'a Routes, name: &str) -> Option<&'a Target> {

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config,
     directory::{Directory, NodeInfo},
-    entity::{Chance, Host, HostSettings, Kind, Table, World},
+    entity::{Chance, Host, Kind, Table, World},
     msg,
     store::Store,
     tasks::Tasks,
@@ -53,12 +53,15 @@ impl Town {
             World { clock: Clock::fixed(0), store: Store::memory(), chance: Chance::from_os() };
         let mut table = Table::new();
         table.on(echo);
-        let times = HostSettings {
-            save_interval: Duration::from_secs(5),
-            linger: Duration::from_secs(60),
-        };
         let kind = Arc::new(Kind::player(table));
-        let host = Host::new(kind, directory.clone(), world, times, tasks.clone(), meters.entity);
+        let host = Host::new(
+            kind,
+            directory.clone(),
+            world,
+            config::Game::default(),
+            tasks.clone(),
+            meters.entity,
+        );
         let settings = GateSettings {
             gate: config::Gate::default(),
             cluster: "test".to_owned(),

@@ -34,7 +34,11 @@ impl Batch {
     /// # Errors
     /// When it does not fit into a frame; the batch is then as before.
     #[inline]
-    pub(crate) fn push_message<M: Named>(&mut self, tag: u32, message: &M) -> Result<(), FrameError> {
+    pub(crate) fn push_message<M: Named>(
+        &mut self,
+        tag: u32,
+        message: &M,
+    ) -> Result<(), FrameError> {
         self.push_answer(tag, M::NAME, message)
     }
 

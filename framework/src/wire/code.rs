@@ -154,7 +154,8 @@ mod tests {
     #[test]
     fn every_code_is_the_one_of_the_same_name_in_the_proto() {
         for (code, name) in Code::ALL {
-            let proto = ResCode::from_str_name(name).unwrap_or_else(|| panic!("{name} is not in def.ResCode"));
+            let proto = ResCode::from_str_name(name)
+                .unwrap_or_else(|| panic!("{name} is not in def.ResCode"));
             assert_eq!(proto as i32, code.0, "{name}");
         }
     }

@@ -6,6 +6,6 @@ mod frame;
 mod name;
 
 pub use code::{Code, Refusal};
-pub use frame::{Cut, Frame, FrameError, FRAME_BYTES_MAX, HEADER_BYTES, cut, put, put_message};
 pub(crate) use frame::put_named;
+pub use frame::{Cut, FRAME_BYTES_MAX, Frame, FrameError, HEADER_BYTES, cut, put, put_message};
 pub use name::{ApiName, NAME_BYTES_MAX, NameError};

@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn only_a_name_that_ends_in_req_asks_for_an_answer() {
-        let is_request = |n: &'static str| ApiName::parse(n.as_bytes()).expect("a name").is_request();
+        let is_request =
+            |n: &'static str| ApiName::parse(n.as_bytes()).expect("a name").is_request();
         assert!(is_request("msg.Echo.Req"));
         assert!(!is_request("msg.Echo.Res"));
         assert!(!is_request("arena.Move"));

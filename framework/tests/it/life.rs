@@ -89,6 +89,8 @@ fn a_player_that_is_just_stopping_is_woken_again_without_losing_a_count() {
         for n in 1..=60 {
             let mut client = world.connect().await;
             client.sign_in(&token).await.unwrap();
+            // The greeting push has the name of the answer that is asked for next.
+            client.receive().await.unwrap();
             assert_eq!(told(&client.request(&msg::get_items::Req::default()).await.unwrap()), n);
         }
     });
@@ -96,19 +98,28 @@ fn a_player_that_is_just_stopping_is_woken_again_without_losing_a_count() {
 
 #[test]
 fn draining_answers_what_is_under_way_tells_everybody_and_refuses_the_rest() {
-    let world = World::new();
-    let mut busy = world.run(world.player());
-    let mut idle = world.run(world.player());
-    world.run(busy.send(&slow_of(300))).unwrap();
-    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = std::sync::Arc::new(World::new());
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let theirs = world.clone();
+    // On a runtime of their own: the game's ends with the game.
     let clients = std::thread::spawn(move || {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         rt.block_on(async {
+            let (mut busy, mut idle) = (theirs.player().await, theirs.player().await);
+            busy.send(&slow_of(300)).await.unwrap();
+            // Its place in the order shows that the slow one has been taken in.
+            busy.send(&msg::ping::Req::default()).await.unwrap();
+            idle.request(&echo_of(1)).await.unwrap();
+            drop(theirs);
+            ready.send(()).unwrap();
             assert_eq!(kick(idle.receive().await), Code::DRAINING);
             assert_eq!(busy.receive().await.unwrap().api, "msg.GetRank.Res");
+            assert_eq!(busy.receive().await.unwrap().api, "msg.Ping.Res");
             assert_eq!(kick(busy.receive().await), Code::DRAINING);
         });
     });
-    world.town.stop();
+    is_ready.recv().unwrap();
+    std::sync::Arc::into_inner(world).unwrap().town.stop();
     clients.join().unwrap();
 }
 

@@ -91,7 +91,10 @@ fn a_ping_is_answered_before_sign_in_and_everything_else_is_not() {
         let pong = client.request(&msg::ping::Req { ct: 42, received: 0 }).await.unwrap();
         assert!(pong.ct == 42 && pong.st > 1_700_000_000_000);
         assert_eq!(code(client.request(&echo_of(1)).await), Code::NOT_SIGNED_IN);
-        assert_eq!(code(client.request(&msg::logout::Req { account: 1 }).await), Code::NOT_SIGNED_IN);
+        assert_eq!(
+            code(client.request(&msg::logout::Req { account: 1 }).await),
+            Code::NOT_SIGNED_IN
+        );
         client.sign_in(&world.token("a").await).await.unwrap();
     });
 }
@@ -147,7 +150,6 @@ fn a_slow_player_delays_nobody_else() {
         }
         // A hundred answers while the slow one still has most of its time to go.
         assert!(began.elapsed().as_millis() < 3000);
-        assert!(matches!(quick.request(&echo_of(0)).await, Ok(_)));
     });
 }
 

@@ -77,7 +77,8 @@ fn modules_know_only_what_they_may() {
                 // `use crate::{a, b::c}` is written one module a line by rustfmt.
                 let direct = format!("crate::{name}");
                 let nested = [format!("    {name}::"), format!("    {name},")];
-                let crate_use = text.split("use crate::{").nth(1).and_then(|t| t.split("};").next());
+                let crate_use =
+                    text.split("use crate::{").nth(1).and_then(|t| t.split("};").next());
                 let in_use = crate_use.is_some_and(|t| {
                     t.lines().any(|l| nested.iter().any(|n| l.starts_with(n.as_str())))
                 });
@@ -108,7 +109,9 @@ fn every_symbol_that_the_architecture_names_exists() {
         let name = symbol.rsplit("::").next().unwrap_or(symbol);
         let kinds = ["fn", "struct", "enum", "trait", "const", "static", "type", "mod"];
         let defined = kinds.iter().any(|kind| {
-            [" ", "(", "<", ":", "{", ";"].iter().any(|end| source.contains(&format!("{kind} {name}{end}")))
+            [" ", "(", "<", ":", "{", ";"]
+                .iter()
+                .any(|end| source.contains(&format!("{kind} {name}{end}")))
         });
         if !defined {
             wrong.push(format!("{quoted}: not defined there"));
@@ -132,7 +135,10 @@ fn the_architecture_lists_every_limit_with_its_value() {
 fn the_readme_shows_the_smallest_server_as_it_is_and_it_has_at_most_30_lines() {
     let server = read("examples/echo/src/main.rs");
     assert!(server.lines().count() <= 30);
-    assert!(read("README.md").contains(&server), "README.md differs from examples/echo/src/main.rs");
+    assert!(
+        read("README.md").contains(&server),
+        "README.md differs from examples/echo/src/main.rs"
+    );
 }
 
 #[test]

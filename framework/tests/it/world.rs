@@ -7,9 +7,9 @@ use std::{
 };
 
 use bastide::{
-    Account, App, Code, Ctx, LoadError, Player, Refusal, Running, def,
+    Account, App, Code, Ctx, LoadError, Player, Refusal, Running,
     client::{Client, ClientError, Push, guest},
-    msg,
+    def, msg,
 };
 use prost::Message;
 
@@ -46,13 +46,21 @@ async fn echo(_: &mut Counter, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo
 }
 
 /// Counts one up and tells the count.
-async fn count(me: &mut Counter, _: msg::get_items::Req, _: &Ctx) -> Result<msg::get_items::Res, Code> {
+async fn count(
+    me: &mut Counter,
+    _: msg::get_items::Req,
+    _: &Ctx,
+) -> Result<msg::get_items::Res, Code> {
     me.count += 1;
     Ok(items(me.count))
 }
 
 /// Pushes `item_num` times before it answers.
-async fn pushes(me: &mut Counter, ask: msg::gift_items::Req, ctx: &Ctx) -> Result<msg::gift_items::Res, Code> {
+async fn pushes(
+    me: &mut Counter,
+    ask: msg::gift_items::Req,
+    ctx: &Ctx,
+) -> Result<msg::gift_items::Res, Code> {
     for _ in 0..ask.item_num {
         ctx.push(&items(me.count));
     }
@@ -60,24 +68,40 @@ async fn pushes(me: &mut Counter, ask: msg::gift_items::Req, ctx: &Ctx) -> Resul
 }
 
 /// Takes `type` milliseconds.
-async fn slow(_: &mut Counter, ask: msg::get_rank::Req, _: &Ctx) -> Result<msg::get_rank::Res, Code> {
+async fn slow(
+    _: &mut Counter,
+    ask: msg::get_rank::Req,
+    _: &Ctx,
+) -> Result<msg::get_rank::Res, Code> {
     let ms = u64::try_from(ask.r#type.unwrap_or_default()).map_err(|_| Code::PARAMETER)?;
     tokio::time::sleep(Duration::from_millis(ms)).await;
     Ok(msg::get_rank::Res { code: 0, rank: None })
 }
 
 /// Panics.
-async fn panics(_: &mut Counter, _: msg::set_event::Req, _: &Ctx) -> Result<msg::set_event::Res, Code> {
+async fn panics(
+    _: &mut Counter,
+    _: msg::set_event::Req,
+    _: &Ctx,
+) -> Result<msg::set_event::Res, Code> {
     panic!("asked to")
 }
 
 /// Refuses with a code of the studio's own.
-async fn refuses(_: &mut Counter, ask: msg::get_user::Req, _: &Ctx) -> Result<msg::get_user::Res, Refusal> {
+async fn refuses(
+    _: &mut Counter,
+    ask: msg::get_user::Req,
+    _: &Ctx,
+) -> Result<msg::get_user::Res, Refusal> {
     Err(Code(10_007).because(format!("no user {}", ask.id)))
 }
 
 /// Answers with more than a frame holds.
-async fn huge(_: &mut Counter, _: msg::get_mails::Req, _: &Ctx) -> Result<msg::get_mails::Res, Code> {
+async fn huge(
+    _: &mut Counter,
+    _: msg::get_mails::Req,
+    _: &Ctx,
+) -> Result<msg::get_mails::Res, Code> {
     let mail = def::Mail { content: Some("x".repeat(70_000)), ..def::Mail::default() };
     Ok(msg::get_mails::Res { code: 0, mails: vec![mail] })
 }
