@@ -63,6 +63,11 @@ pub use self::{
     wire::{Code, Refusal},
 };
 
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// For generated code.
 #[doc(hidden)]
 pub use prost;

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    io::IsTerminal as _,
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
     sync::Once,
 };
@@ -15,8 +16,13 @@ use crate::config::LogFormat;
 
 /// Sends log lines to standard error, as `RUST_LOG` selects them (default: `info`).
 pub(crate) fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // actix tells at `info` that it starts and stops workers; the node says that itself.
+    const QUIET: &str = "info,actix_server=warn";
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),

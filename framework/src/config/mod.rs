@@ -2,26 +2,25 @@
 //! stronger than the one before. Whatever is wrong is said in one sentence with the key, the
 //! value, where it came from and what to do.
 
+mod check;
+mod source;
+
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    fmt, fs,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread::available_parallelism,
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
-use figment::{
-    Figment, Metadata, Profile, Provider,
-    providers::{Format, Toml},
-    util::nest,
-    value::{Dict, Map, Value},
-};
+use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::wire::FRAME_BYTES_MAX;
+
+pub(crate) use source::Flags;
+
+use check::SHARDS_MAX;
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -198,6 +197,16 @@ impl fmt::Debug for Url {
     }
 }
 
+impl Config {
+    /// Where accounts and players are kept.
+    pub(crate) fn store_url(&self) -> String {
+        match &self.store.url {
+            Some(url) => url.0.clone(),
+            None => format!("sqlite://{}", self.data.0.join("town.db").display()),
+        }
+    }
+}
+
 /// A URL without its password, be it before the host or among the parameters.
 pub(crate) fn redacted(url: &str) -> String {
     let start = url.find("://").map_or(0, |at| at + "://".len());
@@ -218,360 +227,6 @@ pub(crate) fn redacted(url: &str) -> String {
 
 const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
-}
-
-/// Flags that set configuration; every other key by `--set`.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Flags {
-    /// TOML file with settings.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of the SQLite file [default: ./bastide-data].
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Moves every address to N, N+1, …, so that several towns run side by side.
-    #[arg(long, value_name = "N")]
-    port_base: Option<String>,
-    /// Writes the addresses to a JSON file, once ready.
-    #[arg(long, value_name = "FILE")]
-    announce: Option<PathBuf>,
-    /// Addresses of the account center's HTTP [default: 127.0.0.1:8080,8081,8082].
-    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
-    http: Vec<String>,
-    /// Address for TCP clients [default: 127.0.0.1:3017].
-    #[arg(long, value_name = "ADDR")]
-    gate_tcp: Option<String>,
-    /// What clients are told to connect to, ip:port.
-    #[arg(long, value_name = "ADDR")]
-    gate_advertise: Option<String>,
-    /// Address of the operators' pages [default: 127.0.0.1:9600].
-    #[arg(long, value_name = "ADDR")]
-    admin: Option<String>,
-    /// Where accounts and players are kept, sqlite:///path.
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-    /// How log lines look.
-    #[arg(long, value_name = "FORMAT")]
-    log: Option<LogFormat>,
-    /// Sets any other key, such as --set gate.idle_timeout=30s.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-}
-
-/// What is wrong with the configuration, in a sentence.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    /// The file named by `--config` cannot be read.
-    #[error("--config {}: {source}; name a file that exists and that you may read", .path.display())]
-    File { path: PathBuf, source: std::io::Error },
-    /// The file is not TOML.
-    #[error("{}: {why}; mend the file", .path.display())]
-    Syntax { path: PathBuf, why: String },
-    /// `--set` without `=`, or with a key that cannot be one.
-    #[error("--set {0}: not of the form KEY=VALUE, such as gate.idle_timeout=30s")]
-    Set(String),
-    /// A key that does not exist.
-    #[error("{origin}: there is no setting `{key}`; {hint}")]
-    Unknown { origin: String, key: String, hint: String },
-    /// A value that is not of its key's kind, out of range, or at odds with another.
-    #[error("{key} = {value} ({origin}): {remedy}")]
-    Value { origin: String, key: String, value: String, remedy: String },
-    /// A variable of ours that is not text.
-    #[error("{0}: the value is not UTF-8; set it anew or unset it")]
-    Environment(String),
-}
-
-impl Config {
-    /// Reads what the flags, the environment and the file say.
-    pub(crate) fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        Self::load_with(flags, ours(std::env::vars_os())?.into_iter())
-    }
-
-    fn load_with(
-        flags: &Flags,
-        environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let file = flags.config.as_deref().map_or_else(|| Ok(Figment::new()), file)?;
-        let figment = flags.onto(onto(file, environment))?;
-        let mut config: Self = figment.extract_lossy().map_err(|e| explain(&figment, e))?;
-        let checked = config.move_ports(&figment).and_then(|()| config.check());
-        checked.map_err(|e| e.located(&figment))?;
-        Ok(config)
-    }
-
-    /// Where accounts and players are kept.
-    pub(crate) fn store_url(&self) -> String {
-        match &self.store.url {
-            Some(url) => url.0.clone(),
-            None => format!("sqlite://{}", self.data.0.join("town.db").display()),
-        }
-    }
-
-    /// HTTP at N, N+1, N+2, gate TCP N+3, admin N+6; N+4 and N+5 are the gate's other carriers'.
-    fn move_ports(&mut self, figment: &Figment) -> Result<(), ConfigError> {
-        let Some(base) = self.port_base else { return Ok(()) };
-        if base == 0 || base > u16::MAX - PORTS {
-            let remedy = format!("choose a base from 1 to {}", u16::MAX - PORTS);
-            return Err(check("port_base", base, remedy));
-        }
-        if !figment.contains("account.listen") {
-            for (addr, n) in self.account.listen.iter_mut().zip(0..) {
-                addr.set_port(base + n);
-            }
-        }
-        for (key, addr, n) in
-            [("gate.tcp", &mut self.gate.tcp, 3), ("admin.listen", &mut self.admin.listen, 6)]
-        {
-            if !figment.contains(key) {
-                addr.set_port(base + n);
-            }
-        }
-        Ok(())
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        let name = &self.cluster.name;
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            return Err(check("cluster.name", name, "choose 1 to 64 letters, digits, '-' and '_'"));
-        }
-        let gate = &self.gate;
-        for (key, value, from, to) in [
-            ("node.shards", self.node.shards, 1, SHARDS_MAX),
-            ("gate.frame_bytes_max", gate.frame_bytes_max, 4096, FRAME_BYTES_MAX),
-            ("gate.rate_burst_frames", gate.rate_burst_frames as usize, 1, 1 << 20),
-            ("gate.outbox_bytes_max", gate.outbox_bytes_max, 128 * 1024, 1 << 30),
-            ("gate.connections_max", gate.connections_max, 1, 1 << 20),
-            ("gate.connections_per_ip_max", gate.connections_per_ip_max, 1, 1 << 20),
-            ("gate.requests_in_flight_max", gate.requests_in_flight_max, 1, 65_536),
-            ("account.listen (how many)", self.account.listen.len(), 1, 16),
-        ] {
-            if value < from || value > to {
-                return Err(check(key, value, format!("choose a number from {from} to {to}")));
-            }
-        }
-        for (key, value) in [
-            ("account.token_ttl", self.account.token_ttl),
-            ("gate.sign_in_timeout", gate.sign_in_timeout),
-            ("gate.idle_timeout", gate.idle_timeout),
-            ("game.request_timeout", self.game.request_timeout),
-            ("game.save_interval", self.game.save_interval),
-        ] {
-            if value.is_zero() {
-                return Err(check(key, "0s", "choose a time above 0, such as 30s"));
-            }
-        }
-        if self.data.0.as_os_str().is_empty() {
-            return Err(check("data", "\"\"", "name a folder, such as ./bastide-data"));
-        }
-        self.check_addresses()
-    }
-
-    fn check_addresses(&self) -> Result<(), ConfigError> {
-        let reachable = |addr: SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified();
-        if let Some(told) = &self.gate.advertise
-            && !told.parse().is_ok_and(reachable)
-        {
-            let remedy = "write the ip:port that clients reach, such as 203.0.113.5:3017";
-            return Err(check("gate.advertise", redacted(told), remedy));
-        }
-        let http = self.account.listen.iter().map(|a| ("account.listen", *a));
-        let others = [("gate.tcp", self.gate.tcp), ("admin.listen", self.admin.listen)];
-        let mut taken = BTreeMap::new();
-        for (key, addr) in http.chain(others).filter(|(_, a)| a.port() != 0) {
-            if let Some(other) = taken.insert(addr, key) {
-                let remedy = format!("{other} has this address too: give one of them another port");
-                return Err(check(key, addr, remedy));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl ConfigError {
-    /// Adds where the value of a failed check came from.
-    fn located(mut self, figment: &Figment) -> Self {
-        if let Self::Value { origin, key, .. } = &mut self {
-            let plain = key.split(' ').next().unwrap_or_default();
-            *origin = place(figment.find_metadata(plain));
-        }
-        self
-    }
-}
-
-/// Ports that `--port-base` takes, less one.
-const PORTS: u16 = 6;
-
-/// More threads than any machine that a gate was measured on has cores.
-const SHARDS_MAX: usize = 256;
-
-/// What begins the name of an environment variable of ours.
-const PREFIX: &str = "BASTIDE_";
-
-/// A value that is refused; [`ConfigError::located`] says where it came from.
-fn check(
-    key: impl fmt::Display,
-    value: impl fmt::Display,
-    remedy: impl Into<String>,
-) -> ConfigError {
-    let (key, value) = (key.to_string(), value.to_string());
-    ConfigError::Value { origin: String::new(), key, value, remedy: remedy.into() }
-}
-
-/// The variables that are ours. Other people's may be anything: they are not even decoded.
-fn ours(
-    environment: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Vec<(String, String)>, ConfigError> {
-    let named = environment.map(|(name, value)| (name.to_string_lossy().into_owned(), value));
-    named
-        .filter(|(name, _)| name.starts_with(PREFIX))
-        .map(|(name, value)| match value.into_string() {
-            Ok(value) => Ok((name, value)),
-            Err(_) => Err(ConfigError::Environment(name)),
-        })
-        .collect()
-}
-
-fn file(path: &Path) -> Result<Figment, ConfigError> {
-    let failed = |source| ConfigError::File { path: path.to_owned(), source };
-    let text = fs::read_to_string(path).map_err(failed)?;
-    let syntax = |why: String| ConfigError::Syntax { path: path.to_owned(), why };
-    let dict: Dict = Toml::from_str(&text).map_err(|e| {
-        // The error's own text quotes the line, and with it a password that stands there.
-        let at = e.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
-        syntax(format!("line {line} is not TOML: {}", e.message().trim().replace('\n', ", ")))
-    })?;
-    Ok(Figment::from(Named { origin: path.display().to_string(), dict }))
-}
-
-/// Adds the environment: `BASTIDE_GATE__IDLE_TIMEOUT=30s`.
-fn onto(figment: Figment, environment: impl Iterator<Item = (String, String)>) -> Figment {
-    // Backwards, so that BASTIDE_GATE, which is not a setting, is not hidden by BASTIDE_GATE__TCP.
-    let sorted: BTreeMap<_, _> = environment.collect();
-    sorted.iter().rev().fold(figment, |figment, (name, value)| match name.strip_prefix(PREFIX) {
-        Some(key) if !key.starts_with("BENCH_") => {
-            set(figment, name, &key.to_lowercase().replace("__", "."), value)
-        }
-        _ => figment,
-    })
-}
-
-impl Flags {
-    fn onto(&self, mut figment: Figment) -> Result<Figment, ConfigError> {
-        for pair in &self.set {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| ConfigError::Set(pair.clone()))?;
-            if key.is_empty() {
-                return Err(ConfigError::Set("=…".to_owned()));
-            }
-            figment = set(figment, &format!("--set {key}"), key, value);
-        }
-        let shown = |path: &PathBuf| path.display().to_string();
-        let http = (!self.http.is_empty()).then(|| self.http.join(","));
-        let given = [
-            ("--data", "data", self.data.as_ref().map(shown)),
-            ("--port-base", "port_base", self.port_base.clone()),
-            ("--announce", "announce", self.announce.as_ref().map(shown)),
-            ("--http", "account.listen", http),
-            ("--gate-tcp", "gate.tcp", self.gate_tcp.clone()),
-            ("--gate-advertise", "gate.advertise", self.gate_advertise.clone()),
-            ("--admin", "admin.listen", self.admin.clone()),
-            ("--store", "store.url", self.store.clone()),
-            ("--log", "log.format", self.log.map(|f| format!("{f:?}").to_lowercase())),
-        ];
-        Ok(given.into_iter().fold(figment, |figment, (flag, key, value)| match value {
-            Some(value) => set(figment, flag, key, &value),
-            None => figment,
-        }))
-    }
-}
-
-/// Adds one setting from a place that has text only; a list has commas.
-fn set(figment: Figment, origin: &str, key: &str, text: &str) -> Figment {
-    let value: Value = match key {
-        "account.listen" => text.split(',').map(str::trim).collect::<Vec<_>>().into(),
-        _ => text.into(),
-    };
-    // A key that begins with a dot nests nothing; it is unknown, and must be told so.
-    let dict =
-        nest(key, value).into_dict().unwrap_or_else(|| Dict::from([(key.to_owned(), text.into())]));
-    figment.merge(Named { origin: origin.to_owned(), dict })
-}
-
-/// Settings from one place, which errors name.
-struct Named {
-    origin: String,
-    dict: Dict,
-}
-
-impl Provider for Named {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.origin.clone())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.dict.clone()))
-    }
-}
-
-/// Turns figment's error into a sentence.
-fn explain(figment: &Figment, error: figment::Error) -> ConfigError {
-    use figment::error::Kind;
-    // Several may be wrong at once; one sentence at a time is what a person mends.
-    let Some(error) = error.into_iter().next() else {
-        return check("configuration", "?", "cannot be read");
-    };
-    let (key, origin) = (error.path.join("."), place(error.metadata.as_ref()));
-    // The text of some kinds quotes the value, and with it a password.
-    let remedy = match &error.kind {
-        Kind::UnknownField(_, known) => {
-            let hint = format!("this section has: {}", known.join(", "));
-            return ConfigError::Unknown { origin, key, hint };
-        }
-        Kind::InvalidType(_, wanted) | Kind::InvalidValue(_, wanted) => expected(wanted),
-        Kind::Message(message) => expected(message),
-        other => other.to_string(),
-    };
-    // An item of a list is told with its list: it cannot be looked up by itself.
-    let list = key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
-    let value = figment.find_value(list).map(|v| shown(&v)).unwrap_or_default();
-    ConfigError::Value { origin, key, value, remedy }
-}
-
-/// What to write instead, from serde's word for the type.
-fn expected(wanted: &str) -> String {
-    match wanted {
-        "u16" | "u32" | "u64" | "usize" => "write a whole number".to_owned(),
-        "path string" => "write a path".to_owned(),
-        _ if wanted.starts_with("struct ") => "this is a section: set the keys in it".to_owned(),
-        _ if wanted.contains("socket address") => {
-            "write an address, ip:port, such as 127.0.0.1:3017".to_owned()
-        }
-        _ => format!("write {wanted}"),
-    }
-}
-
-/// The place of a setting, as its writer knows it.
-fn place(metadata: Option<&Metadata>) -> String {
-    metadata.map_or_else(|| "default".to_owned(), |m| m.name.to_string())
-}
-
-/// A value as it was written, without a password.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(_, text) => redacted(text),
-        Value::Char(_, c) => c.to_string(),
-        Value::Bool(_, b) => b.to_string(),
-        Value::Num(_, n) => match (n.to_u128(), n.to_i128(), n.to_f64()) {
-            (Some(n), ..) => n.to_string(),
-            (_, Some(n), _) => n.to_string(),
-            (.., n) => n.map_or_else(String::new, |n| n.to_string()),
-        },
-        Value::Empty(..) => String::new(),
-        Value::Dict(..) => "a section".to_owned(),
-        Value::Array(_, items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
-    }
 }
 
 /// `30s`, `2h`, `250ms`, or a whole number of seconds.
@@ -595,7 +250,12 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{ffi::OsString, fs, path::Path};
+
+    use super::{
+        source::{ConfigError, ours},
+        *,
+    };
 
     fn load(flags: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         #[derive(clap::Parser)]

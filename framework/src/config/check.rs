@@ -1,0 +1,122 @@
+//! Owns what settings must be like beyond their types: ranges, folders, addresses that do not
+//! collide; and the arithmetic of `--port-base`.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path};
+
+use figment::Figment;
+
+use super::{Config, redacted, source::ConfigError};
+use crate::wire::FRAME_BYTES_MAX;
+
+impl Config {
+    /// HTTP at N, N+1, N+2, gate TCP N+3, admin N+6; N+4 and N+5 are the gate's other carriers'.
+    pub(super) fn move_ports(&mut self, figment: &Figment) -> Result<(), ConfigError> {
+        let Some(base) = self.port_base else { return Ok(()) };
+        if base == 0 || base > u16::MAX - PORTS {
+            let remedy = format!("choose a base from 1 to {}", u16::MAX - PORTS);
+            return Err(refused("port_base", base, remedy));
+        }
+        if !figment.contains("account.listen") {
+            for (addr, n) in self.account.listen.iter_mut().zip(0..) {
+                addr.set_port(base + n);
+            }
+        }
+        for (key, addr, n) in
+            [("gate.tcp", &mut self.gate.tcp, 3), ("admin.listen", &mut self.admin.listen, 6)]
+        {
+            if !figment.contains(key) {
+                addr.set_port(base + n);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let name = &self.cluster.name;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+            return Err(refused(
+                "cluster.name",
+                name,
+                "choose 1 to 64 letters, digits, '-' and '_'",
+            ));
+        }
+        let gate = &self.gate;
+        for (key, value, from, to) in [
+            ("node.shards", self.node.shards, 1, SHARDS_MAX),
+            ("gate.frame_bytes_max", gate.frame_bytes_max, 4096, FRAME_BYTES_MAX),
+            ("gate.rate_burst_frames", gate.rate_burst_frames as usize, 1, 1 << 20),
+            ("gate.outbox_bytes_max", gate.outbox_bytes_max, 128 * 1024, 1 << 30),
+            ("gate.connections_max", gate.connections_max, 1, 1 << 20),
+            ("gate.connections_per_ip_max", gate.connections_per_ip_max, 1, 1 << 20),
+            ("gate.requests_in_flight_max", gate.requests_in_flight_max, 1, 65_536),
+            ("account.listen (how many)", self.account.listen.len(), 1, 16),
+        ] {
+            if value < from || value > to {
+                return Err(refused(key, value, format!("choose a number from {from} to {to}")));
+            }
+        }
+        for (key, value) in [
+            ("account.token_ttl", self.account.token_ttl),
+            ("gate.sign_in_timeout", gate.sign_in_timeout),
+            ("gate.idle_timeout", gate.idle_timeout),
+            ("game.request_timeout", self.game.request_timeout),
+            ("game.save_interval", self.game.save_interval),
+        ] {
+            if value.is_zero() {
+                return Err(refused(key, "0s", "choose a time above 0, such as 30s"));
+            }
+        }
+        if self.data.0.as_os_str().is_empty() {
+            return Err(refused("data", "\"\"", "name a folder, such as ./bastide-data"));
+        }
+        self.check_announce()?;
+        self.check_addresses()
+    }
+
+    /// Told now rather than when everything has been started.
+    fn check_announce(&self) -> Result<(), ConfigError> {
+        let Some(path) = &self.announce else { return Ok(()) };
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if path.is_dir() || !folder.is_dir() {
+            return Err(refused("announce", path.display(), "name a file in a folder that exists"));
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let reachable = |addr: SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified();
+        if let Some(told) = &self.gate.advertise
+            && !told.parse().is_ok_and(reachable)
+        {
+            let remedy = "write the ip:port that clients reach, such as 203.0.113.5:3017";
+            return Err(refused("gate.advertise", redacted(told), remedy));
+        }
+        let http = self.account.listen.iter().map(|a| ("account.listen", *a));
+        let others = [("gate.tcp", self.gate.tcp), ("admin.listen", self.admin.listen)];
+        let mut taken = BTreeMap::new();
+        for (key, addr) in http.chain(others).filter(|(_, a)| a.port() != 0) {
+            if let Some(other) = taken.insert(addr, key) {
+                let remedy = format!("{other} has this address too: give one of them another port");
+                return Err(refused(key, addr, remedy));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ports that `--port-base` takes, less one.
+const PORTS: u16 = 6;
+
+/// More threads than any machine that a gate was measured on has cores.
+pub(super) const SHARDS_MAX: usize = 256;
+
+/// A value that is refused; [`ConfigError::located`] says where it came from.
+pub(super) fn refused(
+    key: impl fmt::Display,
+    value: impl fmt::Display,
+    remedy: impl Into<String>,
+) -> ConfigError {
+    let (key, value) = (key.to_string(), value.to_string());
+    ConfigError::Value { origin: String::new(), key, value, remedy: remedy.into() }
+}
