@@ -28,7 +28,7 @@ use tokio::{
 };
 
 /// Says which server a child process is to be.
-const ROLE: &str = "BASTIDE_BENCH_ROLE";
+const ROLE: &str = "BENCH_ROLE";
 
 /// Before counting: connections are warm, buffers have their size.
 const WARM_UP: Duration = Duration::from_millis(800);

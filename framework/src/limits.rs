@@ -18,8 +18,10 @@ pub(crate) const READS_PER_WAKE_MAX: usize = 8;
 /// Bytes of write buffer that an idle connection keeps. Beyond: freed once it is written.
 pub(crate) const WRITE_BYTES_KEPT_MAX: usize = 4096;
 
-/// Batches that wait for one entity: a wake of its session each. Beyond: refused, 1002.
-pub(crate) const MAILBOX_BATCHES_MAX: usize = 64;
+/// Batches that wait for one entity: a wake of its session each. More than the burst of 200
+/// frames that a gate lets through by default, also if each comes in a packet of its own.
+/// Beyond: refused, 1002.
+pub(crate) const MAILBOX_BATCHES_MAX: usize = 256;
 
 /// How often a sign-in tries to reach a player that is stopping just then. Beyond: 1002.
 pub(crate) const ATTACH_TRIES_MAX: usize = 3;

@@ -277,7 +277,8 @@ impl Node {
         let left = || end.saturating_duration_since(Instant::now());
 
         directory.update(&id, |node| node.state = NodeState::Draining);
-        let connections = gate.drain(left()).await;
+        // A third is kept for saving: what a handler that hangs may not take from the players.
+        let connections = gate.drain(grace * 2 / 3).await;
         let entities = host.stop_all(left()).await;
         asker.stop();
         directory.deregister(&id);

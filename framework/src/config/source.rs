@@ -144,10 +144,8 @@ fn onto(figment: Figment, environment: impl Iterator<Item = (String, String)>) -
     // Backwards, so that BASTIDE_GATE, which is not a setting, is not hidden by BASTIDE_GATE__TCP.
     let sorted: BTreeMap<_, _> = environment.collect();
     sorted.iter().rev().fold(figment, |figment, (name, value)| match name.strip_prefix(PREFIX) {
-        Some(key) if !key.starts_with("BENCH_") => {
-            set(figment, name, &key.to_lowercase().replace("__", "."), value)
-        }
-        _ => figment,
+        Some(key) => set(figment, name, &key.to_lowercase().replace("__", "."), value),
+        None => figment,
     })
 }
 

@@ -174,11 +174,9 @@ impl<S: Send + Sync + 'static> Entity<S> {
         match outcome {
             Poll::Ready(Ok(Ok(()))) => {}
             Poll::Ready(Ok(Err(refusal))) => ctx.refuse(tag, frame.api.as_str(), &refusal),
-            Poll::Ready(Err(Panic(text))) => {
-                self.host.meters().panics.increment(1);
-                let entity = ctx.entity();
-                tracing::error!(target: "entity", api = %frame.api, %entity, "handler panicked: {text}");
+            Poll::Ready(Err(panic)) => {
                 ctx.refuse(tag, frame.api.as_str(), &Code::INTERNAL.into());
+                self.tell_panic(frame.api.as_str(), &panic);
             }
             Poll::Pending => unreachable!("awaited above"),
         }
@@ -198,14 +196,19 @@ impl<S: Send + Sync + 'static> Entity<S> {
         if let Some(old) = self.ctx.session() {
             old.kick(Code::SIGNED_IN_ELSEWHERE, "the account signed in on another connection");
         }
-        let user = (self.kind.user)(&self.state, &account, self.ctx.now_ms());
+        let user = catch(|| (self.kind.user)(&self.state, &account, self.ctx.now_ms()));
+        let attached = user.map(|user| Attached { user }).map_err(|panic| {
+            self.tell_panic("user", &panic);
+            Code::INTERNAL.into()
+        });
+        let refused = attached.is_err();
         self.ctx.attach(account, port);
         self.session = Some(session);
         self.linger_until = None;
         self.hook("on_sign_in", self.kind.on_sign_in);
         self.ctx.flush();
         self.touch();
-        if reply.send(Ok(Attached { user })).is_err() {
+        if reply.send(attached).is_err() || refused {
             // The gate has given up meanwhile and will not say that the session ended.
             self.detach(session);
         }
@@ -225,11 +228,15 @@ impl<S: Send + Sync + 'static> Entity<S> {
     }
 
     fn hook(&mut self, name: &str, hook: fn(&mut S, &Ctx)) {
-        if let Err(Panic(text)) = catch(|| hook(&mut self.state, &self.ctx)) {
-            self.host.meters().panics.increment(1);
-            let entity = self.ctx.entity();
-            tracing::error!(target: "entity", hook = name, %entity, "hook panicked: {text}");
+        if let Err(panic) = catch(|| hook(&mut self.state, &self.ctx)) {
+            self.tell_panic(name, &panic);
         }
+    }
+
+    /// One line for the operator: what of the studio's panicked, for whom.
+    fn tell_panic(&self, what: &str, Panic(text): &Panic) {
+        self.host.meters().panics.increment(1);
+        tracing::error!(target: "entity", api = what, entity = %self.ctx.entity(), "panicked: {text}");
     }
 
     // === Saving and stopping ===
@@ -309,10 +316,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 let hash = hasher.finish();
                 (self.saves.written != Some(hash)).then_some((bytes, hash))
             }
-            Err(Panic(text)) => {
-                self.host.meters().panics.increment(1);
-                let entity = self.ctx.entity();
-                tracing::error!(target: "entity", %entity, "save panicked: {text}");
+            Err(panic) => {
+                self.tell_panic("save", &panic);
                 None
             }
         }

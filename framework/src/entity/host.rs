@@ -25,7 +25,7 @@ use crate::{
     link::{Account, Attach, Attached, EntityPort, Mail, SendError, SessionId, SessionPort},
     store::StoreError,
     tasks::Tasks,
-    telemetry::EntityMeters,
+    telemetry::{EntityMeters, Panic, catch},
     wire::{Code, Refusal},
 };
 
@@ -94,7 +94,9 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
         waking: &Waking<'_>,
     ) -> Result<EntityPort, LoadError> {
         let world = host.world.clone();
-        let state = (self.load)(waking.account, waking.stored.as_deref(), world.clock.now_ms())?;
+        let stored = waking.stored.as_deref();
+        let state = catch(|| (self.load)(waking.account, stored, world.clock.now_ms()))
+            .unwrap_or_else(|Panic(text)| Err(LoadError::new(format!("load panicked: {text}"))))?;
         let entity = Entity {
             kind: self,
             host: host.clone(),

@@ -94,8 +94,8 @@ pub(super) enum Close {
     Gone,
     /// The client's bytes are not frames.
     Broken(FrameError),
-    /// Far above the allowed rate.
-    Flood,
+    /// It was told why in its last answer: far above the rate, or signing in twice.
+    Refused,
     /// Somebody ended the session.
     Kicked(Kicked),
     /// Not signed in within `gate.sign_in_timeout`.
@@ -237,7 +237,7 @@ where
         if self.rest_wanted <= self.rest.len() && !self.rest.is_empty() {
             // Frames that came behind a sign-in.
             let rest = std::mem::take(&mut self.rest);
-            return Poll::Ready(self.take_in(rest.len(), &rest));
+            return Poll::Ready(self.take_in(0, &rest));
         }
         let read = if self.rest.is_empty() {
             SCRATCH.with_borrow_mut(|scratch| {
@@ -332,7 +332,7 @@ where
             }
             Verdict::Close => {
                 self.refuse(route, frame, Code::RATE_LIMITED, now);
-                return Some(Event::Close(Close::Flood));
+                return Some(Event::Close(Close::Refused));
             }
         }
         match (found.map(|(_, target)| target), &self.session) {
@@ -347,6 +347,7 @@ where
             // Both are the first message of a connection, and this one has had its.
             (Some(Target::Login | Target::Resume), Some(_)) => {
                 self.refuse(route, frame, Code::PROTOCOL, now);
+                return self.leave(Close::Refused);
             }
         }
         None
@@ -475,9 +476,10 @@ where
             if self.idle_deadline() <= now {
                 return Some(if self.session.is_some() { Close::Idle } else { Close::NotSignedIn });
             }
-            let expired = self.outbox.expire(now, |route| self.routes.name(route).to_owned());
-            let next = self.idle_deadline();
-            self.timer.as_mut().reset(next);
+            let name = |route| self.routes.name(route).to_owned();
+            let (expired, oldest) = self.outbox.expire(now, name);
+            let idle = self.idle_deadline();
+            self.timer.as_mut().reset(oldest.map_or(idle, |oldest| oldest.min(idle)));
             if expired > 0 {
                 self.gate.meters.deadlines.increment(expired as u64);
                 if let Some(close) = self.write(cx) {
@@ -515,7 +517,7 @@ where
                 let code = Code::DRAINING;
                 say(&mut last, &msg::kick::Res { code: code.0, reason: code.text().into() });
             }
-            Close::NotSignedIn | Close::Idle | Close::LoggedOut | Close::Flood => {}
+            Close::NotSignedIn | Close::Idle | Close::LoggedOut | Close::Refused => {}
         }
         let goodbye = async {
             self.carrier.write_all(&self.writing[self.written..]).await?;
@@ -555,6 +557,13 @@ where
             }
         }
         Ok(())
+    }
+}
+
+impl<C> Drop for Connection<C> {
+    /// However the connection ended, the player hears of it.
+    fn drop(&mut self) {
+        self.end_session();
     }
 }
 

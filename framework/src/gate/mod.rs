@@ -187,26 +187,9 @@ impl Gate {
         C: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let outbox = Arc::new(Outbox::new(self.settings.gate.outbox_bytes_max));
-        let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        self.opened(id, &outbox);
+        let listed = Listed::new(&self, &outbox);
         Connection::new(carrier, peer, self.clone(), outbox).run().await;
-        self.closed(id);
-        drop(seat);
-    }
-
-    fn opened(&self, id: u64, outbox: &Arc<Outbox>) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(id, Arc::downgrade(outbox));
-        self.counted(open.len());
-        if self.draining() {
-            outbox.drain();
-        }
-    }
-
-    fn closed(&self, id: u64) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&id);
-        self.counted(open.len());
+        drop((listed, seat));
     }
 
     fn counted(&self, open: usize) {
@@ -248,6 +231,33 @@ impl Gate {
 
     fn tokens(&self) -> Arc<TokenVerifier> {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One connection's entry in the list of those that are open; taken off when it is dropped.
+struct Listed<'a> {
+    gate: &'a Gate,
+    id: u64,
+}
+
+impl<'a> Listed<'a> {
+    fn new(gate: &'a Gate, outbox: &Arc<Outbox>) -> Self {
+        let id = gate.next_connection.fetch_add(1, Ordering::Relaxed);
+        let mut open = gate.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(id, Arc::downgrade(outbox));
+        gate.counted(open.len());
+        if gate.draining() {
+            outbox.drain();
+        }
+        Self { gate, id }
+    }
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&self.id);
+        self.gate.counted(open.len());
     }
 }
 

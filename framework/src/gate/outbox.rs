@@ -96,12 +96,13 @@ impl Outbox {
     /// bytes are left of it otherwise, and nothing is swapped).
     pub(crate) fn take(&self, writing: &mut Vec<u8>, unwritten: usize) -> Taken {
         let mut inner = self.lock();
+        // Here too: what the gate answers itself does not come through `deliver`.
+        inner.taken_bytes = unwritten;
+        inner.kick_above(self.bytes_max);
         if unwritten == 0 {
             writing.clear();
             std::mem::swap(writing, &mut inner.ready);
             inner.taken_bytes = writing.len();
-        } else {
-            inner.taken_bytes = unwritten;
         }
         Taken {
             kicked: inner.kicked.clone(),
@@ -129,8 +130,13 @@ impl Outbox {
         inner.ready.extend_from_slice(&held);
     }
 
-    /// Answers 1003 for every request whose deadline has passed; says how many there were.
-    pub(crate) fn expire(&self, now: Instant, name: impl Fn(RouteId) -> String) -> usize {
+    /// Answers 1003 for every request whose deadline has passed. How many there were, and when
+    /// the oldest of the rest must be given up.
+    pub(crate) fn expire(
+        &self,
+        now: Instant,
+        name: impl Fn(RouteId) -> String,
+    ) -> (usize, Option<Instant>) {
         let mut inner = self.lock();
         let mut expired = 0;
         while let Some(oldest) = inner.pending.front()
@@ -143,7 +149,7 @@ impl Outbox {
             inner.release_early();
             expired += 1;
         }
-        expired
+        (expired, inner.pending.front().map(|p| p.deadline))
     }
 
     /// Drops what has not been written, for a client that is told goodbye out of turn.
@@ -169,10 +175,7 @@ impl Outbox {
         for (tag, frame) in batch.iter() {
             inner.accept(tag, frame.bytes);
         }
-        if inner.unwritten_bytes() > self.bytes_max {
-            let reason = format!("more than {} bytes unread", self.bytes_max);
-            inner.kicked = Some(Kicked { code: Code::TOO_SLOW, reason });
-        }
+        inner.kick_above(self.bytes_max);
         drop(inner);
         self.writer.wake();
     }
@@ -203,6 +206,14 @@ impl Inner {
             + self.taken_bytes
             + self.early_bytes
             + self.held.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The client does not read: nobody waits for it.
+    fn kick_above(&mut self, bytes_max: usize) {
+        if self.unwritten_bytes() > bytes_max && self.kicked.is_none() {
+            let reason = format!("more than {bytes_max} bytes unread");
+            self.kicked = Some(Kicked { code: Code::TOO_SLOW, reason });
+        }
     }
 
     #[inline]
@@ -322,9 +333,12 @@ mod tests {
         let outbox = Outbox::new(1 << 20);
         let deadline = Instant::now() + Duration::from_secs(1);
         let tag = outbox.requests(deadline).request(RouteId(0));
-        assert_eq!(outbox.expire(Instant::now(), |_| "a.Req".into()), 0);
+        let later = deadline + Duration::from_secs(5);
+        outbox.requests(later).request(RouteId(0));
+        let name = |_| "a.Req".to_owned();
+        assert_eq!(outbox.expire(Instant::now(), name), (0, Some(deadline)));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(outbox.expire(Instant::now(), |_| "a.Req".into()), 1);
+        assert_eq!(outbox.expire(Instant::now(), name), (1, Some(later)));
         answer(&outbox, tag, 1);
         let seen = written(&outbox);
         assert_eq!(seen.len(), 1, "{seen:?}");
@@ -339,6 +353,16 @@ mod tests {
         outbox.open(&echo(0));
         let seen = written(&outbox);
         assert!(seen[0].ends_with("[8, 0]") && seen[1].ends_with("[8, 1]"), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn what_the_gate_answers_itself_counts_as_unread_too() {
+        let outbox = Outbox::new(1000);
+        for n in 0..1000 {
+            outbox.requests(Instant::now()).answer(RouteId(0), &echo(n));
+        }
+        let taken = outbox.take(&mut Vec::new(), 5);
+        assert_eq!(taken.kicked.map(|k| k.code), Some(Code::TOO_SLOW));
     }
 
     #[tokio::test]

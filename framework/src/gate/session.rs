@@ -71,7 +71,9 @@ where
         let (player, attached) = self.gate.host.attach(session, account, port).await?;
         Ok((Session { id: session, account: id, player }, attached.user))
     }
+}
 
+impl<C> Connection<C> {
     /// Tells the player that its session is gone.
     pub(super) fn end_session(&mut self) {
         if let Some(Session { id, account: _, player }) = self.session.take() {
