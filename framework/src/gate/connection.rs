@@ -66,6 +66,8 @@ pub(super) struct Connection<C> {
     last_frame: Instant,
     timer: Pin<Box<Sleep>>,
     reading: Reading,
+    /// The gate is going away.
+    draining: bool,
     /// How the connection ends once every answer is given.
     leaving: Option<Close>,
 }
@@ -76,7 +78,7 @@ enum Reading {
     Open,
     /// Too many requests wait for their answers: the socket's own buffer holds the client back.
     Paused,
-    /// The client has said its last, or the gate is going away.
+    /// The client has said its last, or the gate has taken its last.
     Over,
 }
 
@@ -133,6 +135,7 @@ where
             opened: now,
             last_frame: now,
             reading: Reading::Open,
+            draining: false,
             leaving: None,
         }
     }
@@ -159,6 +162,10 @@ where
             match self.read(cx) {
                 Poll::Ready(None) => {}
                 Poll::Ready(Some(event)) => return Poll::Ready(event),
+                // What had arrived when the drain began is still taken in.
+                Poll::Pending if self.draining && self.leaving.is_none() => {
+                    self.leaving = Some(Close::Drained);
+                }
                 Poll::Pending => {
                     return match self.check_time(cx) {
                         Some(close) => Poll::Ready(Event::Close(close)),
@@ -166,6 +173,9 @@ where
                     };
                 }
             }
+        }
+        if self.draining && self.leaving.is_none() {
+            self.leaving = Some(Close::Drained);
         }
         // A client that never stops sending lets the others of its shard have their turn.
         cx.waker().wake_by_ref();
@@ -189,9 +199,7 @@ where
                 return Some(Close::Kicked(kicked));
             }
             let quiet = taken.in_flight == 0 && self.written == self.writing.len();
-            if taken.draining && self.leaving.is_none() {
-                self.leaving = Some(Close::Drained);
-            }
+            self.draining = taken.draining;
             if quiet && let Some(close) = self.leaving.take() {
                 return Some(close);
             }

@@ -107,7 +107,7 @@ fn draining_answers_what_is_under_way_tells_everybody_and_refuses_the_rest() {
         rt.block_on(async {
             let (mut busy, mut idle) = (theirs.player().await, theirs.player().await);
             busy.send(&slow_of(300)).await.unwrap();
-            // Its place in the order shows that the slow one has been taken in.
+            // Written is arrived, here: what had arrived when the drain began is answered.
             busy.send(&msg::ping::Req::default()).await.unwrap();
             idle.request(&echo_of(1)).await.unwrap();
             drop(theirs);
