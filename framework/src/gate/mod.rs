@@ -2,6 +2,7 @@
 //! say and writes what they are told. Never decodes a game's payload; knows no game rule.
 
 mod admission;
+mod close;
 mod connection;
 mod outbox;
 mod rate;

@@ -1,0 +1,114 @@
+//! Owns the end of a connection: why it ends, and the last thing that the client hears.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::{connection::Connection, outbox::Kicked};
+use crate::{
+    Named,
+    limits::{CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER},
+    link::error_message,
+    msg,
+    wire::{Code, Cut, FRAME_BYTES_MAX, FrameError, cut, put_message},
+};
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Close {
+    /// The client closed, or the network did.
+    Gone,
+    /// The client's bytes are not frames.
+    Broken(FrameError),
+    /// It was told why in its last answer: far above the rate, or signing in twice.
+    Refused,
+    /// Somebody ended the session.
+    Kicked(Kicked),
+    /// Not signed in within `gate.sign_in_timeout`.
+    NotSignedIn,
+    /// Nothing came for `gate.idle_timeout`.
+    Idle,
+    /// The client asked for it.
+    LoggedOut,
+    /// The gate is going away and every answer is given.
+    Drained,
+}
+
+impl<C> Connection<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    /// Writes what the client must still hear, within [`CLOSE_LINGER`], then closes.
+    pub(super) async fn say_goodbye(mut self, close: Close) {
+        let mut last = Vec::new();
+        match close {
+            Close::Gone => return,
+            Close::Broken(error) => {
+                self.gate.meters.protocol_errors.increment(1);
+                let code = match error {
+                    FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
+                    _ => Code::PROTOCOL,
+                };
+                say(&mut last, &error_message("", code, &error.to_string()));
+            }
+            Close::Kicked(Kicked { code, reason }) => {
+                if code == Code::TOO_SLOW {
+                    self.gate.meters.kicked_slow.increment(1);
+                    self.outbox.discard();
+                    self.keep_one_frame();
+                }
+                say(&mut last, &msg::kick::Res { code: code.0, reason });
+            }
+            Close::Drained => {
+                let code = Code::DRAINING;
+                say(&mut last, &msg::kick::Res { code: code.0, reason: code.text().into() });
+            }
+            Close::NotSignedIn | Close::Idle | Close::LoggedOut | Close::Refused => {}
+        }
+        let goodbye = async {
+            self.carrier.write_all(&self.writing[self.written..]).await?;
+            self.writing.clear();
+            self.outbox.take(&mut self.writing, 0);
+            self.carrier.write_all(&self.writing).await?;
+            self.carrier.write_all(&last).await?;
+            self.carrier.shutdown().await?;
+            self.read_off().await
+        };
+        if !matches!(timeout(CLOSE_LINGER, goodbye).await, Ok(Ok(()))) {
+            tracing::debug!(target: "gate", peer = %self.peer, "closed without a goodbye");
+        }
+    }
+
+    /// Of what is being written, keeps the frame that is half out, so that the next one begins
+    /// where the client expects it.
+    fn keep_one_frame(&mut self) {
+        let mut end = 0;
+        while end < self.written
+            && let Ok(Cut::Frame(frame)) = cut(&self.writing[end..], FRAME_BYTES_MAX)
+        {
+            end += frame.bytes.len();
+        }
+        self.writing.truncate(end);
+    }
+
+    /// Reads what the client still sends, and forgets it. Closing over unread bytes would reset
+    /// the connection, and the client's system would throw away our last frame.
+    async fn read_off(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        let mut left = CLOSE_DRAIN_BYTES_MAX;
+        while left > 0 {
+            match self.carrier.read(&mut bytes).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn say<M: Named>(out: &mut Vec<u8>, message: &M) {
+    put_message(out, message).expect("what a gate says itself is small");
+}
