@@ -7,7 +7,7 @@
 //! }
 //! ```
 //!
-//! ```ignore
+//! ```text
 //! // in the crate: one module per protobuf package
 //! mod proto {
 //!     include!(concat!(env!("OUT_DIR"), "/proto.rs"));

@@ -17,10 +17,11 @@ use super::{
     passwords::Passwords,
     rules,
     throttle::{Throttle, Trier},
-    tokens::{self, Jwk, KeyError, TokenIssuer},
+    tokens::{self, KeyError, TokenIssuer},
 };
 use crate::{
     clock::Clock,
+    directory::Jwk,
     msg,
     store::{Account, AccountStatus, Cache, CreateError, NewAccount, Store, StoreError},
     wire::{Code, Refusal},

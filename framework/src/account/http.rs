@@ -373,7 +373,8 @@ mod tests {
     async fn the_public_keys_are_shown_and_nothing_else() {
         let edge = Edge::new().await;
         let (status, body) = edge.get("/.well-known/jwks.json").await;
-        let keys: Vec<super::super::Jwk> = serde_json::from_value(body["keys"].clone()).unwrap();
+        let keys: Vec<crate::directory::Jwk> =
+            serde_json::from_value(body["keys"].clone()).unwrap();
         assert_eq!((status, keys), (200, edge.world.center.jwks()));
         assert_eq!(body["keys"][0].as_object().unwrap().len(), 6, "{body}");
     }

@@ -14,11 +14,11 @@ mod world;
 
 pub(crate) use center::{AccountCenter, AccountSettings, StartError};
 pub(crate) use http::serve;
-pub(crate) use tokens::{Jwk, TokenError, TokenVerifier};
+pub(crate) use tokens::{TokenError, TokenVerifier};
 #[cfg(test)]
 pub(crate) use tokens::{TokenIssuer, new_signing_key};
 
-use crate::ask::Asker;
+use crate::{ask::Asker, directory::Jwk};
 
 /// What the HTTP edge needs: whom to ask, wherever the account center runs, and what to show.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use ring::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::wire::Code;
+use crate::{directory::Jwk, wire::Code};
 
 /// A token of ours is some 500 bytes; longer ones are refused before they are decoded.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -38,19 +38,6 @@ pub(crate) struct Claims {
     pub(crate) jti: String,
     /// The sign-in it belongs to; a refreshed token keeps it.
     pub(crate) sid: String,
-}
-
-/// The public half of a signing key, as `/.well-known/jwks.json` and discovery show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Jwk {
-    pub(crate) kty: String,
-    pub(crate) crv: String,
-    pub(crate) kid: String,
-    /// The 32 bytes of the key, base64url.
-    pub(crate) x: String,
-    pub(crate) alg: String,
-    #[serde(rename = "use")]
-    pub(crate) usage: String,
 }
 
 /// Signs tokens for one cluster.
@@ -106,7 +93,7 @@ impl TokenIssuer {
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| KeyError)?;
         Ok(Self {
             key: EncodingKey::from_ed_der(pkcs8),
-            jwk: Jwk::of(pair.public_key().as_ref())?,
+            jwk: published(pair.public_key().as_ref())?,
             cluster: cluster.to_owned(),
             ttl,
         })
@@ -145,7 +132,7 @@ impl TokenVerifier {
     /// Keys of another kind, which a later release may publish, are left out.
     pub(crate) fn new(jwks: &[Jwk], cluster: &str) -> Self {
         install_ring();
-        let keys = jwks.iter().filter_map(|jwk| Some((jwk.kid.clone(), jwk.key()?))).collect();
+        let keys = jwks.iter().filter_map(|jwk| Some((jwk.kid.clone(), checking(jwk)?))).collect();
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[issuer(cluster)]);
         validation.set_audience(&[cluster]);
@@ -174,28 +161,28 @@ impl TokenVerifier {
     }
 }
 
-impl Jwk {
-    fn of(public: &[u8]) -> Result<Self, KeyError> {
-        let key = DecodingKey::from_ed_der(public);
-        let jwk = jsonwebtoken::jwk::Jwk::from_decoding_key(&key, None).map_err(|_| KeyError)?;
-        let AlgorithmParameters::OctetKeyPair(params) = jwk.algorithm else { return Err(KeyError) };
-        let hash = digest::digest(&digest::SHA256, params.x.as_bytes());
-        Ok(Self {
-            kty: "OKP".to_owned(),
-            crv: "Ed25519".to_owned(),
-            kid: hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
-            x: params.x,
-            alg: "EdDSA".to_owned(),
-            usage: "sig".to_owned(),
-        })
-    }
+/// Shows the public half of a key.
+fn published(public: &[u8]) -> Result<Jwk, KeyError> {
+    let key = DecodingKey::from_ed_der(public);
+    let jwk = jsonwebtoken::jwk::Jwk::from_decoding_key(&key, None).map_err(|_| KeyError)?;
+    let AlgorithmParameters::OctetKeyPair(params) = jwk.algorithm else { return Err(KeyError) };
+    let hash = digest::digest(&digest::SHA256, params.x.as_bytes());
+    Ok(Jwk {
+        kty: "OKP".to_owned(),
+        crv: "Ed25519".to_owned(),
+        kid: hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
+        x: params.x,
+        alg: "EdDSA".to_owned(),
+        usage: "sig".to_owned(),
+    })
+}
 
-    fn key(&self) -> Option<DecodingKey> {
-        if (self.kty.as_str(), self.crv.as_str()) != ("OKP", "Ed25519") {
-            return None;
-        }
-        DecodingKey::from_ed_components(&self.x).ok()
+/// The key that a published one checks with; `None` when it is of a kind that is not ours.
+fn checking(jwk: &Jwk) -> Option<DecodingKey> {
+    if (jwk.kty.as_str(), jwk.crv.as_str()) != ("OKP", "Ed25519") {
+        return None;
     }
+    DecodingKey::from_ed_components(&jwk.x).ok()
 }
 
 impl fmt::Debug for TokenIssuer {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-pub(crate) use nodes::{NodeInfo, NodeState, Role};
+pub(crate) use nodes::{Jwk, NodeInfo, NodeState, Role};
 
 /// The nodes that are known now, in no particular order.
 pub(crate) type Nodes = Arc<Vec<Arc<NodeInfo>>>;

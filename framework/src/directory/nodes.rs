@@ -45,5 +45,18 @@ pub(crate) struct NodeInfo {
     pub(crate) incarnation: i64,
     pub(crate) state: NodeState,
     /// The keys with which its account center signs tokens.
-    pub(crate) keys: Vec<crate::account::Jwk>,
+    pub(crate) keys: Vec<Jwk>,
+}
+
+/// The public half of a signing key, as `/.well-known/jwks.json` and discovery show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Jwk {
+    pub(crate) kty: String,
+    pub(crate) crv: String,
+    pub(crate) kid: String,
+    /// The 32 bytes of the key, base64url.
+    pub(crate) x: String,
+    pub(crate) alg: String,
+    #[serde(rename = "use")]
+    pub(crate) usage: String,
 }

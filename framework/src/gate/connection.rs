@@ -32,7 +32,7 @@ use crate::{
         FRAME_BYTES_BEFORE_SIGN_IN_MAX, GATE_DEADLINE_GRACE, READ_BYTES, READS_PER_WAKE_MAX,
         WRITE_BYTES_KEPT_MAX,
     },
-    link::{Batch, Mail, Requests, SendError, UNTAGGED, error_message},
+    link::{Batch, Mail, Requests, SendError, SessionEnd as _, UNTAGGED, error_message},
     msg,
     wire::{Code, Cut, Frame, cut},
 };

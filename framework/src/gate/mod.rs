@@ -43,7 +43,7 @@ use crate::{
     telemetry::GateMeters,
 };
 
-pub(crate) use self::outbox::Outbox;
+use self::outbox::Outbox;
 
 /// One gate: everything its connections share.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::routes::RouteId;
 use crate::{
     Named,
-    link::{Batch, UNTAGGED, error_message},
+    link::{Batch, SessionEnd, UNTAGGED, error_message},
     wire::{Code, put_message},
 };
 
@@ -162,12 +162,25 @@ impl Outbox {
         *held = None;
     }
 
-    // === Called through a session port, from any thread ===
+    /// The gate is going away: no new requests, the answers still due are awaited.
+    pub(crate) fn drain(&self) {
+        self.lock().draining = true;
+        self.writer.wake();
+    }
 
+    /// Unwritten bytes and unanswered requests.
+    #[cfg(test)]
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.unwritten_bytes(), inner.pending.len())
+    }
+}
+
+impl SessionEnd for Outbox {
     /// Appends what an entity has for this client. More than the limit unread: the client is
     /// kicked (2008), nobody waits for it.
     #[inline]
-    pub(crate) fn deliver(&self, batch: &Batch) {
+    fn deliver(&self, batch: &Batch) {
         let mut inner = self.lock();
         if inner.kicked.is_some() {
             return;
@@ -180,23 +193,9 @@ impl Outbox {
         self.writer.wake();
     }
 
-    /// The session ends; the first reason given stands.
-    pub(crate) fn kick(&self, code: Code, reason: &str) {
+    fn kick(&self, code: Code, reason: &str) {
         self.lock().kicked.get_or_insert_with(|| Kicked { code, reason: reason.to_owned() });
         self.writer.wake();
-    }
-
-    /// The gate is going away: no new requests, the answers still due are awaited.
-    pub(crate) fn drain(&self) {
-        self.lock().draining = true;
-        self.writer.wake();
-    }
-
-    /// Unwritten bytes and unanswered requests.
-    #[cfg(test)]
-    pub(crate) fn depth(&self) -> (usize, usize) {
-        let inner = self.lock();
-        (inner.unwritten_bytes(), inner.pending.len())
     }
 }
 

@@ -13,10 +13,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use batch::{Batch, UNTAGGED, error_message};
 
-use crate::{
-    gate::Outbox,
-    wire::{Code, Refusal},
-};
+use crate::wire::{Code, Refusal};
 
 /// Names a session in the whole cluster; drawn at random, so a stale one meets no new session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,25 +121,33 @@ impl EntityPort {
     }
 }
 
+/// What a session's end must do: take frames and be told to end, from any thread, never waiting.
+pub(crate) trait SessionEnd: fmt::Debug + Send + Sync {
+    /// Takes what one wake has for the client.
+    fn deliver(&self, batch: &Batch);
+    /// The session ends; the first reason given stands.
+    fn kick(&self, code: Code, reason: &str);
+}
+
 /// The entity's end: how an entity reaches a session.
 #[derive(Clone, Debug)]
 pub(crate) enum SessionPort {
     /// The session's outbox, in this process.
-    Local(Arc<Outbox>),
+    Local(Arc<dyn SessionEnd>),
 }
 
 impl SessionPort {
     /// Gives the session what one wake has for it, and empties the batch.
     #[inline]
     pub(crate) fn deliver(&self, batch: &mut Batch) {
-        let Self::Local(outbox) = self;
-        outbox.deliver(batch);
+        let Self::Local(end) = self;
+        end.deliver(batch);
         batch.clear();
     }
 
     /// Ends the session: `msg.Kick.Res` is the last thing it hears.
     pub(crate) fn kick(&self, code: Code, reason: &str) {
-        let Self::Local(outbox) = self;
-        outbox.kick(code, reason);
+        let Self::Local(end) = self;
+        end.kick(code, reason);
     }
 }
