@@ -11,6 +11,7 @@ use crate::{
     directory::Claim,
     entity::{Chance, EntityId, Table, World},
     store::Store,
+    tasks::Tasks,
     wire::{Cut, FRAME_BYTES_MAX, cut},
 };
 
@@ -25,10 +26,14 @@ pub struct Dispatcher<P> {
 impl<P: Player> Dispatcher<P> {
     /// A dispatcher with the handlers of a game.
     pub fn new(game: App<P>, state: P) -> Self {
-        let world =
-            World { clock: Clock::system(), store: Store::memory(), chance: Chance::from_os() };
+        let world = World {
+            clock: Clock::system(),
+            store: Store::memory(),
+            chance: Chance::from_os(),
+            tasks: Tasks::default(),
+        };
         let id = EntityId { kind: "player", key: "1".into() };
-        Self { table: game.into_table(), state, ctx: Ctx::new(id, Claim { epoch: 1 }, world) }
+        Self { table: game.into_table(), state, ctx: Ctx::alone(id, Claim { epoch: 1 }, world) }
     }
 
     /// Looks up, decodes, handles and encodes each frame; says how many were answered.

@@ -26,8 +26,13 @@ pub(crate) const MAILBOX_BATCHES_MAX: usize = 256;
 /// How often a sign-in tries to reach a player that is stopping just then. Beyond: 1002.
 pub(crate) const ATTACH_TRIES_MAX: usize = 3;
 
-/// Token check, placing and loading of a player, together. Beyond: 1003.
-pub(crate) const SIGN_IN_DEADLINE: Duration = Duration::from_secs(5);
+/// Token check, placing and loading of a player, together: longer than a handler of the player's
+/// older session may take, and than the store. Beyond: 1003.
+pub(crate) const SIGN_IN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Largest record of a user in the answer to a sign-in, in bytes: what a frame holds, less the
+/// answer around it. Beyond: the sign-in is refused, 2003.
+pub(crate) const USER_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
 
 /// How long after the entity should have answered the gate answers 1003 itself.
 pub(crate) const GATE_DEADLINE_GRACE: Duration = Duration::from_secs(1);
@@ -52,7 +57,7 @@ pub(crate) const ACCEPT_QUEUE_MAX: i32 = 1024;
 pub(crate) const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long one statement of the store may take. Beyond: the store counts as away, 101.
-pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Passwords that wait to be hashed, at 19 MiB and some 15 ms each. Beyond: 1002.
 pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
@@ -62,4 +67,6 @@ pub(crate) const CACHE_ENTRIES_MAX: usize = 100_000;
 
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
-const _: () = assert!(STORE_DEADLINE.as_secs() <= SIGN_IN_DEADLINE.as_secs());
+// Who waits for the store waits longer than the store itself, and so hears why.
+const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
+const _: () = assert!(STORE_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());

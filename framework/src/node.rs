@@ -100,21 +100,23 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     let addresses = doors.addresses();
 
     // 2. What everything stands on: store, cache, directory, clock, threads.
-    let runtime = Handle::current();
-    let store = Store::open(&config.store_url(), runtime).await?;
+    let store = Store::open(&config.store_url(), Handle::current()).await?;
     let incarnation = store.next_incarnation().await?;
     let directory = Directory::embedded(incarnation);
     let (clock, tasks, meters, asker) =
         (Clock::system(), Tasks::default(), Meters::new(), Asker::default());
-    let shards = Shards::start(config.node.shards).map(Arc::new);
-    let shards = shards.map_err(|source| StartError::System { what: "node.shards", source })?;
+    let shards = Shards::start(config.node.shards).map_err(system("node.shards"))?;
+    let shards = Arc::new(shards);
 
     // 3. The game server: entities with the studio's handlers.
-    let world = World { clock: clock.clone(), store: store.clone(), chance: Chance::from_os() };
-    let chance = world.chance.clone();
-    let times = config.game.clone();
-    let host =
-        Host::new(player, directory.clone(), world, times, tasks.clone(), meters.entity.clone());
+    let (chance, times) = (Chance::from_os(), config.game.clone());
+    let world = World {
+        clock: clock.clone(),
+        store: store.clone(),
+        chance: chance.clone(),
+        tasks: tasks.clone(),
+    };
+    let host = Host::new(player, directory.clone(), world, times, meters.entity.clone());
 
     // 4. The gate, which follows the directory: what is handled, and whose tokens are good.
     let settings = GateSettings {
@@ -173,10 +175,15 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     let grace = config.shutdown.grace;
     let node =
         Node { id, addresses, directory, asker, gate, host, store, shards, tasks, servers, grace };
-    if let Some(path) = &config.announce {
-        node.announce(path)?;
-    }
+    config.announce.as_ref().map_or(Ok(()), |path| node.announce(path))?;
     Ok(node)
+}
+
+/// What each last step of a drain may take although the grace is over.
+const LAST_PATIENCE: Duration = Duration::from_millis(100);
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
 }
 
 /// The listeners of a node, bound before anything else and opened after everything else.
@@ -214,7 +221,6 @@ impl Doors {
         admin: Admin,
         tasks: &Tasks,
     ) -> Result<Vec<ServerHandle>, StartError> {
-        let system = |what| move |source| StartError::System { what, source };
         let tcp = tokio::net::TcpListener::from_std(self.tcp).map_err(system("gate.tcp"))?;
         tasks.spawn(gate.clone().accept(tcp, shards.clone()));
         let people = account::serve(self.http, routes).map_err(system("account.listen"))?;
@@ -289,17 +295,21 @@ impl Node {
         }
         tasks.stop();
         drop(gate);
-        let running = tasks.wait(left().max(Duration::from_millis(100))).await;
-        store.close().await;
+        let running = tasks.wait(left().max(LAST_PATIENCE)).await;
+        if tokio::time::timeout(left().max(LAST_PATIENCE), store.close()).await.is_err() {
+            tracing::warn!(target: "node", "the store did not close in time");
+        }
         if connections + entities + running > 0 {
             tracing::warn!(
                 target: "node", connections, entities, tasks = running,
                 "shutdown.grace of {} s is over: what had not finished was cut", grace.as_secs_f64()
             );
         }
-        // The last reference: its threads end here, off the async runtime's own.
-        if tokio::task::spawn_blocking(move || drop(shards)).await.is_err() {
-            tracing::error!(target: "node", "the shards could not be stopped");
+        // The last reference: its threads end here, off the async runtime's own. One in which a
+        // handler blocks is left behind; it ends with the process.
+        let joined = tokio::task::spawn_blocking(move || drop(shards));
+        if tokio::time::timeout(left().max(LAST_PATIENCE), joined).await.is_err() {
+            tracing::warn!(target: "node", "a handler blocks its thread: it is left behind");
         }
     }
 }

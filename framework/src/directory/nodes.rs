@@ -37,7 +37,7 @@ pub(crate) struct NodeInfo {
     pub(crate) apis: Vec<String>,
     /// Where clients reach its gate, `ip:port`.
     pub(crate) gate: Option<String>,
-    /// Sessions it holds; the smaller, the sooner it gets the next.
+    /// The smaller, the sooner it gets the next session; 0 while there is one gate to choose from.
     pub(crate) load: u32,
     /// The version of bastide it was built with.
     pub(crate) version: String,

@@ -4,9 +4,11 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
-    hash::{DefaultHasher, Hash, Hasher},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -18,10 +20,12 @@ use kameo::{
     mailbox::{MailboxReceiver, Signal},
     message::{self, BoxMessage, Message},
 };
+use prost::Message as _;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::{Ctx, Host, Kind, table::Calling};
 use crate::{
+    limits::USER_BYTES_MAX,
     link::{Attach, Attached, Mail, Requests, SessionId},
     store::StoreError,
     telemetry::{Panic, catch},
@@ -36,23 +40,17 @@ pub(crate) struct Entity<S> {
     pub(super) ctx: Ctx,
     /// The session that may speak to it; mail of any other is from the past.
     pub(super) session: Option<SessionId>,
-    pub(super) saves: Saves,
+    /// The session that asked last to speak to it. What an older one has in the mailbox is
+    /// skipped at once, so that a busy old session keeps no new one waiting.
+    pub(super) newest: Arc<AtomicU64>,
+    /// When the state is to be written; `None` while nothing has happened since the last time.
+    pub(super) save_due: Option<Instant>,
+    pub(super) saving: Option<BoxFuture<'static, Result<(), StoreError>>>,
+    /// The last save failed: the state is only here.
+    pub(super) save_failed: bool,
     /// Without a session until then: stop.
     pub(super) linger_until: Option<Instant>,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// Where the state stands against the store.
-#[derive(Default)]
-pub(super) struct Saves {
-    /// When the state is to be written; `None` while nothing has happened since the last time.
-    due: Option<Instant>,
-    running: Option<BoxFuture<'static, Result<(), StoreError>>>,
-    /// Hash of the bytes that `running` writes.
-    writing: u64,
-    /// Hash of the bytes in the store.
-    written: Option<u64>,
-    failed: bool,
 }
 
 /// Everything that can wake an entity; the order is the priority.
@@ -77,14 +75,19 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         mailbox: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Infallible> {
         loop {
-            let go_on = match poll_fn(|cx| self.poll_wake(cx, mailbox)).await {
+            if self.ctx.writer().fenced() {
+                tracing::warn!(target: "entity", entity = %self.ctx.entity(), "another node runs it now: stopping");
+                return Ok(None);
+            }
+            match poll_fn(|cx| self.poll_wake(cx, mailbox)).await {
                 Wake::Mail(signal) => return Ok(signal),
                 Wake::Saved(result) => self.saved(result),
-                Wake::Timer => self.timer_fired(),
-            };
-            if !go_on {
-                self.host.stopping(self.ctx.entity());
-                return Ok(None);
+                Wake::Timer => {
+                    if self.unneeded() {
+                        return Ok(None);
+                    }
+                    self.set_timer();
+                }
             }
         }
     }
@@ -94,10 +97,16 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         _: WeakActorRef<Self>,
         _: ActorStopReason,
     ) -> Result<(), Infallible> {
+        self.host.stopping(self.ctx.entity());
         if let Some(session) = self.ctx.session() {
             session.kick(Code::NOT_CONNECTED, "the player's game server stopped");
         }
-        self.save_last().await;
+        if !self.ctx.writer().fenced()
+            && let Some(state) = self.state_bytes()
+            && let Err(e) = self.ctx.writer().write(state).await
+        {
+            tracing::error!(target: "entity", entity = %self.ctx.entity(), "the last state is lost: {e}");
+        }
         self.host.stopped(self.ctx.entity());
         Ok(())
     }
@@ -127,59 +136,72 @@ impl<S: Send + Sync + 'static> Message<Mail> for Entity<S> {
             Mail::Requests(requests) => self.requests(requests).await,
             Mail::Attach(attach) => self.attach(attach),
             Mail::Detach(session) => self.detach(session),
-            Mail::Stop => {
-                self.host.stopping(self.ctx.entity());
-                ctx.stop();
-            }
+            Mail::Stop => ctx.stop(),
         }
     }
 }
 
 impl<S: Send + Sync + 'static> Entity<S> {
     async fn requests(&mut self, requests: Requests) {
-        if self.session != Some(requests.session) {
+        let Requests { session, deadline, ref batch } = requests;
+        if self.session != Some(session) || self.newest.load(Ordering::Acquire) != session.0 {
             self.host.meters().stale_requests.increment(1);
             return;
         }
-        if Instant::now() >= requests.deadline {
-            return self.refuse_all(&requests, &Code::DEADLINE.into());
-        }
-        for (tag, frame) in requests.batch.iter() {
-            self.request(tag, frame, requests.deadline).await;
+        let mut now = Instant::now();
+        for (tag, frame) in batch.iter() {
+            if now >= deadline {
+                // Work that is too late is not begun.
+                self.ctx.refuse(tag, frame.api.as_str(), &Code::DEADLINE.into());
+            } else if self.request(tag, frame, deadline).await {
+                now = Instant::now();
+                if self.newest.load(Ordering::Acquire) != session.0 {
+                    // A newer session waits; this one is about to be told so.
+                    break;
+                }
+            }
         }
         self.ctx.flush();
-        self.touch();
+        self.touch(now);
     }
 
-    /// Runs one handler; whatever it does, the request is answered.
-    async fn request(&mut self, tag: u32, frame: Frame<'_>, deadline: Instant) {
-        let Self { kind, state, ctx, .. } = self;
-        let Some(mut call) = kind.table.call(frame.api, state, tag, frame.payload, ctx) else {
-            return ctx.refuse(tag, frame.api.as_str(), &Code::UNKNOWN_API.into());
-        };
-        // Most handlers never wait: no timer is made for them.
-        let mut outcome = poll_fn(|cx| Poll::Ready(poll_call(&mut call, cx))).await;
-        if outcome.is_pending() {
-            ctx.flush();
-            let rest = poll_fn(|cx| {
-                let outcome = poll_call(&mut call, cx);
-                ctx.flush_if(outcome.is_pending());
-                outcome
-            });
-            outcome = timeout_at(deadline, rest)
-                .await
-                .map_or_else(|_| Poll::Ready(Ok(Err(Code::DEADLINE.into()))), Poll::Ready);
-        }
-        drop(call);
+    /// Runs one handler; whatever it does, the request is answered. Says whether it waited.
+    async fn request(&mut self, tag: u32, frame: Frame<'_>, deadline: Instant) -> bool {
+        let mut waited = false;
+        let outcome = self.run(tag, frame, deadline, &mut waited).await;
         match outcome {
-            Poll::Ready(Ok(Ok(()))) => {}
-            Poll::Ready(Ok(Err(refusal))) => ctx.refuse(tag, frame.api.as_str(), &refusal),
-            Poll::Ready(Err(panic)) => {
-                ctx.refuse(tag, frame.api.as_str(), &Code::INTERNAL.into());
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => self.ctx.refuse(tag, frame.api.as_str(), &refusal),
+            Err(panic) => {
+                self.ctx.refuse(tag, frame.api.as_str(), &Code::INTERNAL.into());
                 self.tell_panic(frame.api.as_str(), &panic);
             }
-            Poll::Pending => unreachable!("awaited above"),
         }
+        waited
+    }
+
+    async fn run(
+        &mut self,
+        tag: u32,
+        frame: Frame<'_>,
+        deadline: Instant,
+        waited: &mut bool,
+    ) -> Outcome {
+        let Self { kind, state, ctx, .. } = self;
+        let called = catch(|| kind.table.call(frame.api, state, tag, frame.payload, ctx))?;
+        let Some(mut call) = called else {
+            return Ok(Err(Code::UNKNOWN_API.into()));
+        };
+        // Most handlers never wait: no timer is made for them.
+        let outcome = match poll_fn(|cx| Poll::Ready(poll_call(&mut call, cx))).await {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                *waited = true;
+                wait(&mut call, ctx, deadline).await
+            }
+        };
+        // What the handler leaves behind may panic in its turn.
+        catch(|| drop(call)).and(outcome)
     }
 
     fn refuse_all(&mut self, requests: &Requests, refusal: &Refusal) {
@@ -191,25 +213,41 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
     }
 
-    /// A newer session always wins: the account center vouched for both, and only one is here.
+    /// The session that asked last wins: the account center vouched for both, and only one is
+    /// here.
     fn attach(&mut self, Attach { session, account, port, reply }: Attach) {
+        let reply = |attached| reply.send(attached).is_ok();
+        if self.newest.load(Ordering::Acquire) != session.0 {
+            reply(Err(Code::SIGNED_IN_ELSEWHERE.into()));
+            return;
+        }
+        let user = catch(|| (self.kind.user)(&self.state, &account, self.ctx.now_ms()));
+        let user = match user {
+            Ok(user) if user.encoded_len() <= USER_BYTES_MAX => user,
+            Ok(user) => {
+                let (entity, bytes) = (self.ctx.entity(), user.encoded_len());
+                tracing::error!(target: "entity", %entity, bytes, "the user record is too large to sign in with");
+                reply(Err(Code::USER_NOT_CREATED.into()));
+                return;
+            }
+            Err(panic) => {
+                self.tell_panic("user", &panic);
+                reply(Err(Code::INTERNAL.into()));
+                return;
+            }
+        };
         if let Some(old) = self.ctx.session() {
             old.kick(Code::SIGNED_IN_ELSEWHERE, "the account signed in on another connection");
         }
-        let user = catch(|| (self.kind.user)(&self.state, &account, self.ctx.now_ms()));
-        let attached = user.map(|user| Attached { user }).map_err(|panic| {
-            self.tell_panic("user", &panic);
-            Code::INTERNAL.into()
-        });
-        let refused = attached.is_err();
         self.ctx.attach(account, port);
         self.session = Some(session);
         self.linger_until = None;
         self.hook("on_sign_in", self.kind.on_sign_in);
-        self.ctx.flush();
-        self.touch();
-        if reply.send(attached).is_err() || refused {
-            // The gate has given up meanwhile and will not say that the session ended.
+        self.touch(Instant::now());
+        if reply(Ok(Attached { user })) {
+            self.ctx.flush();
+        } else {
+            // The gate has given up meanwhile; what was pushed is for nobody.
             self.detach(session);
         }
     }
@@ -222,7 +260,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.hook("on_sign_out", self.kind.on_sign_out);
         self.ctx.detach();
         let now = Instant::now();
-        self.saves.due = Some(now);
+        self.save_due = Some(now);
         self.linger_until = Some(now + self.host.settings().linger);
         self.set_timer();
     }
@@ -241,22 +279,68 @@ impl<S: Send + Sync + 'static> Entity<S> {
 
     // === Saving and stopping ===
 
-    /// The state may have changed: it is written within the save interval.
-    fn touch(&mut self) {
-        if self.saves.due.is_none() {
-            self.saves.due = Some(Instant::now() + self.host.settings().save_interval);
-            self.set_timer();
+    /// The state may have changed: it is written within the save interval, however busy the
+    /// entity is.
+    fn touch(&mut self, now: Instant) {
+        match self.save_due {
+            Some(due) if due <= now => self.begin_save(now),
+            Some(_) => {}
+            None => {
+                self.save_due = Some(now + self.host.settings().save_interval);
+                self.set_timer();
+            }
         }
     }
 
+    fn begin_save(&mut self, now: Instant) {
+        if self.saving.is_some() {
+            return;
+        }
+        self.save_due = None;
+        if let Some(state) = self.state_bytes() {
+            self.saving = Some(Box::pin(self.ctx.writer().write(state)));
+        } else {
+            self.save_due = Some(now + self.host.settings().save_interval);
+        }
+    }
+
+    fn state_bytes(&self) -> Option<Vec<u8>> {
+        catch(|| (self.kind.save)(&self.state))
+            .inspect_err(|panic| self.tell_panic("save", panic))
+            .ok()
+    }
+
+    fn saved(&mut self, result: Result<(), StoreError>) {
+        self.saving = None;
+        self.save_failed = false;
+        if let Err(StoreError::Unavailable(why)) = result {
+            self.save_failed = true;
+            self.save_due = Some(Instant::now() + self.host.settings().save_interval);
+            self.host.save_failed(&why);
+        }
+        self.set_timer();
+    }
+
+    /// Does what is due; says whether nobody needs the entity any more. It stays while its state
+    /// is only here, however long the store is away.
+    fn unneeded(&mut self) -> bool {
+        let now = Instant::now();
+        if self.save_due.is_some_and(|due| due <= now) {
+            self.begin_save(now);
+        }
+        let idle = self.linger_until.is_some_and(|until| until <= now);
+        idle && self.saving.is_none() && self.save_due.is_none()
+    }
+
     fn set_timer(&mut self) {
-        let due = self.saves.due.filter(|_| self.saves.running.is_none());
-        let Some(at) = due.into_iter().chain(self.linger_until).min() else {
+        // While a save runs its end is waited for, and the timer is set again then.
+        let due = self.save_due.filter(|_| self.saving.is_none());
+        let idle = self.linger_until.filter(|_| self.saving.is_none() && !self.save_failed);
+        let Some(at) = due.into_iter().chain(idle).min() else {
             self.timer = None;
             return;
         };
         match &mut self.timer {
-            Some(timer) if timer.deadline() == at && !timer.is_elapsed() => {}
             Some(timer) => timer.as_mut().reset(at),
             None => self.timer = Some(Box::pin(sleep_until(at))),
         }
@@ -267,7 +351,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         cx: &mut Context<'_>,
         mail: &mut MailboxReceiver<Self>,
     ) -> Poll<Wake<S>> {
-        if let Some(save) = &mut self.saves.running
+        if let Some(save) = &mut self.saving
             && let Poll::Ready(result) = save.as_mut().poll(cx)
         {
             return Poll::Ready(Wake::Saved(result));
@@ -280,95 +364,25 @@ impl<S: Send + Sync + 'static> Entity<S> {
             None => Poll::Pending,
         }
     }
-
-    /// Says whether the entity goes on.
-    fn timer_fired(&mut self) -> bool {
-        let now = Instant::now();
-        if self.saves.running.is_none() && self.saves.due.is_some_and(|due| due <= now) {
-            self.begin_save();
-        }
-        let idle = self.linger_until.is_some_and(|until| until <= now);
-        if idle && self.saves.running.is_none() {
-            return false;
-        }
-        if idle {
-            // Stop once the save has ended.
-            self.linger_until = Some(now + self.host.settings().save_interval);
-        }
-        self.set_timer();
-        true
-    }
-
-    fn begin_save(&mut self) {
-        self.saves.due = None;
-        if let Some((bytes, hash)) = self.unsaved() {
-            self.saves.writing = hash;
-            self.saves.running = Some(Box::pin(self.ctx.write(bytes)));
-        }
-    }
-
-    /// The state's bytes, unless they are in the store already.
-    fn unsaved(&self) -> Option<(Vec<u8>, u64)> {
-        match catch(|| (self.kind.save)(&self.state)) {
-            Ok(bytes) => {
-                let mut hasher = DefaultHasher::new();
-                bytes.hash(&mut hasher);
-                let hash = hasher.finish();
-                (self.saves.written != Some(hash)).then_some((bytes, hash))
-            }
-            Err(panic) => {
-                self.tell_panic("save", &panic);
-                None
-            }
-        }
-    }
-
-    /// Takes note of a save that ended; says whether the entity goes on.
-    fn saved(&mut self, result: Result<(), StoreError>) -> bool {
-        self.saves.running = None;
-        let go_on = match result {
-            Ok(()) => {
-                self.saves.written = Some(self.saves.writing);
-                self.saves.failed = false;
-                true
-            }
-            Err(StoreError::Unavailable(why)) => {
-                if !std::mem::replace(&mut self.saves.failed, true) {
-                    self.host.save_failed(&why);
-                }
-                self.saves.due = Some(Instant::now() + self.host.settings().save_interval);
-                true
-            }
-            Err(StoreError::Fenced) => {
-                let entity = self.ctx.entity();
-                tracing::warn!(target: "entity", %entity, "another node runs it now: stopping");
-                self.saves.due = None;
-                self.saves.written = self.unsaved().map(|(_, hash)| hash);
-                false
-            }
-        };
-        self.set_timer();
-        go_on
-    }
-
-    async fn save_last(&mut self) {
-        if let Some(running) = self.saves.running.take()
-            && running.await.is_ok()
-        {
-            self.saves.written = Some(self.saves.writing);
-        }
-        let Some((bytes, _)) = self.unsaved() else { return };
-        if let Err(e) = self.ctx.write(bytes).await {
-            let entity = self.ctx.entity();
-            tracing::error!(target: "entity", %entity, "the last state is lost: {e}");
-        }
-    }
 }
 
-fn poll_call(
-    call: &mut Calling<'_>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Result<(), Refusal>, Panic>> {
+type Outcome = Result<Result<(), Refusal>, Panic>;
+
+/// Waits for a handler until its deadline. What it answered and pushed so far goes out each time
+/// it waits.
+async fn wait(call: &mut Calling<'_>, ctx: &Ctx, deadline: Instant) -> Outcome {
+    ctx.flush();
+    let rest = poll_fn(|cx| {
+        let outcome = poll_call(call, cx);
+        if outcome.is_pending() {
+            ctx.flush();
+        }
+        outcome
+    });
+    timeout_at(deadline, rest).await.unwrap_or_else(|_| Ok(Err(Code::DEADLINE.into())))
+}
+
+fn poll_call(call: &mut Calling<'_>, cx: &mut Context<'_>) -> Poll<Outcome> {
     match catch(|| call.as_mut().poll(cx)) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),

@@ -7,13 +7,14 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::{EntityId, Player};
+use super::{EntityId, Player, writer::Writer};
 use crate::{
     Named, Request,
     clock::Clock,
     directory::Claim,
     link::{Account, Batch, SessionPort, UNTAGGED},
     store::{Store, StoreError},
+    tasks::Tasks,
     wire::{Code, Refusal},
 };
 
@@ -21,9 +22,7 @@ use crate::{
 ///
 /// Time, chance and storage come from here only, so that a test or a simulation decides them.
 pub struct Ctx {
-    entity: EntityId,
-    claim: Claim,
-    world: World,
+    writer: Writer,
     account: Option<Account>,
     session: Option<SessionPort>,
     /// Std mutex: held to append a frame, never across an await. Handlers share the context by
@@ -37,6 +36,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     pub(crate) chance: Chance,
+    pub(crate) tasks: Tasks,
 }
 
 /// The node's randomness: a cryptographic generator, seeded once.
@@ -61,8 +61,13 @@ impl fmt::Debug for Chance {
 }
 
 impl Ctx {
-    pub(crate) fn new(entity: EntityId, claim: Claim, world: World) -> Self {
-        Self { entity, claim, world, account: None, session: None, outgoing: Mutex::default() }
+    pub(super) fn new(writer: Writer) -> Self {
+        Self { writer, account: None, session: None, outgoing: Mutex::default() }
+    }
+
+    /// A context without a session or a stored state.
+    pub(crate) fn alone(entity: EntityId, claim: Claim, world: World) -> Self {
+        Self::new(Writer::new(entity, claim, world, None))
     }
 
     /// Sends a message to the client that nobody asked for.
@@ -74,7 +79,7 @@ impl Ctx {
             return;
         }
         if let Err(e) = self.outgoing().push_message(UNTAGGED, message) {
-            tracing::error!(target: "entity", entity = %self.entity, api = M::NAME, "push dropped: {e}");
+            tracing::error!(target: "entity", entity = %self.entity(), api = M::NAME, "push dropped: {e}");
         }
     }
 
@@ -85,22 +90,10 @@ impl Ctx {
     /// [`Code::NOT_READY`] when the store is away. [`Code::NOT_CONNECTED`] when another node has
     /// taken this player over; what was changed here is then lost, and should not be answered.
     pub async fn save<P: Player>(&self, player: &P) -> Result<(), Refusal> {
-        self.write(player.save()).await.map_err(|e| match e {
+        self.writer.write(player.save()).await.map_err(|e| match e {
             StoreError::Fenced => Code::NOT_CONNECTED.into(),
             StoreError::Unavailable(_) => Code::NOT_READY.because("the store is away"),
         })
-    }
-
-    pub(crate) fn write(
-        &self,
-        state: Vec<u8>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
-        let Self { entity, claim, world, .. } = self;
-        let (entity, claim, world) = (entity.clone(), *claim, world.clone());
-        async move {
-            let now_ms = world.clock.now_ms();
-            world.store.save_record(entity.kind, &entity.key, claim.epoch, state, now_ms).await
-        }
     }
 
     /// Who is signed in.
@@ -113,18 +106,22 @@ impl Ctx {
 
     /// The time of day, in milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
-        self.world.clock.now_ms()
+        self.writer.world().clock.now_ms()
     }
 
     /// A random number from a cryptographic generator, every value equally likely.
     pub fn random(&self) -> u64 {
-        self.world.chance.next_u64()
+        self.writer.world().chance.next_u64()
     }
 
     // === Called by the entity ===
 
     pub(super) fn entity(&self) -> &EntityId {
-        &self.entity
+        self.writer.id()
+    }
+
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
     }
 
     pub(super) fn session(&self) -> Option<&SessionPort> {
@@ -145,7 +142,7 @@ impl Ctx {
     pub(super) fn answer<Q: Request>(&self, tag: u32, answer: &Q::Res) -> Result<(), Refusal> {
         let name = Q::ANSWER.unwrap_or_default();
         self.outgoing().push_answer(tag, name, answer).map_err(|e| {
-            tracing::error!(target: "entity", entity = %self.entity, api = Q::NAME, "answer dropped: {e}");
+            tracing::error!(target: "entity", entity = %self.entity(), api = Q::NAME, "answer dropped: {e}");
             Code::INTERNAL.into()
         })
     }
@@ -164,13 +161,6 @@ impl Ctx {
         }
     }
 
-    /// As [`Ctx::flush`], when a handler goes on waiting.
-    pub(super) fn flush_if(&self, waits: bool) {
-        if waits {
-            self.flush();
-        }
-    }
-
     #[inline]
     fn outgoing(&self) -> std::sync::MutexGuard<'_, Batch> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -179,10 +169,9 @@ impl Ctx {
 
 impl fmt::Debug for Ctx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entity, claim, world: _, account, session, outgoing: _ } = self;
+        let Self { writer, account, session, outgoing: _ } = self;
         f.debug_struct("Ctx")
-            .field("entity", entity)
-            .field("claim", claim)
+            .field("entity", writer.id())
             .field("account", account)
             .field("connected", &session.is_some())
             .finish_non_exhaustive()

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,17 +14,13 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Ctx, EntityId, LoadError, Player, Table, World,
-    actor::{Entity, Saves},
-};
+use super::{Ctx, EntityId, LoadError, Player, Table, World, actor::Entity, writer::Writer};
 use crate::{
     config, def,
     directory::{Claim, Directory},
     limits::{ATTACH_TRIES_MAX, MAILBOX_BATCHES_MAX},
     link::{Account, Attach, Attached, EntityPort, Mail, SendError, SessionId, SessionPort},
     store::StoreError,
-    tasks::Tasks,
     telemetry::{EntityMeters, Panic, catch},
     wire::{Code, Refusal},
 };
@@ -68,7 +64,7 @@ pub(crate) trait AnyKind: Send + Sync {
         host: &Arc<Host>,
         id: EntityId,
         waking: &Waking<'_>,
-    ) -> Result<EntityPort, LoadError>;
+    ) -> Result<Running, LoadError>;
 }
 
 /// What a sleeping entity is woken with.
@@ -92,8 +88,8 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
         host: &Arc<Host>,
         id: EntityId,
         waking: &Waking<'_>,
-    ) -> Result<EntityPort, LoadError> {
-        let world = host.world.clone();
+    ) -> Result<Running, LoadError> {
+        let (world, newest) = (host.world.clone(), Arc::new(AtomicU64::new(0)));
         let stored = waking.stored.as_deref();
         let state = catch(|| (self.load)(waking.account, stored, world.clock.now_ms()))
             .unwrap_or_else(|Panic(text)| Err(LoadError::new(format!("load panicked: {text}"))))?;
@@ -101,22 +97,33 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             kind: self,
             host: host.clone(),
             state,
-            ctx: Ctx::new(id, waking.claim, world),
+            ctx: Ctx::new(Writer::new(id, waking.claim, world, stored)),
             session: None,
-            saves: Saves::default(),
+            newest: newest.clone(),
+            save_due: None,
+            saving: None,
+            save_failed: false,
             linger_until: None,
             timer: None,
         };
         let prepared = PreparedActor::<Entity<S>>::new(mailbox::bounded(MAILBOX_BATCHES_MAX));
         let port = EntityPort::Local(prepared.actor_ref().clone().recipient());
         // On the caller's shard: an entity lives beside the connection that woke it.
-        host.tasks.spawn(async move {
+        host.world.tasks.spawn(async move {
             if let Err(panic) = prepared.run(entity).await {
                 tracing::error!(target: "entity", "an entity failed to start: {panic}");
             }
         });
-        Ok(port)
+        Ok(Running { port, newest })
     }
+}
+
+/// A running entity, as its host sees it.
+#[derive(Clone)]
+pub(crate) struct Running {
+    port: EntityPort,
+    /// See [`Entity::newest`].
+    newest: Arc<AtomicU64>,
 }
 
 /// The entities that run in this process.
@@ -128,14 +135,15 @@ pub(crate) struct Host {
     directory: Directory,
     world: World,
     settings: config::Game,
-    tasks: Tasks,
     meters: EntityMeters,
+    /// The node is going away: nothing is woken any more.
+    closing: AtomicBool,
     /// When a failed save was last logged, in ms: an outage is told once a minute, not per player.
     outage_told_ms: AtomicI64,
 }
 
 enum Slot {
-    Running(EntityPort),
+    Running(Running),
     /// Being woken or being stopped; the token is cancelled when that is over.
     Busy(CancellationToken),
 }
@@ -146,7 +154,6 @@ impl Host {
         directory: Directory,
         world: World,
         settings: config::Game,
-        tasks: Tasks,
         meters: EntityMeters,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -156,8 +163,8 @@ impl Host {
             directory,
             world,
             settings,
-            tasks,
             meters,
+            closing: AtomicBool::new(false),
             outage_told_ms: AtomicI64::new(i64::MIN),
         })
     }
@@ -180,18 +187,20 @@ impl Host {
         let id = EntityId { kind: self.player.name(), key: account.id.to_string().into() };
         // A player that stops just now bounces its mail; it is then woken again.
         for _ in 0..ATTACH_TRIES_MAX {
-            let entity = self.find_or_wake(&id, &account).await?;
+            let Running { port: entity, newest } = self.find_or_wake(&id, &account).await?;
+            newest.store(session.0, Ordering::Release);
+            let mut given_up = GivenUp { host: self, entity: Some(entity.clone()), session };
             let (reply, answer) = oneshot::channel();
             let attach = Attach { session, account: account.clone(), port: port.clone(), reply };
-            match entity.send(Mail::Attach(attach)) {
-                Ok(()) => {
-                    if let Ok(attached) = answer.await {
-                        return attached.map(|attached| (entity, attached));
-                    }
-                }
-                Err(SendError::Full(_)) => return Err(Code::BUSY.into()),
-                Err(SendError::Stopped(_)) => self.forget_stopped(&id).await,
+            // It waits behind what an older session left in the mailbox, which is skipped.
+            if entity.deliver(Mail::Attach(attach)).await
+                && let Ok(attached) = answer.await
+            {
+                given_up.entity = None;
+                return attached.map(|attached| (entity, attached));
             }
+            given_up.entity = None;
+            self.forget_stopped(&id).await;
         }
         Err(Code::BUSY.into())
     }
@@ -200,10 +209,13 @@ impl Host {
         self: &Arc<Self>,
         id: &EntityId,
         account: &Account,
-    ) -> Result<EntityPort, Refusal> {
+    ) -> Result<Running, Refusal> {
         loop {
+            if self.closing.load(Ordering::Relaxed) {
+                return Err(Code::DRAINING.into());
+            }
             let busy = match self.slots().get(id) {
-                Some(Slot::Running(port)) => return Ok(port.clone()),
+                Some(Slot::Running(running)) => return Ok(running.clone()),
                 Some(Slot::Busy(over)) => Some(over.clone()),
                 None => None,
             };
@@ -222,7 +234,7 @@ impl Host {
         self: &Arc<Self>,
         place: Place<'_>,
         account: &Account,
-    ) -> Result<EntityPort, Refusal> {
+    ) -> Result<Running, Refusal> {
         let id = place.id.clone();
         let claim = self.directory.claim();
         let stored = self.world.store.load_record(id.kind, &id.key, claim.epoch).await;
@@ -234,17 +246,20 @@ impl Host {
             }
         })?;
         let waking = Waking { account, claim, stored };
-        let port = self.player.clone().wake(self, id, &waking).map_err(|e| {
+        let running = self.player.clone().wake(self, id, &waking).map_err(|e| {
             tracing::error!(target: "entity", entity = %place.id, "{e}");
             Code::USER_NOT_CREATED
         })?;
-        place.fill(port.clone());
-        Ok(port)
+        place.fill(running.clone());
+        Ok(running)
     }
 
     /// The entity is about to stop: who looks for it waits until its state is saved.
     pub(super) fn stopping(&self, id: &EntityId) {
-        self.slots().insert(id.clone(), Slot::Busy(CancellationToken::new()));
+        let mut slots = self.slots();
+        if let Some(slot @ Slot::Running(_)) = slots.get_mut(id) {
+            *slot = Slot::Busy(CancellationToken::new());
+        }
     }
 
     pub(super) fn stopped(&self, id: &EntityId) {
@@ -269,26 +284,37 @@ impl Host {
 
     /// Saves and stops every entity; how many were left when `patience` was over.
     pub(crate) async fn stop_all(&self, patience: Duration) -> usize {
-        let ports: Vec<_> = self
-            .slots()
-            .values()
-            .filter_map(|slot| match slot {
-                Slot::Running(port) => Some(port.clone()),
-                Slot::Busy(_) => None,
-            })
-            .collect();
+        self.closing.store(true, Ordering::Relaxed);
+        let mut count = self.count.subscribe();
         let all = async {
-            for port in ports {
-                port.deliver(Mail::Stop).await;
-            }
-            let mut count = self.count.subscribe();
-            if count.wait_for(|n| *n == 0).await.is_err() {
-                tracing::debug!(target: "entity", "the count of entities is gone");
+            while *count.borrow_and_update() > 0 {
+                // Again after each change: one that was just being woken is told, too.
+                self.tell_all_to_stop();
+                if count.changed().await.is_err() {
+                    return;
+                }
             }
         };
         match tokio::time::timeout(patience, all).await {
             Ok(()) => 0,
             Err(_) => self.count(),
+        }
+    }
+
+    /// An entity whose mailbox is full is told in its turn; the others do not wait for it.
+    fn tell_all_to_stop(&self) {
+        let running: Vec<_> = self
+            .slots()
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Running(running) => Some(running.port.clone()),
+                Slot::Busy(_) => None,
+            })
+            .collect();
+        for port in running {
+            if let Err(SendError::Full(mail)) = port.send(Mail::Stop) {
+                self.world.tasks.spawn(async move { port.deliver(mail).await });
+            }
         }
     }
 
@@ -332,6 +358,25 @@ impl fmt::Debug for Host {
     }
 }
 
+/// A sign-in under way. When its caller stops waiting, the player hears that the session is over:
+/// it may have been attached in the same moment.
+struct GivenUp<'a> {
+    host: &'a Host,
+    /// `None` once there is nothing to tell.
+    entity: Option<EntityPort>,
+    session: SessionId,
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        if let Some(entity) = self.entity.take()
+            && let Err(SendError::Full(mail)) = entity.send(Mail::Detach(self.session))
+        {
+            self.host.world.tasks.spawn(async move { entity.deliver(mail).await });
+        }
+    }
+}
+
 /// The right to wake one entity; given back when the waking is not finished.
 struct Place<'a> {
     host: &'a Host,
@@ -352,9 +397,11 @@ impl<'a> Place<'a> {
         Some(Self { host, id, over, filled: false })
     }
 
-    fn fill(mut self, port: EntityPort) {
+    fn fill(mut self, running: Running) {
         self.filled = true;
-        self.host.slots().insert(self.id.clone(), Slot::Running(port));
+        let mut slots = self.host.slots();
+        slots.insert(self.id.clone(), Slot::Running(running));
+        self.host.count_slots(&slots);
     }
 }
 

@@ -6,6 +6,7 @@ mod context;
 mod host;
 mod player;
 mod table;
+mod writer;
 
 use std::fmt;
 

@@ -177,7 +177,9 @@ where
             if let Some(kicked) = taken.kicked {
                 return Some(Close::Kicked(kicked));
             }
-            let quiet = taken.in_flight == 0 && self.written == self.writing.len();
+            // A drain does not wait for a client to read: the goodbye has a time of its own.
+            let drained = matches!(self.leaving, Some(Close::Drained));
+            let quiet = taken.in_flight == 0 && (drained || self.written == self.writing.len());
             self.draining = taken.draining;
             if quiet && let Some(close) = self.leaving.take() {
                 return Some(close);
@@ -248,18 +250,23 @@ where
         }
     }
 
-    /// Reads behind the beginning of a frame, at most up to the end of that frame.
+    /// Reads behind the beginning of a frame. What arrives is appended and its fields are judged;
+    /// the frame is handled once it is whole, so that a byte costs a byte.
     fn read_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(usize, Option<Event>)>> {
-        let before = self.rest.len();
-        let wanted = self.rest_wanted.saturating_sub(before).max(1);
-        self.rest.resize(before + wanted, 0);
-        let mut buffer = ReadBuf::new(&mut self.rest[before..]);
-        let polled = Pin::new(&mut self.carrier).poll_read(cx, &mut buffer);
-        let read = buffer.filled().len();
-        self.rest.truncate(before + read);
-        ready!(polled)?;
+        let read = SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.carrier).poll_read(cx, &mut buffer))?;
+            self.rest.extend_from_slice(buffer.filled());
+            Poll::Ready(io::Result::Ok(buffer.filled().len()))
+        });
+        let read = ready!(read)?;
         if read == 0 {
             return Poll::Ready(Ok((0, None)));
+        }
+        if let Ok(Cut::Partial { bytes }) = cut(&self.rest, self.frame_bytes_max()) {
+            self.rest_wanted = bytes;
+            self.gate.meters.bytes_in.increment(read as u64);
+            return Poll::Ready(Ok((read, None)));
         }
         let rest = std::mem::take(&mut self.rest);
         Poll::Ready(Ok((read, self.take_in(read, &rest))))
@@ -365,10 +372,12 @@ where
             Err(SendError::Stopped(mail)) => (mail, Code::NOT_CONNECTED),
         };
         if let Mail::Requests(requests) = mail {
-            self.gate.meters.mailbox_full.increment(1);
             let mut refusals = Batch::default();
             for (tag, frame) in requests.batch.iter() {
                 refusals.push_error(tag, frame.api.as_str(), code, code.text());
+                if code == Code::BUSY {
+                    self.gate.meters.mailbox_full.increment(1);
+                }
             }
             self.outbox.deliver(&refusals);
         }
@@ -460,18 +469,20 @@ where
     fn check_time(&mut self, cx: &mut Context<'_>) -> Option<Close> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if self.idle_deadline() <= now {
-                return Some(if self.session.is_some() { Close::Idle } else { Close::NotSignedIn });
-            }
             let name = |route| self.routes.name(route).to_owned();
             let (expired, oldest) = self.outbox.expire(now, name);
             let idle = self.idle_deadline();
-            self.timer.as_mut().reset(oldest.map_or(idle, |oldest| oldest.min(idle)));
+            match oldest {
+                // Who waits for an answer is not idle.
+                Some(oldest) => self.timer.as_mut().reset(oldest),
+                None if idle > now => self.timer.as_mut().reset(idle),
+                None if self.session.is_some() => return Some(Close::Idle),
+                None => return Some(Close::NotSignedIn),
+            }
             if expired > 0 {
                 self.gate.meters.deadlines.increment(expired as u64);
-                if let Some(close) = self.write(cx) {
-                    return Some(close);
-                }
+                // Once more around: the answers go out, and reading may go on.
+                cx.waker().wake_by_ref();
             }
         }
         None

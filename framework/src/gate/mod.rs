@@ -15,7 +15,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,7 @@ use tokio::{
     net::TcpListener,
     sync::watch,
 };
+use tokio_util::sync::CancellationToken;
 
 use self::{
     admission::{Admission, Seat},
@@ -67,7 +68,8 @@ pub(crate) struct Gate {
     /// How many connections are open; drain waits for 0.
     count: watch::Sender<usize>,
     next_connection: AtomicU64,
-    draining: AtomicBool,
+    /// Cancelled when the gate goes away: no more connections, no more sign-ins.
+    leaving: CancellationToken,
     pub(crate) tasks: Tasks,
 }
 
@@ -102,7 +104,7 @@ impl Gate {
             open: Mutex::default(),
             count: watch::Sender::new(0),
             next_connection: AtomicU64::new(1),
-            draining: AtomicBool::new(false),
+            leaving: CancellationToken::new(),
             routes_version: AtomicU64::new(0),
             tasks,
         })
@@ -137,7 +139,7 @@ impl Gate {
         loop {
             let accepted = tokio::select! {
                 biased; // stop before more work; accepting cannot starve it
-                () = self.tasks.stopped() => return,
+                () = self.leaving.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -187,7 +189,10 @@ impl Gate {
     where
         C: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let outbox = Arc::new(Outbox::new(self.settings.gate.outbox_bytes_max));
+        let outbox = Arc::new(Outbox::new(
+            self.settings.gate.outbox_bytes_max,
+            self.meters.late_answers.clone(),
+        ));
         let listed = Listed::new(&self, &outbox);
         Connection::new(carrier, peer, self.clone(), outbox).run().await;
         drop((listed, seat));
@@ -199,13 +204,13 @@ impl Gate {
     }
 
     pub(crate) fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.leaving.is_cancelled()
     }
 
     /// Lets requests finish, then closes every connection with 2007. How many were left when
     /// `patience` was over.
     pub(crate) async fn drain(&self, patience: Duration) -> usize {
-        self.draining.store(true, Ordering::Relaxed);
+        self.leaving.cancel();
         for outbox in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
             if let Some(outbox) = outbox.upgrade() {
                 outbox.drain();

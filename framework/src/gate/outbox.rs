@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
+use metrics::Counter;
 use tokio::time::Instant;
 
 use super::routes::RouteId;
@@ -28,6 +29,8 @@ pub(crate) struct Outbox {
     /// The connection's task.
     writer: AtomicWaker,
     bytes_max: usize,
+    /// Answers to requests that the gate had answered itself.
+    late_answers: Counter,
 }
 
 /// How the session ends, decided by somebody else than the client.
@@ -53,8 +56,6 @@ struct Inner {
     held: Option<Vec<u8>>,
     kicked: Option<Kicked>,
     draining: bool,
-    /// Answers to requests that the gate had answered itself.
-    late_answers: u64,
 }
 
 #[derive(Debug)]
@@ -76,8 +77,8 @@ pub(crate) struct Taken {
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { inner: Mutex::default(), writer: AtomicWaker::new(), bytes_max }
+    pub(crate) fn new(bytes_max: usize, late_answers: Counter) -> Self {
+        Self { inner: Mutex::default(), writer: AtomicWaker::new(), bytes_max, late_answers }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -112,7 +113,7 @@ impl Outbox {
         }
     }
 
-    /// Begins numbering the requests of one wake; one lock for all of them.
+    /// Begins numbering requests; the outbox is locked until the end of it.
     pub(crate) fn requests(&self, deadline: Instant) -> Numbering<'_> {
         Numbering { inner: self.lock(), deadline }
     }
@@ -186,7 +187,9 @@ impl SessionEnd for Outbox {
             return;
         }
         for (tag, frame) in batch.iter() {
-            inner.accept(tag, frame.bytes);
+            if !inner.accept(tag, frame.bytes) {
+                self.late_answers.increment(1);
+            }
         }
         inner.kick_above(self.bytes_max);
         drop(inner);
@@ -215,17 +218,16 @@ impl Inner {
         }
     }
 
+    /// Says whether anybody waits for it.
     #[inline]
-    fn accept(&mut self, tag: u32, frame: &[u8]) {
+    fn accept(&mut self, tag: u32, frame: &[u8]) -> bool {
         if tag == UNTAGGED {
-            return self.held.as_mut().unwrap_or(&mut self.ready).extend_from_slice(frame);
+            self.held.as_mut().unwrap_or(&mut self.ready).extend_from_slice(frame);
+            return true;
         }
         // Numbers have no gaps, so the distance to the newest is the place in the queue.
         let back = self.last_request.wrapping_sub(tag) as usize;
-        let Some(place) = self.pending.len().checked_sub(back + 1) else {
-            self.late_answers += 1;
-            return;
-        };
+        let Some(place) = self.pending.len().checked_sub(back + 1) else { return false };
         if place == 0 {
             self.pending.pop_front();
             self.ready.extend_from_slice(frame);
@@ -234,6 +236,7 @@ impl Inner {
             self.early_bytes += frame.len();
             self.pending[place].answer = Some(frame.to_vec());
         }
+        true
     }
 
     fn release_early(&mut self) {
@@ -245,7 +248,7 @@ impl Inner {
     }
 }
 
-/// Gives numbers to the requests of one wake, in order.
+/// Gives numbers to requests, in order.
 #[derive(Debug)]
 pub(crate) struct Numbering<'a> {
     inner: MutexGuard<'a, Inner>,
@@ -275,7 +278,7 @@ impl Numbering<'_> {
             self.inner.ready.extend_from_slice(&frame);
         } else {
             let number = self.request(route);
-            self.inner.accept(number, &frame);
+            let _taken: bool = self.inner.accept(number, &frame);
         }
     }
 }
@@ -313,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_comes_too_early_waits_for_the_ones_before_it() {
-        let outbox = Outbox::new(1 << 20);
+        let outbox = Outbox::new(1 << 20, Counter::noop());
         let mut numbers = outbox.requests(Instant::now());
         let (first, second) = (numbers.request(RouteId(0)), numbers.request(RouteId(0)));
         numbers.answer(RouteId(0), &echo(3));
@@ -329,7 +332,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_nobody_answers_is_answered_by_the_gate_and_a_late_answer_is_dropped() {
-        let outbox = Outbox::new(1 << 20);
+        let outbox = Outbox::new(1 << 20, Counter::noop());
         let deadline = Instant::now() + Duration::from_secs(1);
         let tag = outbox.requests(deadline).request(RouteId(0));
         let later = deadline + Duration::from_secs(5);
@@ -346,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn pushes_made_during_sign_in_come_after_its_answer() {
-        let outbox = Outbox::new(1 << 20);
+        let outbox = Outbox::new(1 << 20, Counter::noop());
         outbox.hold();
         answer(&outbox, UNTAGGED, 1);
         outbox.open(&echo(0));
@@ -356,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_gate_answers_itself_counts_as_unread_too() {
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, Counter::noop());
         for n in 0..1000 {
             outbox.requests(Instant::now()).answer(RouteId(0), &echo(n));
         }
@@ -366,7 +369,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_unread_bytes_than_the_limit_kick_the_client_and_are_not_kept() {
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, Counter::noop());
         for n in 0..1000 {
             answer(&outbox, UNTAGGED, n);
         }
@@ -380,7 +383,7 @@ mod tests {
         fn whatever_the_order_of_answering_the_client_sees_the_order_of_asking(order in Just((1..=20u32).collect::<Vec<_>>()).prop_shuffle()) {
             let rt = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let _guard = rt.enter();
-            let outbox = Outbox::new(1 << 20);
+            let outbox = Outbox::new(1 << 20, Counter::noop());
             let mut numbers = outbox.requests(Instant::now());
             for _ in 0..20 { numbers.request(RouteId(0)); }
             drop(numbers);

@@ -33,7 +33,16 @@ impl Player for Nobody {
     fn save(&self) -> Vec<u8> {
         Vec::new()
     }
+
+    fn user(&self, account: &Account, _: i64) -> crate::def::User {
+        let items =
+            if account.id == HUGE { vec![crate::def::Item::default(); 10_000] } else { Vec::new() };
+        crate::def::User { id: account.id, account: account.id, items, ..Default::default() }
+    }
 }
+
+/// The account whose user record is larger than a frame.
+const HUGE: i64 = 8;
 
 async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo::Res, Code> {
     sleep(Duration::from_secs(ask.val.unwrap_or_default().unsigned_abs())).await;
@@ -42,6 +51,7 @@ async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo:
 
 struct Town {
     gate: Arc<Gate>,
+    tokens: TokenIssuer,
     token: String,
 }
 
@@ -49,19 +59,17 @@ impl Town {
     fn new() -> Self {
         let (tasks, meters) = (Tasks::default(), Meters::new());
         let directory = Directory::embedded(1);
-        let world =
-            World { clock: Clock::fixed(0), store: Store::memory(), chance: Chance::from_os() };
+        let world = World {
+            clock: Clock::fixed(0),
+            store: Store::memory(),
+            chance: Chance::from_os(),
+            tasks: tasks.clone(),
+        };
         let mut table = Table::new();
         table.on(echo);
         let kind = Arc::new(Kind::player(table));
-        let host = Host::new(
-            kind,
-            directory.clone(),
-            world,
-            config::Game::default(),
-            tasks.clone(),
-            meters.entity,
-        );
+        let host =
+            Host::new(kind, directory.clone(), world, config::Game::default(), meters.entity);
         let settings = GateSettings {
             gate: config::Gate::default(),
             cluster: "test".to_owned(),
@@ -74,7 +82,8 @@ impl Town {
             Gate::new(settings, host, Clock::fixed(0), Chance::from_os(), meters.gate, tasks);
         directory.register(NodeInfo { apis, keys: vec![tokens.jwk()], ..NodeInfo::default() });
         gate.learn(&directory.nodes());
-        Self { gate, token: tokens.issue(7, "openid", 0).0 }
+        let token = tokens.issue(7, "openid", 0).0;
+        Self { gate, tokens, token }
     }
 
     fn connect(&self) -> Client<DuplexStream> {
@@ -170,4 +179,13 @@ async fn a_token_past_its_time_is_told_apart_from_one_that_is_none() {
     world.gate.clock.set(61_000);
     let refused = client.sign_in(&world.token).await;
     assert!(matches!(refused, Err(ClientError::Refused(r)) if r.code == Code::TOKEN_EXPIRED));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_record_that_fits_into_no_frame_is_refused_and_hurts_nobody() {
+    let town = Town::new();
+    let mut client = town.connect();
+    let refused = client.sign_in(&town.tokens.issue(HUGE, "openid", 0).0).await;
+    assert!(matches!(refused, Err(ClientError::Refused(r)) if r.code == Code::USER_NOT_CREATED));
+    client.sign_in(&town.token).await.expect("another account signs in on the same connection");
 }

@@ -113,11 +113,10 @@ impl EntityPort {
     }
 
     /// Hands mail over, waiting for a place in the mailbox: for the few that must not be lost.
-    pub(crate) async fn deliver(&self, mail: Mail) {
+    /// Says whether the entity was there to take it.
+    pub(crate) async fn deliver(&self, mail: Mail) -> bool {
         let Self::Local(mailbox) = self;
-        if mailbox.tell(mail).await.is_err() {
-            tracing::debug!(target: "link", "mail for an entity that has stopped");
-        }
+        mailbox.tell(mail).await.is_ok()
     }
 }
 

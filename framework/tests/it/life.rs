@@ -123,6 +123,25 @@ fn draining_answers_what_is_under_way_tells_everybody_and_refuses_the_rest() {
     clients.join().unwrap();
 }
 
+/// The old session has filled its player's mailbox with slow work. The account's owner signs in
+/// from elsewhere: what the old one left is skipped, only the handler that runs is waited for.
+#[test]
+fn a_busy_old_session_cannot_keep_a_new_one_out() {
+    let world = World::with(&["gate.rate_frames_per_s=0"]);
+    world.run(async {
+        let mut old = world.player_on("owner").await;
+        for _ in 0..400 {
+            old.send(&slow_of(900)).await.unwrap();
+            // Each in a wake of its own.
+            tokio::task::yield_now().await;
+        }
+        let began = tokio::time::Instant::now();
+        let mut new = world.player_on("owner").await;
+        new.request(&echo_of(1)).await.unwrap();
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    });
+}
+
 #[test]
 fn operators_see_that_it_lives_that_it_is_ready_and_what_it_counts() {
     let world = World::new();

@@ -138,6 +138,36 @@ fn a_handler_past_its_deadline_is_answered_1003_and_the_next_one_runs() {
     });
 }
 
+/// Both come in one packet: the second is too late by the time the first has been given up.
+#[test]
+fn what_is_too_late_by_the_time_it_is_its_turn_is_not_begun() {
+    let world = World::with(&["game.request_timeout=100ms"]);
+    world.run(async {
+        let mut client = world.player().await;
+        let mut bytes = Vec::new();
+        bastide::wire::put_message(&mut bytes, &slow_of(60_000)).unwrap();
+        bastide::wire::put_message(&mut bytes, &msg::get_items::Req::default()).unwrap();
+        client.send_bytes(&bytes).await.unwrap();
+        for api in ["msg.GetRank.Req", "msg.GetItems.Req"] {
+            assert_eq!(error(&client.receive().await.unwrap()), (1003, api.to_owned()));
+        }
+        assert_eq!(told(&client.request(&msg::get_items::Req::default()).await.unwrap()), 1);
+    });
+}
+
+#[test]
+fn signing_in_twice_on_one_connection_is_a_protocol_error() {
+    let world = World::new();
+    world.run(async {
+        let token = world.token("twice").await;
+        let mut client = world.connect().await;
+        client.sign_in(&token).await.unwrap();
+        client.receive().await.unwrap();
+        assert_eq!(code(client.sign_in(&token).await), Code::PROTOCOL);
+        assert!(matches!(client.receive().await, Err(ClientError::Closed | ClientError::Io(_))));
+    });
+}
+
 #[test]
 fn a_slow_player_delays_nobody_else() {
     let world = World::new();
