@@ -25,8 +25,9 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::{Ctx, Host, Kind, table::Calling};
 use crate::{
+    def,
     limits::USER_BYTES_MAX,
-    link::{Attach, Attached, Mail, Requests, SessionId},
+    link::{Account, Attach, Attached, Mail, Requests, SessionId},
     store::StoreError,
     telemetry::{Panic, catch},
     wire::{Code, Frame, Refusal},
@@ -216,23 +217,12 @@ impl<S: Send + Sync + 'static> Entity<S> {
     /// The session that asked last wins: the account center vouched for both, and only one is
     /// here.
     fn attach(&mut self, Attach { session, account, port, reply }: Attach) {
-        let reply = |attached| reply.send(attached).is_ok();
-        if self.newest.load(Ordering::Acquire) != session.0 {
-            reply(Err(Code::SIGNED_IN_ELSEWHERE.into()));
-            return;
-        }
-        let user = catch(|| (self.kind.user)(&self.state, &account, self.ctx.now_ms()));
-        let user = match user {
-            Ok(user) if user.encoded_len() <= USER_BYTES_MAX => user,
-            Ok(user) => {
-                let (entity, bytes) = (self.ctx.entity(), user.encoded_len());
-                tracing::error!(target: "entity", %entity, bytes, "the user record is too large to sign in with");
-                reply(Err(Code::USER_NOT_CREATED.into()));
-                return;
-            }
-            Err(panic) => {
-                self.tell_panic("user", &panic);
-                reply(Err(Code::INTERNAL.into()));
+        let user = match self.user_for(session, &account) {
+            Ok(user) => user,
+            Err(code) => {
+                self.step_back(session);
+                // Who has given up meanwhile need not be told.
+                let _given_up = reply.send(Err(code.into()));
                 return;
             }
         };
@@ -244,7 +234,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.linger_until = None;
         self.hook("on_sign_in", self.kind.on_sign_in);
         self.touch(Instant::now());
-        if reply(Ok(Attached { user })) {
+        if reply.send(Ok(Attached { user })).is_ok() {
             self.ctx.flush();
         } else {
             // The gate has given up meanwhile; what was pushed is for nobody.
@@ -252,8 +242,37 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
     }
 
+    /// What a session that wants to sign in is told about its player.
+    fn user_for(&self, session: SessionId, account: &Account) -> Result<def::User, Code> {
+        if self.newest.load(Ordering::Acquire) != session.0 {
+            return Err(Code::SIGNED_IN_ELSEWHERE);
+        }
+        let user = catch(|| (self.kind.user)(&self.state, account, self.ctx.now_ms()));
+        let user = user.map_err(|panic| {
+            self.tell_panic("user", &panic);
+            Code::INTERNAL
+        })?;
+        let bytes = user.encoded_len();
+        if bytes > USER_BYTES_MAX {
+            let entity = self.ctx.entity();
+            tracing::error!(target: "entity", %entity, bytes, "the user record is too large to sign in with");
+            return Err(Code::USER_NOT_CREATED);
+        }
+        Ok(user)
+    }
+
+    /// A session that did not come to be gives way to the one that is here.
+    fn step_back(&self, session: SessionId) {
+        let here = self.session.map_or(0, |here| here.0);
+        let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
+        if self.newest.compare_exchange(session.0, here, set, get).is_ok() {
+            tracing::debug!(target: "entity", entity = %self.ctx.entity(), "a sign-in was given up");
+        }
+    }
+
     fn detach(&mut self, session: SessionId) {
         if self.session != Some(session) {
+            self.step_back(session);
             return;
         }
         self.session = None;

@@ -1,7 +1,14 @@
 //! A gate and its entities on one thread and a clock that only moves when everybody waits:
 //! limits of time, told to the millisecond.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::DuplexStream,
@@ -35,6 +42,8 @@ impl Player for Nobody {
     }
 
     fn user(&self, account: &Account, _: i64) -> crate::def::User {
+        static SHOWN: AtomicBool = AtomicBool::new(false);
+        assert!(account.id != SHY || !SHOWN.swap(true, Ordering::Relaxed), "shown once");
         let items =
             if account.id == HUGE { vec![crate::def::Item::default(); 10_000] } else { Vec::new() };
         crate::def::User { id: account.id, account: account.id, items, ..Default::default() }
@@ -43,6 +52,9 @@ impl Player for Nobody {
 
 /// The account whose user record is larger than a frame.
 const HUGE: i64 = 8;
+
+/// The account that shows its user record once.
+const SHY: i64 = 9;
 
 async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo::Res, Code> {
     sleep(Duration::from_secs(ask.val.unwrap_or_default().unsigned_abs())).await;
@@ -188,4 +200,20 @@ async fn a_user_record_that_fits_into_no_frame_is_refused_and_hurts_nobody() {
     let refused = client.sign_in(&town.tokens.issue(HUGE, "openid", 0).0).await;
     assert!(matches!(refused, Err(ClientError::Refused(r)) if r.code == Code::USER_NOT_CREATED));
     client.sign_in(&town.token).await.expect("another account signs in on the same connection");
+}
+
+/// The newer session is known to the player before it is refused: the one that is signed in must
+/// go on as if nothing had been.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_that_is_refused_leaves_the_session_that_is_there() {
+    let town = Town::new();
+    let mut here = town.connect();
+    here.sign_in(&town.tokens.issue(SHY, "openid", 0).0).await.expect("signed in");
+    for _ in 0..3 {
+        let mut refused = town.connect();
+        let token = town.tokens.issue(SHY, "openid", 0).0;
+        let answer = refused.sign_in(&token).await;
+        assert!(matches!(answer, Err(ClientError::Refused(_))), "{answer:?}");
+        here.request(&msg::echo::Req::default()).await.expect("still signed in");
+    }
 }
