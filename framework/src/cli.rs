@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     app::{Exit, Running},
-    config::{Config, Flags, redacted},
+    config::{Config, Flags, LogFormat, redacted},
     entity::AnyKind,
     node::{self, Node},
     play::{AnyScript, Play, PlayError},
@@ -79,7 +79,9 @@ fn dev(name: &str, flags: &Flags, player: Arc<dyn AnyKind>) -> Exit {
         Ok(config) => config,
         Err(e) => return sorry(name, &e),
     };
-    telemetry::start_logging(config.log.format);
+    if let Err(e) = telemetry::start_logging(config.log.format) {
+        return sorry(name, &e);
+    }
     let runtime = match control_runtime() {
         Ok(runtime) => runtime,
         Err(e) => return sorry(name, &e),
@@ -179,7 +181,9 @@ fn banner(name: &str, node: &Node, began: Instant, config: &Config) -> String {
 // === play ===
 
 fn play(name: &str, flags: &PlayFlags, script: Option<AnyScript>) -> Exit {
-    telemetry::start_logging(crate::config::LogFormat::Text);
+    if let Err(e) = telemetry::start_logging(LogFormat::Text) {
+        return sorry(name, &e);
+    }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return sorry(name, &format!("no runtime: {e}")),

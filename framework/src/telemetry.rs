@@ -15,13 +15,22 @@ use tracing_subscriber::EnvFilter;
 use crate::config::LogFormat;
 
 /// Sends log lines to standard error, as `RUST_LOG` selects them (default: `info`).
-pub(crate) fn start_logging(format: LogFormat) {
+///
+/// # Errors
+/// A sentence when `RUST_LOG` is not a filter.
+pub(crate) fn start_logging(format: LogFormat) -> Result<(), String> {
     // actix tells at `info` that it starts and stops workers; the node says that itself.
     const QUIET: &str = "info,actix_server=warn";
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
+    let said = std::env::var("RUST_LOG").ok().filter(|said| !said.is_empty());
+    let filter = EnvFilter::builder().parse(said.as_deref().unwrap_or(QUIET)).map_err(|e| {
+        let said = said.unwrap_or_default();
+        format!("RUST_LOG = {said}: {e}; write levels such as info or info,gate=debug")
+    })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // A log that cannot be written, on a full disk say, must not take the games with it.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => lines.try_init(),
@@ -30,6 +39,7 @@ pub(crate) fn start_logging(format: LogFormat) {
     if started.is_err() {
         tracing::debug!(target: "node", "logging was started by the program around this node");
     }
+    Ok(())
 }
 
 // === Panics ===

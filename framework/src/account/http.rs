@@ -144,12 +144,17 @@ async fn read(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<Result<Params, Refusal>, HttpResponse> {
+    let too_large = || {
+        let limit = format!("the body is larger than {HTTP_BODY_BYTES_MAX} bytes");
+        problem(StatusCode::PAYLOAD_TOO_LARGE, &limit)
+    };
+    let announced = req.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+    if announced.and_then(|v| v.parse().ok()).is_some_and(|n: usize| n > BODY_BYTES_DROPPED) {
+        return Err(too_large());
+    }
     let body = match tokio::time::timeout(READ_TIMEOUT, collect(body)).await {
         Ok(Ok(Some(body))) => body,
-        Ok(Ok(None)) => {
-            let limit = format!("the body is larger than {HTTP_BODY_BYTES_MAX} bytes");
-            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &limit));
-        }
+        Ok(Ok(None)) => return Err(too_large()),
         Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, "the body could not be read")),
         Err(_) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")),
     };

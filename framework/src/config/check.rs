@@ -1,9 +1,10 @@
 //! Owns what settings must be like beyond their types: ranges, folders, addresses that do not
 //! collide; and the arithmetic of `--port-base`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, time::Duration};
 
 use figment::Figment;
+use humantime::format_duration;
 
 use super::{Config, redacted, source::ConfigError};
 use crate::wire::FRAME_BYTES_MAX;
@@ -56,15 +57,19 @@ impl Config {
                 return Err(refused(key, value, format!("choose a number from {from} to {to}")));
             }
         }
-        for (key, value) in [
-            ("account.token_ttl", self.account.token_ttl),
-            ("gate.sign_in_timeout", gate.sign_in_timeout),
-            ("gate.idle_timeout", gate.idle_timeout),
-            ("game.request_timeout", self.game.request_timeout),
-            ("game.save_interval", self.game.save_interval),
+        for (key, value, from) in [
+            ("account.token_ttl", self.account.token_ttl, Duration::from_secs(1)),
+            ("gate.sign_in_timeout", gate.sign_in_timeout, MILLISECOND),
+            ("gate.idle_timeout", gate.idle_timeout, MILLISECOND),
+            ("game.request_timeout", self.game.request_timeout, MILLISECOND),
+            ("game.save_interval", self.game.save_interval, MILLISECOND),
+            ("game.linger", self.game.linger, Duration::ZERO),
+            ("shutdown.grace", self.shutdown.grace, Duration::ZERO),
         ] {
-            if value.is_zero() {
-                return Err(refused(key, "0s", "choose a time above 0, such as 30s"));
+            if value < from || value > TIME_MAX {
+                let (value, from) = (format_duration(value), format_duration(from));
+                let to = format_duration(TIME_MAX);
+                return Err(refused(key, value, format!("choose a time from {from} to {to}")));
             }
         }
         if self.data.0.as_os_str().is_empty() {
@@ -104,6 +109,11 @@ impl Config {
         Ok(())
     }
 }
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// A year: far above any use, far below what a clock can count.
+const TIME_MAX: Duration = Duration::from_secs(31_557_600);
 
 /// Ports that `--port-base` takes, less one.
 const PORTS: u16 = 6;

@@ -342,7 +342,9 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_told_the_range() {
         says(load(&["--set", "node.shards=0"], &[]), &["node.shards", "0", "1 to 256"]);
-        says(load(&["--set", "gate.idle_timeout=0"], &[]), &["gate.idle_timeout", "above 0"]);
+        says(load(&["--set", "gate.idle_timeout=0"], &[]), &["gate.idle_timeout", "from 1ms"]);
+        let forever = format!("shutdown.grace={}s", u64::MAX);
+        says(load(&["--set", &forever], &[]), &["shutdown.grace", "to 1year"]);
         says(load(&["--set", "cluster.name=a/b"], &[]), &["cluster.name", "a/b"]);
         says(load(&["--set", "gate.frame_bytes_max=70000"], &[]), &["65537"]);
     }

@@ -65,6 +65,8 @@ pub(super) struct Connection<C> {
     opened: Instant,
     last_frame: Instant,
     timer: Pin<Box<Sleep>>,
+    /// The timer knows this task's waker; polling it again would be for nothing.
+    timer_set: bool,
     reading: Reading,
     /// The gate is going away.
     draining: bool,
@@ -113,6 +115,7 @@ where
             written: 0,
             opened: now,
             last_frame: now,
+            timer_set: false,
             reading: Reading::Open,
             draining: false,
             leaving: None,
@@ -294,7 +297,8 @@ where
                     self.rest_wanted = wanted;
                     break None;
                 }
-                Err(e) => break Some(Event::Close(Close::Broken(e))),
+                // What was asked before is still answered, then the client is told what is wrong.
+                Err(e) => break self.leave(Close::Broken(e)),
             }
         };
         if frames > 0 {
@@ -302,7 +306,9 @@ where
             self.gate.meters.frames_in.increment(frames);
         }
         self.forward(now);
-        self.rest.extend_from_slice(&bytes[at..]);
+        if self.leaving.is_none() {
+            self.rest.extend_from_slice(&bytes[at..]);
+        }
         event
     }
 
@@ -326,16 +332,16 @@ where
             }
             Verdict::Close => {
                 self.refuse(route, frame, Code::RATE_LIMITED, now);
-                return Some(Event::Close(Close::Refused));
+                return self.leave(Close::Refused);
             }
         }
         match (found.map(|(_, target)| target), &self.session) {
             (Some(Target::Ping), _) => self.ping(route, frame, now),
             (Some(Target::Login), None) => return self.login(route, frame, now),
-            (Some(Target::Resume), None) => self.resume(route, now),
+            (Some(Target::Resume), None) => self.resume(route, frame, now),
             (_, None) => self.refuse(route, frame, Code::NOT_SIGNED_IN, now),
             (Some(Target::Player), Some(_)) => self.for_player(route, frame, now),
-            (Some(Target::Logout), Some(_)) => return self.logout(route, now),
+            (Some(Target::Logout), Some(_)) => return self.logout(route, frame, now),
             (Some(Target::Nobody), Some(_)) => self.refuse(route, frame, Code::NOT_CONNECTED, now),
             (None, Some(_)) => self.refuse(route, frame, Code::UNKNOWN_API, now),
             // Both are the first message of a connection, and this one has had its.
@@ -429,14 +435,29 @@ where
     }
 
     /// No session outlives its connection yet, so there is none to go on with.
-    fn resume(&self, route: RouteId, now: Instant) {
-        let refused = msg::resume::Res { code: Code::RESUME_REFUSED.0, ..Default::default() };
-        self.numbering(now).answer(route, &refused);
+    fn resume(&self, route: RouteId, frame: &Frame<'_>, now: Instant) {
+        match <msg::resume::Req as prost::Message>::decode(frame.payload) {
+            Ok(_) => {
+                let refused =
+                    msg::resume::Res { code: Code::RESUME_REFUSED.0, ..Default::default() };
+                self.numbering(now).answer(route, &refused);
+            }
+            Err(e) => self.undecodable(route, frame, &e, now),
+        }
     }
 
-    fn logout(&mut self, route: RouteId, now: Instant) -> Option<Event> {
-        self.numbering(now).answer(route, &msg::logout::Res { code: Code::OK.0 });
-        self.leave(Close::LoggedOut)
+    /// Ends this session, whatever account the message names: there is no other to end here.
+    fn logout(&mut self, route: RouteId, frame: &Frame<'_>, now: Instant) -> Option<Event> {
+        match <msg::logout::Req as prost::Message>::decode(frame.payload) {
+            Ok(_) => {
+                self.numbering(now).answer(route, &msg::logout::Res { code: Code::OK.0 });
+                self.leave(Close::LoggedOut)
+            }
+            Err(e) => {
+                self.undecodable(route, frame, &e, now);
+                None
+            }
+        }
     }
 
     /// Takes no more requests; the connection ends when those under way are answered.
@@ -462,11 +483,25 @@ where
         if let Some(oldest) = oldest
             && oldest < self.timer.deadline()
         {
-            self.timer.as_mut().reset(oldest);
+            self.set_timer(oldest);
         }
     }
 
+    fn set_timer(&mut self, at: Instant) {
+        self.timer.as_mut().reset(at);
+        self.timer_set = false;
+    }
+
+    /// The limits are others once a client has signed in.
+    pub(super) fn signed_in(&mut self, session: Session) {
+        self.session = Some(session);
+        self.set_timer(self.idle_deadline());
+    }
+
     fn check_time(&mut self, cx: &mut Context<'_>) -> Option<Close> {
+        if self.timer_set && !self.timer.is_elapsed() {
+            return None;
+        }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let name = |route| self.routes.name(route).to_owned();
@@ -474,8 +509,8 @@ where
             let idle = self.idle_deadline();
             match oldest {
                 // Who waits for an answer is not idle.
-                Some(oldest) => self.timer.as_mut().reset(oldest),
-                None if idle > now => self.timer.as_mut().reset(idle),
+                Some(oldest) => self.set_timer(oldest),
+                None if idle > now => self.set_timer(idle),
                 None if self.session.is_some() => return Some(Close::Idle),
                 None => return Some(Close::NotSignedIn),
             }
@@ -485,6 +520,7 @@ where
                 cx.waker().wake_by_ref();
             }
         }
+        self.timer_set = true;
         None
     }
 }

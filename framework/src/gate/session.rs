@@ -44,7 +44,7 @@ where
                 tracing::debug!(target: "gate", peer = %self.peer, account = session.account, "signed in");
                 answer.user = Some(user);
                 answer.session_id = Some(session.id.to_string());
-                self.session = Some(session);
+                self.signed_in(session);
             }
             Err(refusal) => {
                 self.gate.meters.sign_ins_refused.increment(1);

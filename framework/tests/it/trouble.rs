@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::world::{World, echo_of, error};
+use crate::world::{World, echo_of, error, slow_of};
 
 /// What a raw connection gets for `bytes`, up to its end.
 async fn told(world: &World, bytes: &[u8]) -> Vec<u8> {
@@ -52,6 +52,82 @@ fn bytes_that_are_no_frame_get_1009_and_the_connection_is_closed() {
             assert!(code == expected || (bad[0] == 0x16 && code == 1009), "{bad:?}: {code}");
         }
         world.player().await.request(&echo_of(1)).await.unwrap();
+    });
+}
+
+#[test]
+fn what_was_asked_before_the_garbage_is_answered_before_the_goodbye() {
+    let world = World::new();
+    world.run(async {
+        let mut client = world.player().await;
+        let mut bytes = Vec::new();
+        bastide::wire::put_message(&mut bytes, &slow_of(50)).unwrap();
+        for val in 0..20 {
+            bastide::wire::put_message(&mut bytes, &echo_of(val)).unwrap();
+        }
+        bytes.extend_from_slice(b"\x02\0");
+        client.send_bytes(&bytes).await.unwrap();
+        assert_eq!(client.receive().await.unwrap().api, "msg.GetRank.Res");
+        for _ in 0..20 {
+            assert_eq!(client.receive().await.unwrap().api, "msg.Echo.Res");
+        }
+        assert_eq!(error(&client.receive().await.unwrap()), (1009, String::new()));
+        assert!(matches!(client.receive().await, Err(ClientError::Closed | ClientError::Io(_))));
+    });
+}
+
+#[test]
+fn a_flood_is_answered_up_to_where_it_is_cut_off() {
+    let world = World::new();
+    world.run(async {
+        let mut client = world.player().await;
+        let mut frame = Vec::new();
+        bastide::wire::put_message(&mut frame, &echo_of(1)).unwrap();
+        client.send_bytes(&frame.repeat(2500)).await.unwrap();
+        let mut answers = [0, 0];
+        while let Ok(answer) = client.receive().await {
+            answers[usize::from(answer.api != "msg.Echo.Res")] += 1;
+        }
+        // The sign-in took one of the burst, and time has gone on a little.
+        assert!((199..300).contains(&answers[0]), "{answers:?}");
+        assert!((1700..2300).contains(&answers[1]), "{answers:?}");
+    });
+}
+
+#[test]
+fn a_deaf_client_is_kicked_too_when_the_gate_itself_answers_it() {
+    let world = World::with(&["gate.rate_frames_per_s=0", "gate.outbox_bytes_max=131072"]);
+    world.run(async {
+        let mut deaf = world.player().await;
+        let mut unknown = Vec::new();
+        bastide::wire::put(&mut unknown, &format!("no.{}.Req", "x".repeat(100)), b"").unwrap();
+        let packet = unknown.repeat(500);
+        let mut sent = 0;
+        while deaf.send_bytes(&packet).await.is_ok() {
+            sent += packet.len();
+            assert!(sent < 100_000_000, "never kicked");
+        }
+        assert_eq!(world.meter("gate_sessions_kicked_slow_total").await, 1.0);
+    });
+}
+
+#[test]
+fn a_payload_of_the_session_s_own_messages_that_cannot_be_decoded_is_told_so() {
+    let world = World::new();
+    world.run(async {
+        let mut client = world.connect().await;
+        for api in ["msg.Ping.Req", "msg.Resume.Req", "msg.Login.Req"] {
+            let mut bytes = Vec::new();
+            bastide::wire::put(&mut bytes, api, b"\xff").unwrap();
+            client.send_bytes(&bytes).await.unwrap();
+            assert_eq!(error(&client.receive().await.unwrap()), (1005, api.to_owned()));
+        }
+        let mut client = world.player().await;
+        let mut bytes = Vec::new();
+        bastide::wire::put(&mut bytes, "msg.Logout.Req", b"\xff").unwrap();
+        client.send_bytes(&bytes).await.unwrap();
+        assert_eq!(error(&client.receive().await.unwrap()).0, 1005);
+        client.request(&echo_of(1)).await.unwrap();
     });
 }
 
@@ -194,7 +270,11 @@ fn an_address_gets_no_more_connections_than_its_share_and_gets_them_back() {
 
 #[test]
 fn who_does_not_sign_in_or_falls_silent_is_closed() {
-    let world = World::with(&["gate.sign_in_timeout=200ms", "gate.idle_timeout=400ms"]);
+    closed_in_time(&World::with(&["gate.sign_in_timeout=200ms", "gate.idle_timeout=400ms"]));
+    closed_in_time(&World::with(&["gate.sign_in_timeout=900ms", "gate.idle_timeout=300ms"]));
+}
+
+fn closed_in_time(world: &World) {
     world.run(async {
         let began = tokio::time::Instant::now();
         let mut dribbling = TcpStream::connect(world.town.gate_tcp()).await.unwrap();
