@@ -1,4 +1,4 @@
-//! Owns the shards: single-threaded runtimes, one a core, that carry connections and entities.
+//! Owns the shards: single-threaded runtimes, by default one a core less one, that carry connections and entities.
 //!
 //! A connection and the entities it wakes first share a shard, so that a message crosses no
 //! thread and what is ready together is written together. On a work-stealing pool the same path

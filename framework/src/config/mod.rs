@@ -71,8 +71,10 @@ section! {
 section! {
     /// `[node]`
     Node {
-        /// Threads that carry connections and entities; one a core.
-        shards: usize = available_parallelism().map_or(1, usize::from).min(SHARDS_MAX),
+        /// Threads that carry connections and entities; one a core, less one for HTTP, the store
+        /// and the system. On 2 cores with 100 busy clients, 2 shards cost 1.39 times the CPU per
+        /// message of a bare echo, 1 shard 1.12 times: it sleeps less often, and writes more at once.
+        shards: usize = available_parallelism().map_or(1, |n| n.get() - 1).clamp(1, SHARDS_MAX),
     }
 }
 

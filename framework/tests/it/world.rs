@@ -182,7 +182,8 @@ impl World {
 
 fn start(dir: &tempfile::TempDir, settings: &[&str]) -> Running {
     let data = dir.path().to_str().unwrap();
-    let mut args = vec!["--data", data];
+    // Two shards on any machine, so that messages do cross threads.
+    let mut args = vec!["--data", data, "--set", "node.shards=2"];
     for free in ["--http", "--gate-tcp", "--admin"] {
         args.extend([free, "127.0.0.1:0"]);
     }
