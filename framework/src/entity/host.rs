@@ -251,6 +251,10 @@ impl Host {
             Code::USER_NOT_CREATED
         })?;
         place.fill(running.clone());
+        if self.closing.load(Ordering::Relaxed) {
+            // Woken while the node began to go away: it was not among those that were told.
+            self.tell_to_stop(&running.port);
+        }
         Ok(running)
     }
 
@@ -285,24 +289,6 @@ impl Host {
     /// Saves and stops every entity; how many were left when `patience` was over.
     pub(crate) async fn stop_all(&self, patience: Duration) -> usize {
         self.closing.store(true, Ordering::Relaxed);
-        let mut count = self.count.subscribe();
-        let all = async {
-            while *count.borrow_and_update() > 0 {
-                // Again after each change: one that was just being woken is told, too.
-                self.tell_all_to_stop();
-                if count.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        match tokio::time::timeout(patience, all).await {
-            Ok(()) => 0,
-            Err(_) => self.count(),
-        }
-    }
-
-    /// An entity whose mailbox is full is told in its turn; the others do not wait for it.
-    fn tell_all_to_stop(&self) {
         let running: Vec<_> = self
             .slots()
             .values()
@@ -311,10 +297,21 @@ impl Host {
                 Slot::Busy(_) => None,
             })
             .collect();
-        for port in running {
-            if let Err(SendError::Full(mail)) = port.send(Mail::Stop) {
-                self.world.tasks.spawn(async move { port.deliver(mail).await });
-            }
+        for port in &running {
+            self.tell_to_stop(port);
+        }
+        let mut count = self.count.subscribe();
+        match tokio::time::timeout(patience, count.wait_for(|n| *n == 0)).await {
+            Ok(_) => 0,
+            Err(_) => self.count(),
+        }
+    }
+
+    /// An entity whose mailbox is full is told in its turn; the others do not wait for it.
+    fn tell_to_stop(&self, port: &EntityPort) {
+        if let Err(SendError::Full(mail)) = port.send(Mail::Stop) {
+            let port = port.clone();
+            self.world.tasks.spawn(async move { port.deliver(mail).await });
         }
     }
 
