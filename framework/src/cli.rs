@@ -6,7 +6,7 @@ use std::{fmt, io::Write as _, sync::Arc};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::{
     runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::Instant,
 };
 
@@ -26,7 +26,11 @@ const EXIT_OPERATOR: u8 = 2;
 const CONTROL_THREADS: usize = 2;
 
 #[derive(Debug, Parser)]
-#[command(version, about = "A game server built on bastide. Without a command: dev.")]
+#[command(
+    version,
+    about = "A game server built on bastide. Without a command: dev.",
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -87,14 +91,40 @@ fn dev(name: &str, flags: &Flags, player: Arc<dyn AnyKind>) -> Exit {
         Err(e) => return sorry(name, &e),
     };
     runtime.block_on(async {
+        // Before anything else: a signal that comes while the node starts, or right after it said
+        // that it is ready, drains it too.
+        let mut signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(e) => return sorry(name, &format!("signals cannot be received: {e}")),
+        };
         match node::start(&config, player).await {
             Ok(node) => {
                 say(&banner(name, &node, began, &config));
-                until_told_to_stop(node).await
+                until_told_to_stop(node, &mut signals).await
             }
             Err(e) => sorry(name, &e),
         }
     })
+}
+
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        let Self { term, int } = self;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    }
 }
 
 fn control_runtime() -> Result<Runtime, String> {
@@ -122,24 +152,12 @@ pub(crate) fn start(
 }
 
 /// Serves until SIGTERM or Ctrl-C, then drains; a second signal ends it at once.
-async fn until_told_to_stop(node: Node) -> Exit {
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!(target: "node", "signals cannot be received on this system");
-        return Exit::FAILURE;
-    };
-    let mut told = async || {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    };
-    told().await;
+async fn until_told_to_stop(node: Node, signals: &mut Signals) -> Exit {
+    signals.next().await;
     tracing::info!(target: "node", "draining; a second signal stops at once");
     tokio::select! {
         biased; // a second signal first: it is the only way out of a drain that hangs
-        () = told() => Exit::FAILURE,
+        () = signals.next() => Exit::FAILURE,
         () = node.drain() => {
             tracing::info!(target: "node", "stopped");
             Exit::SUCCESS

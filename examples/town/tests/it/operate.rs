@@ -7,7 +7,7 @@ use bastide::{
     msg,
 };
 
-use crate::town::{Town, run};
+use crate::town::{Town, command, run};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -112,6 +112,22 @@ fn mistakes_on_the_command_line_and_in_files_are_one_sentence_and_exit_2() {
         }
         assert!(!said.contains("hidden"), "{said}");
     }
+}
+
+#[test]
+fn a_flag_before_the_command_is_refused_rather_than_forgotten() {
+    let dir = folder();
+    let output = run(dir.path(), &["--port-base", "20000", "dev"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_named() {
+    let dir = folder();
+    let output = command(dir.path(), &[]).env("RUST_LOG", "gate=loud").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("RUST_LOG = gate=loud") && said.contains("gate=debug"), "{said}");
 }
 
 #[test]
