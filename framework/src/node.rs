@@ -182,6 +182,10 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
 /// What each last step of a drain may take although the grace is over.
 const LAST_PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long HTTP requests may take to end once everything else has: far more than a sign-in, far
+/// less than what a client that sends a request byte by byte would like.
+const HTTP_PATIENCE: Duration = Duration::from_secs(2);
+
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }
@@ -226,8 +230,18 @@ impl Doors {
         let people = account::serve(self.http, routes).map_err(system("account.listen"))?;
         let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
         let handles = vec![people.handle(), operators.handle()];
-        tasks.spawn(people);
-        tasks.spawn(operators);
+        for server in [people, operators] {
+            let until = tasks.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    ended = server => if let Err(e) = ended {
+                        tracing::error!(target: "node", "an HTTP server ended: {e}");
+                    },
+                    // Whoever has not sent a whole request by then is cut.
+                    () = until.stopped() => {}
+                }
+            });
+        }
         Ok(handles)
     }
 }
@@ -289,8 +303,9 @@ impl Node {
         asker.stop();
         directory.deregister(&id);
         for server in servers {
-            if tokio::time::timeout(left(), server.stop(true)).await.is_err() {
-                tracing::warn!(target: "node", "an HTTP server did not stop in time");
+            let patience = left().min(HTTP_PATIENCE);
+            if tokio::time::timeout(patience, server.stop(true)).await.is_err() {
+                tracing::info!(target: "node", "HTTP requests that did not end are cut");
             }
         }
         tasks.stop();
