@@ -291,8 +291,8 @@ impl Server {
         let mut socket = TcpStream::connect(&self.gate).await.expect("the gate listens");
         socket.set_nodelay(true).expect("a socket");
         if let Some(http) = &self.http {
-            let ticketed = client::guest(http, &format!("bench-{n}")).await.expect("a guest");
-            let request = msg::login::Req { token: ticketed.token, ..Default::default() };
+            let signed_in = client::guest(http, &format!("bench-{n}")).await.expect("a guest");
+            let request = msg::login::Req { token: signed_in.token, ..Default::default() };
             let mut frame = Vec::new();
             bastide::wire::put_message(&mut frame, &request).expect("fits");
             socket.write_all(&frame).await.expect("the gate reads");

@@ -35,16 +35,16 @@ impl Play {
     /// Signs in and sees that the gate answers.
     pub(crate) async fn begin(http: &str, device_id: &str) -> Result<Self, PlayError> {
         let began = Instant::now();
-        let ticketed = guest(http, device_id).await?;
+        let signed_in = guest(http, device_id).await?;
         let mut step_began =
-            say_step(began, &format!("signed in as guest, account {}", ticketed.account_id));
-        let mut client = Client::connect(&ticketed.addr).await?;
-        let session = client.sign_in(&ticketed.token).await?;
+            say_step(began, &format!("signed in as guest, account {}", signed_in.account_id));
+        let mut client = Client::connect(&signed_in.addr).await?;
+        let session = client.sign_in(&signed_in.token).await?;
         let name = session.session_id.unwrap_or_default();
-        step_began = say_step(step_began, &format!("at the gate {}, {name}", ticketed.addr));
+        step_began = say_step(step_began, &format!("at the gate {}, {name}", signed_in.addr));
         client.request(&msg::ping::Req::default()).await?;
         step_began = say_step(step_began, "ping came back");
-        Ok(Self { client, account_id: ticketed.account_id, step_began, began })
+        Ok(Self { client, account_id: signed_in.account_id, step_began, began })
     }
 
     /// Says how long all of it took.

@@ -24,7 +24,7 @@ const PUSHES_MAX: usize = 1024;
 
 /// What the account center hands out at sign-in.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-pub struct Ticketed {
+pub struct SignedIn {
     /// The access token that a gate takes.
     pub token: String,
     /// The gate to connect to, `ip:port`.
@@ -33,10 +33,10 @@ pub struct Ticketed {
     pub account_id: i64,
 }
 
-impl std::fmt::Debug for Ticketed {
+impl std::fmt::Debug for SignedIn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { token: _, addr, account_id } = self;
-        f.debug_struct("Ticketed")
+        f.debug_struct("SignedIn")
             .field("addr", addr)
             .field("account_id", account_id)
             .finish_non_exhaustive()
@@ -83,7 +83,7 @@ pub enum ClientError {
 ///
 /// # Errors
 /// [`ClientError::Http`] when it does not answer, [`ClientError::Refused`] with its code.
-pub async fn guest(http: &str, device_id: &str) -> Result<Ticketed, ClientError> {
+pub async fn guest(http: &str, device_id: &str) -> Result<SignedIn, ClientError> {
     auth(http, &[("device_id", device_id)]).await
 }
 
@@ -91,7 +91,7 @@ pub async fn guest(http: &str, device_id: &str) -> Result<Ticketed, ClientError>
 ///
 /// # Errors
 /// As [`guest`].
-pub async fn auth(http: &str, form: &[(&str, &str)]) -> Result<Ticketed, ClientError> {
+pub async fn auth(http: &str, form: &[(&str, &str)]) -> Result<SignedIn, ClientError> {
     let host = http.trim_start_matches("http://").trim_end_matches('/');
     let url = format!("http://{host}/v1/account/auth");
     let failed = |why: String| ClientError::Http { url: url.clone(), why };
@@ -143,7 +143,7 @@ pub struct Client<C = TcpStream> {
 }
 
 impl Client {
-    /// Connects to a gate, such as [`Ticketed::addr`].
+    /// Connects to a gate, such as [`SignedIn::addr`].
     ///
     /// # Errors
     /// When nobody listens there.

@@ -1,7 +1,7 @@
 //! Owns one client's connection: one task that reads, cuts, forwards and writes.
 //!
 //! Reading goes through a scratch buffer that a whole shard shares; a connection keeps bytes of
-//! its own only while a frame is incomplete. What a wake brought is forwarded at once as one
+//! its own only while a frame is incomplete. What a read brought is forwarded at once as one
 //! batch, and what waits to be written goes out in one write.
 
 use std::{
@@ -55,9 +55,9 @@ pub(super) struct Connection<C> {
     budget: Budget,
     /// The beginning of a frame whose rest has not arrived, or frames behind a sign-in.
     rest: Vec<u8>,
-    /// Bytes that `rest` must hold before it is worth cutting again.
-    rest_wanted: usize,
-    /// What this wake has for the player.
+    /// `rest` holds what came behind a sign-in and has not been looked at.
+    rest_unseen: bool,
+    /// What this read has for the player.
     requests: Batch,
     /// Taken from the outbox; `written` bytes of it are gone.
     pub(super) writing: Vec<u8>,
@@ -109,7 +109,7 @@ where
             outbox,
             session: None,
             rest: Vec::new(),
-            rest_wanted: 0,
+            rest_unseen: false,
             requests: Batch::default(),
             writing: Vec::new(),
             written: 0,
@@ -226,8 +226,7 @@ where
         if self.reading != Reading::Open {
             return Poll::Pending;
         }
-        if self.rest_wanted <= self.rest.len() && !self.rest.is_empty() {
-            // Frames that came behind a sign-in.
+        if self.rest_unseen {
             let rest = std::mem::take(&mut self.rest);
             return Poll::Ready(self.take_in(0, &rest));
         }
@@ -243,7 +242,10 @@ where
         };
         match ready!(read) {
             // The client may have closed one way only: what it asked for is still answered.
-            Ok((0, _)) => Poll::Ready(self.leave(Close::Gone)),
+            Ok((0, _)) => {
+                self.leave(Close::Gone);
+                Poll::Ready(None)
+            }
             Ok((_, event)) => Poll::Ready(event),
             Err(e) => {
                 let e: io::Error = e;
@@ -266,8 +268,7 @@ where
         if read == 0 {
             return Poll::Ready(Ok((0, None)));
         }
-        if let Ok(Cut::Partial { bytes }) = cut(&self.rest, self.frame_bytes_max()) {
-            self.rest_wanted = bytes;
+        if let Ok(Cut::Partial { .. }) = cut(&self.rest, self.frame_bytes_max()) {
             self.gate.meters.bytes_in.increment(read as u64);
             return Poll::Ready(Ok((read, None)));
         }
@@ -282,7 +283,6 @@ where
         self.follow_routes();
         let mut at = 0;
         let mut frames = 0;
-        self.rest_wanted = 0;
         let event = loop {
             match cut(&bytes[at..], self.frame_bytes_max()) {
                 Ok(Cut::Frame(frame)) => {
@@ -293,12 +293,12 @@ where
                         break event;
                     }
                 }
-                Ok(Cut::Partial { bytes: wanted }) => {
-                    self.rest_wanted = wanted;
+                Ok(Cut::Partial { .. }) => break None,
+                // What was asked before is still answered, then the client is told what is wrong.
+                Err(e) => {
+                    self.leave(Close::Broken(e));
                     break None;
                 }
-                // What was asked before is still answered, then the client is told what is wrong.
-                Err(e) => break self.leave(Close::Broken(e)),
             }
         };
         if frames > 0 {
@@ -306,6 +306,7 @@ where
             self.gate.meters.frames_in.increment(frames);
         }
         self.forward(now);
+        self.rest_unseen = event.is_some() && at < bytes.len();
         if self.leaving.is_none() {
             self.rest.extend_from_slice(&bytes[at..]);
         }
@@ -332,7 +333,8 @@ where
             }
             Verdict::Close => {
                 self.refuse(route, frame, Code::RATE_LIMITED, now);
-                return self.leave(Close::Refused);
+                self.leave(Close::Refused);
+                return None;
             }
         }
         match (found.map(|(_, target)| target), &self.session) {
@@ -341,13 +343,13 @@ where
             (Some(Target::Resume), None) => self.resume(route, frame, now),
             (_, None) => self.refuse(route, frame, Code::NOT_SIGNED_IN, now),
             (Some(Target::Player), Some(_)) => self.for_player(route, frame, now),
-            (Some(Target::Logout), Some(_)) => return self.logout(route, frame, now),
+            (Some(Target::Logout), Some(_)) => self.logout(route, frame, now),
             (Some(Target::Nobody), Some(_)) => self.refuse(route, frame, Code::NOT_CONNECTED, now),
             (None, Some(_)) => self.refuse(route, frame, Code::UNKNOWN_API, now),
             // Both are the first message of a connection, and this one has had its.
             (Some(Target::Login | Target::Resume), Some(_)) => {
                 self.refuse(route, frame, Code::PROTOCOL, now);
-                return self.leave(Close::Refused);
+                self.leave(Close::Refused);
             }
         }
         None
@@ -362,7 +364,7 @@ where
         self.requests.push(tag, frame.bytes);
     }
 
-    /// Sends what this wake has for the player. Its mailbox is full when it is slower than its
+    /// Sends what this read has for the player. Its mailbox is full when it is slower than its
     /// session: those requests are refused (1002), nothing waits.
     fn forward(&mut self, now: Instant) {
         if self.requests.is_empty() {
@@ -447,24 +449,20 @@ where
     }
 
     /// Ends this session, whatever account the message names: there is no other to end here.
-    fn logout(&mut self, route: RouteId, frame: &Frame<'_>, now: Instant) -> Option<Event> {
+    fn logout(&mut self, route: RouteId, frame: &Frame<'_>, now: Instant) {
         match <msg::logout::Req as prost::Message>::decode(frame.payload) {
             Ok(_) => {
                 self.numbering(now).answer(route, &msg::logout::Res { code: Code::OK.0 });
-                self.leave(Close::LoggedOut)
+                self.leave(Close::LoggedOut);
             }
-            Err(e) => {
-                self.undecodable(route, frame, &e, now);
-                None
-            }
+            Err(e) => self.undecodable(route, frame, &e, now),
         }
     }
 
     /// Takes no more requests; the connection ends when those under way are answered.
-    fn leave(&mut self, close: Close) -> Option<Event> {
+    fn leave(&mut self, close: Close) {
         self.leaving = Some(close);
         self.reading = Reading::Over;
-        None
     }
 
     // === Time ===

@@ -25,6 +25,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::watch,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +56,7 @@ pub(crate) struct Gate {
     chance: Chance,
     /// The game server; entities live in this process.
     host: Arc<Host>,
-    /// Std lock: held to clone an `Arc`, at the start of a wake.
+    /// Std lock: held to clone an `Arc`, by a connection that sees a new version.
     routes: RwLock<Arc<Routes>>,
     /// Grows with each new table, so that a wake need not take the lock to see that none came.
     routes_version: AtomicU64,
@@ -136,6 +137,7 @@ impl Gate {
 
     /// Takes connections from a listener until told to stop; each goes to the next shard.
     pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, shards: Arc<Shards>) {
+        let mut told: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 biased; // stop before more work; accepting cannot starve it
@@ -146,7 +148,14 @@ impl Gate {
                 Ok((socket, peer)) => self.admit_tcp(socket, peer, &shards),
                 Err(e) => {
                     // Out of files or memory: existing connections go on, new ones wait a little.
-                    tracing::warn!(target: "gate", "a connection could not be accepted: {e}");
+                    if told.is_none_or(|told| told.elapsed() >= ACCEPT_TOLD_AGAIN) {
+                        tracing::warn!(
+                            target: "gate",
+                            "connections cannot be accepted: {e}; raise the limit of open files, \
+                             or lower gate.connections_max"
+                        );
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
@@ -269,3 +278,6 @@ impl Drop for Listed<'_> {
 
 /// How long accepting pauses when the operating system has no more files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// How often the operator is told while that lasts.
+const ACCEPT_TOLD_AGAIN: Duration = Duration::from_secs(60);
