@@ -90,7 +90,7 @@ fn dev(name: &str, flags: &Flags, player: Arc<dyn AnyKind>) -> Exit {
         Ok(runtime) => runtime,
         Err(e) => return sorry(name, &e),
     };
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         // Before anything else: a signal that comes while the node starts, or right after it said
         // that it is ready, drains it too.
         let mut signals = match Signals::listen() {
@@ -104,7 +104,10 @@ fn dev(name: &str, flags: &Flags, player: Arc<dyn AnyKind>) -> Exit {
             }
             Err(e) => sorry(name, &e),
         }
-    })
+    });
+    // A thread that a handler blocks must not keep the program from ending.
+    runtime.shutdown_background();
+    exit
 }
 
 /// SIGTERM and Ctrl-C.
@@ -157,12 +160,19 @@ async fn until_told_to_stop(node: Node, signals: &mut Signals) -> Exit {
     tracing::info!(target: "node", "draining; a second signal stops at once");
     tokio::select! {
         biased; // a second signal first: it is the only way out of a drain that hangs
-        () = signals.next() => Exit::FAILURE,
+        exit = at_once(signals) => exit,
         () = node.drain() => {
             tracing::info!(target: "node", "stopped");
             Exit::SUCCESS
         }
     }
+}
+
+/// Ends the program at the next signal, without waiting for anything: a drain that is dropped
+/// would still wait for its threads. What was saved is safe in the store.
+async fn at_once(signals: &mut Signals) -> Exit {
+    signals.next().await;
+    std::process::exit(1)
 }
 
 fn banner(name: &str, node: &Node, began: Instant, config: &Config) -> String {
@@ -172,10 +182,10 @@ fn banner(name: &str, node: &Node, began: Instant, config: &Config) -> String {
     };
     let program = std::env::args().next().unwrap_or_else(|| name.to_owned());
     // Started by cargo, the next command is cargo's too.
-    let try_next = match std::env::var_os("CARGO") {
-        Some(_) if cfg!(debug_assertions) => "cargo run -- play".to_owned(),
-        Some(_) => "cargo run --release -- play".to_owned(),
-        None => format!("{program} play"),
+    let try_next = match std::env::var("CARGO_PKG_NAME") {
+        Ok(package) if cfg!(debug_assertions) => format!("cargo run -p {package} -- play"),
+        Ok(package) => format!("cargo run --release -p {package} -- play"),
+        Err(_) => format!("{program} play"),
     };
     let first = at.http.first().map(ToString::to_string).unwrap_or_default();
     let addr = if first == "127.0.0.1:8080" { String::new() } else { format!(" --addr {first}") };

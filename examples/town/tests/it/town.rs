@@ -22,7 +22,7 @@ pub(crate) struct Town {
 /// The town's program with arguments, in a folder of the test's.
 pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_town"));
-    command.current_dir(dir).args(args).stdin(Stdio::null()).env_remove("CARGO");
+    command.current_dir(dir).args(args).stdin(Stdio::null()).env_remove("CARGO_PKG_NAME");
     command
 }
 
