@@ -44,6 +44,7 @@ mod gate;
 mod limits;
 mod link;
 mod node;
+mod outage;
 mod play;
 mod shards;
 mod store;

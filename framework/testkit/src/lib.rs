@@ -1,0 +1,1 @@
+//! Starts real etcd, Redis and PostgreSQL servers for the tests.
