@@ -26,6 +26,14 @@ pub(crate) const MAILBOX_BATCHES_MAX: usize = 256;
 /// How often a sign-in tries to reach a player that is stopping just then. Beyond: 1002.
 pub(crate) const ATTACH_TRIES_MAX: usize = 3;
 
+/// How long a sign-in waits for a node that goes away or has just gone, within its deadline.
+/// Beyond: 1001 or 2007, and the client tries again.
+pub(crate) const ATTACH_PATIENCE: Duration = Duration::from_secs(6);
+
+/// Pause between two looks: the first, doubled up to the second.
+pub(crate) const ATTACH_RETRY: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
+
 /// Token check, placing and loading of a player, together: longer than a handler of the player's
 /// older session may take, and than the store. Beyond: 1003.
 pub(crate) const SIGN_IN_DEADLINE: Duration = Duration::from_secs(8);
@@ -65,8 +73,48 @@ pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
 /// Entries of the in-process cache. Beyond: the entry that expires soonest goes.
 pub(crate) const CACHE_ENTRIES_MAX: usize = 100_000;
 
+/// Bytes of one envelope between nodes: a wake of one session, or of one entity. A larger batch
+/// travels in several. Beyond: the peer is not one of ours, and is cut off.
+pub(crate) const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes that wait for one peer node: what a gate of 10,000 sessions says in a second at the
+/// default rate. Beyond: requests are refused (1002); when it is an answer that finds no place,
+/// the link is cut.
+pub(crate) const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of write buffer that a quiet link keeps. Beyond: freed once it is written.
+pub(crate) const LINK_BYTES_KEPT_MAX: usize = 1024 * 1024;
+
+/// Bytes that one read of a link takes. Beyond: the next read.
+pub(crate) const LINK_READ_BYTES: usize = 256 * 1024;
+
+/// After this long without anything else a node tells its peer that it is alive.
+pub(crate) const LINK_ALIVE: Duration = Duration::from_secs(2);
+
+/// Nothing heard for so long: the peer is frozen or cut off; the link is given up, and with it
+/// its sessions. Less than the lease, so that nobody waits for who may not answer any more.
+pub(crate) const LINK_SILENCE_MAX: Duration = Duration::from_secs(8);
+
+/// Connecting, TLS and hello together. Beyond: closed; a peer counts as unreachable.
+pub(crate) const LINK_HELLO_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Connections to the link's port that have not said hello. Beyond: closed at accept.
+pub(crate) const LINK_STRANGERS_MAX: usize = 64;
+
+/// Pause after a peer could not be reached: doubled from the first to the second, with jitter.
+/// Meanwhile whoever needs it is told so at once.
+pub(crate) const LINK_RETRY: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Sign-ins and questions under way over one link. Beyond: refused, 1002.
+pub(crate) const LINK_CALLS_MAX: usize = 4096;
+
+/// How long a player that has moved away passes on what still comes for it. Beyond: it is gone.
+pub(crate) const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.
 const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
+const _: () = assert!(ATTACH_PATIENCE.as_secs() + 1 < SIGN_IN_DEADLINE.as_secs());
 const _: () = assert!(STORE_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());

@@ -5,6 +5,7 @@
 //! costs about twice the CPU (woken writers run before the other ready clients).
 
 use std::{
+    cell::Cell,
     io,
     sync::atomic::{AtomicUsize, Ordering},
     thread::{self, JoinHandle},
@@ -12,6 +13,15 @@ use std::{
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
+
+thread_local! {
+    static HERE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The number of the shard that this runs on; 0 also for threads that are none.
+pub(crate) fn here() -> usize {
+    HERE.get()
+}
 
 /// The runtimes of one node.
 #[derive(Debug)]
@@ -36,11 +46,17 @@ impl Shards {
             let stopped = stop.clone();
             let thread = thread::Builder::new().name(format!("shard-{n}"));
             threads.push(thread.spawn(move || {
+                HERE.set(n);
                 runtime.block_on(stopped.cancelled());
                 runtime.shutdown_background();
             })?);
         }
         Ok(Self { handles, threads, stop, next: AtomicUsize::new(0) })
+    }
+
+    /// Every shard, in the order of their numbers.
+    pub(crate) fn handles(&self) -> Vec<Handle> {
+        self.handles.clone()
     }
 
     /// The shard for the next connection, in turn.

@@ -97,6 +97,7 @@ fn text(payload: &(dyn Any + Send)) -> &str {
 #[derive(Clone)]
 pub(crate) struct Meters {
     pub(crate) gate: GateMeters,
+    pub(crate) link: LinkMeters,
     pub(crate) entity: EntityMeters,
     page: PrometheusHandle,
 }
@@ -119,6 +120,21 @@ pub(crate) struct GateMeters {
     pub(crate) mailbox_full: Counter,
     pub(crate) sign_ins: Counter,
     pub(crate) sign_ins_refused: Counter,
+}
+
+/// What the links to other nodes count.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkMeters {
+    pub(crate) up: Gauge,
+    pub(crate) envelopes_in: Counter,
+    pub(crate) bytes_in: Counter,
+    pub(crate) bytes_out: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) overflows: Counter,
+    pub(crate) garbage: Counter,
+    pub(crate) strangers: Counter,
+    pub(crate) strangers_refused: Counter,
+    pub(crate) dials_failed: Counter,
 }
 
 /// What the host of entities counts.
@@ -151,6 +167,18 @@ impl Meters {
                 mailbox_full: counter!("gate_requests_mailbox_full_total"),
                 sign_ins: counter!("gate_sign_ins_total"),
                 sign_ins_refused: counter!("gate_sign_ins_refused_total"),
+            },
+            link: LinkMeters {
+                up: gauge!("link_up"),
+                envelopes_in: counter!("link_envelopes_in_total"),
+                bytes_in: counter!("link_bytes_in_total"),
+                bytes_out: counter!("link_bytes_out_total"),
+                refused: counter!("link_requests_refused_total"),
+                overflows: counter!("link_overflows_total"),
+                garbage: counter!("link_garbage_total"),
+                strangers: counter!("link_strangers_total"),
+                strangers_refused: counter!("link_strangers_refused_total"),
+                dials_failed: counter!("link_dials_failed_total"),
             },
             entity: EntityMeters {
                 entities: gauge!("entity_running"),

@@ -64,6 +64,21 @@ impl Batch {
         self.push_message(tag, &error).expect("an error message is far below the frame limit");
     }
 
+    /// Appends frames of another batch.
+    pub(crate) fn append(&mut self, frames: Frames<'_>) {
+        self.0.extend_from_slice(frames.0);
+    }
+
+    /// Refusals for the requests in it, counted.
+    pub(crate) fn refused(&self, code: Code, counter: &metrics::Counter) -> Self {
+        let mut refusals = Self::default();
+        for (tag, frame) in self.frames() {
+            refusals.push_error(tag, frame.api.as_str(), code, code.text());
+            counter.increment(1);
+        }
+        refusals
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
@@ -72,18 +87,45 @@ impl Batch {
         self.0.is_empty()
     }
 
-    /// The frames in order. Stops at bytes that are not a frame: a batch is only ever built
-    /// from whole frames.
+    /// The frames in order.
     #[inline]
-    pub(crate) fn iter(&self) -> Iter<'_> {
-        Iter(&self.0)
+    pub(crate) fn frames(&self) -> Frames<'_> {
+        Frames(&self.0)
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Iter<'a>(&'a [u8]);
+impl From<Frames<'_>> for Batch {
+    fn from(frames: Frames<'_>) -> Self {
+        Self(frames.0.to_vec())
+    }
+}
 
-impl<'a> Iterator for Iter<'a> {
+/// The frames of a batch in order, wherever its bytes lie. Stops at bytes that are not a frame: a
+/// batch is only ever built from whole frames.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frames<'a>(pub(super) &'a [u8]);
+
+impl<'a> Frames<'a> {
+    /// The first frames, as many as fit into `bytes_max` and at least one; and the rest.
+    pub(super) fn split(self, bytes_max: usize) -> (Self, Self) {
+        if self.0.len() <= bytes_max {
+            return (self, Frames(&[]));
+        }
+        let mut rest = self;
+        let mut end = 0;
+        while let Some((_, frame)) = rest.next() {
+            let next = end + TAG_BYTES + frame.bytes.len();
+            if end > 0 && next > bytes_max {
+                break;
+            }
+            end = next;
+        }
+        let (first, rest) = self.0.split_at(end);
+        (Frames(first), Frames(rest))
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
     type Item = (u32, Frame<'a>);
 
     #[inline]
@@ -114,8 +156,26 @@ mod tests {
         let mut batch = Batch::default();
         batch.push_message(7, &msg::echo::Req { val: Some(1), ct: None }).expect("fits");
         batch.push_error(UNTAGGED, "msg.Echo.Req", Code::BUSY, "later");
-        let seen: Vec<_> = batch.iter().map(|(tag, frame)| (tag, frame.api.to_string())).collect();
+        let seen: Vec<_> = batch.frames().map(|(tag, frame)| (tag, frame.api.to_string())).collect();
         assert_eq!(seen, [(7, "msg.Echo.Req".into()), (0, "msg.Error.Res".into())]);
+    }
+
+    #[test]
+    fn a_batch_is_split_between_frames_and_loses_none() {
+        let mut batch = Batch::default();
+        for n in 1..=9 {
+            batch.push_message(n, &msg::echo::Req { val: Some(1), ct: None }).expect("fits");
+        }
+        for bytes_max in [0, 1, 22, 23, 45, 1000] {
+            let (mut rest, mut tags) = (batch.frames(), Vec::new());
+            while !rest.0.is_empty() {
+                let first;
+                (first, rest) = rest.split(bytes_max);
+                assert!(first.count() == 1 || first.0.len() <= bytes_max);
+                tags.extend(first.map(|(tag, _)| tag));
+            }
+            assert_eq!(tags, (1..=9).collect::<Vec<_>>());
+        }
     }
 
     #[test]
@@ -124,6 +184,6 @@ mod tests {
         batch.push_error(1, "a.Req", Code::BUSY, "later");
         let huge = msg::kick::Res { code: 1, reason: "x".repeat(70_000) };
         assert!(batch.push_message(2, &huge).is_err());
-        assert_eq!(batch.iter().count(), 1);
+        assert_eq!(batch.frames().count(), 1);
     }
 }

@@ -2,18 +2,37 @@
 //! delivery contract: in order per session and entity, bounded, never waiting for a client.
 //!
 //! When both ends are in one process the link is the entity's mailbox one way and the session's
-//! outbox the other way. Sessions are the gate's, state is the entity's: neither is known here.
+//! outbox the other way; otherwise what would lie there travels as envelopes over one connection
+//! of a gate's shard to the node. Sessions are the gate's, state is the entity's: neither is
+//! known here.
 
+mod accepted;
 mod batch;
+mod dialed;
+mod envelope;
+mod line;
+mod links;
+mod players;
+mod tls;
 
 use std::{fmt, sync::Arc};
 
 use kameo::actor::Recipient;
 use tokio::{sync::oneshot, time::Instant};
 
-pub(crate) use batch::{Batch, UNTAGGED, error_message};
+pub(crate) use self::{
+    accepted::Served,
+    batch::{Batch, Frames, UNTAGGED, error_message},
+    links::Links,
+    players::Players,
+    tls::{Tls, TlsError},
+};
 
-use crate::wire::{Code, Refusal};
+use self::{dialed::Dialed, envelope::Envelope, envelope::pieces, line::Line};
+use crate::{
+    tasks::Tasks,
+    wire::{Code, Refusal},
+};
 
 /// Names a session in the whole cluster; drawn at random, so a stale one meets no new session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +78,8 @@ pub(crate) struct Attach {
     pub(crate) session: SessionId,
     pub(crate) account: Account,
     pub(crate) port: SessionPort,
+    /// The session was with another node before, and goes on.
+    pub(crate) moved: bool,
     pub(crate) reply: oneshot::Sender<Result<Attached, Refusal>>,
 }
 
@@ -77,12 +98,24 @@ pub struct Account {
     pub openid: String,
 }
 
-/// The gate's end: how a session reaches an entity.
-#[derive(Clone, Debug)]
-pub(crate) enum EntityPort {
-    /// The entity's mailbox, in this process.
-    Local(Recipient<Mail>),
+/// Why a session was not brought to its player.
+#[derive(Debug)]
+pub(crate) enum NotAttached {
+    /// For the client.
+    Refused(Refusal),
+    /// This node runs the player.
+    Elsewhere(String),
 }
+
+impl From<Refusal> for NotAttached {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// An entity's mailbox, in this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox(pub(crate) Recipient<Mail>);
 
 /// Why an entity did not take its mail; the mail comes back.
 #[derive(Debug)]
@@ -93,7 +126,7 @@ pub(crate) enum SendError {
     Stopped(Mail),
 }
 
-impl EntityPort {
+impl Mailbox {
     /// Hands mail over without waiting.
     ///
     /// # Errors
@@ -101,8 +134,7 @@ impl EntityPort {
     #[inline]
     pub(crate) fn send(&self, mail: Mail) -> Result<(), SendError> {
         use kameo::error::SendError as Kameo;
-        let Self::Local(mailbox) = self;
-        match mailbox.tell(mail).try_send() {
+        match self.0.tell(mail).try_send() {
             Ok(()) => Ok(()),
             Err(Kameo::MailboxFull(mail)) => Err(SendError::Full(mail)),
             Err(e) => match e.msg() {
@@ -115,17 +147,106 @@ impl EntityPort {
     /// Hands mail over, waiting for a place in the mailbox: for the few that must not be lost.
     /// Says whether the entity was there to take it.
     pub(crate) async fn deliver(&self, mail: Mail) -> bool {
-        let Self::Local(mailbox) = self;
-        mailbox.tell(mail).await.is_ok()
+        self.0.tell(mail).await.is_ok()
+    }
+
+    /// Hands over what must not be lost, in its turn, without waiting here. Says whether the
+    /// entity was there.
+    pub(crate) fn must_send(&self, mail: Mail, tasks: &Tasks) -> bool {
+        match self.send(mail) {
+            Ok(()) => true,
+            Err(SendError::Stopped(_)) => false,
+            Err(SendError::Full(mail)) => {
+                let mailbox = self.clone();
+                tasks.spawn(async move { mailbox.deliver(mail).await });
+                true
+            }
+        }
+    }
+
+    /// Tells the entity that a session is gone: it would never know that it is alone.
+    pub(crate) fn detach(&self, session: SessionId, tasks: &Tasks) -> bool {
+        self.must_send(Mail::Detach(session), tasks)
     }
 }
 
-/// What a session's end must do: take frames and be told to end, from any thread, never waiting.
+/// The gate's end: how a session reaches its player.
+#[derive(Clone, Debug)]
+pub(crate) enum EntityPort {
+    /// The player's mailbox, in this process.
+    Local(Mailbox),
+    /// The link to the node that runs it.
+    Remote(RemotePlayer),
+}
+
+/// A player at another node.
+#[derive(Clone, Debug)]
+pub(crate) struct RemotePlayer(Arc<Dialed>);
+
+impl EntityPort {
+    /// Forwards what a session said in one wake, without waiting, and empties the batch. `now` is
+    /// the time, `deadline` when the gate stops waiting for the answers.
+    ///
+    /// # Errors
+    /// The code with which to refuse each request in it; the batch is then as before.
+    #[inline]
+    pub(crate) fn forward(
+        &self,
+        session: SessionId,
+        now: Instant,
+        deadline: Instant,
+        batch: &mut Batch,
+    ) -> Result<(), Code> {
+        let mailbox = match self {
+            Self::Local(mailbox) => mailbox,
+            Self::Remote(RemotePlayer(dialed)) => {
+                let left = deadline.saturating_duration_since(now).as_millis();
+                return dialed.forward(session, u32::try_from(left).unwrap_or(u32::MAX), batch);
+            }
+        };
+        let requests = Requests { session, deadline, batch: std::mem::take(batch) };
+        let (mail, code) = match mailbox.send(Mail::Requests(requests)) {
+            Ok(()) => return Ok(()),
+            Err(SendError::Full(mail)) => (mail, Code::BUSY),
+            Err(SendError::Stopped(mail)) => (mail, Code::NOT_CONNECTED),
+        };
+        if let Mail::Requests(requests) = mail {
+            *batch = requests.batch;
+        }
+        Err(code)
+    }
+
+    /// Tells the player that nothing more comes from this session.
+    pub(crate) fn detach(&self, session: SessionId, tasks: &Tasks) {
+        match self {
+            Self::Local(mailbox) => {
+                // A player that has stopped needs no telling.
+                let _told: bool = mailbox.detach(session, tasks);
+            }
+            Self::Remote(RemotePlayer(dialed)) => dialed.detach(session),
+        }
+    }
+
+    /// Nothing that still comes for this session is wanted.
+    pub(crate) fn forget(&self, session: SessionId) {
+        if let Self::Remote(RemotePlayer(dialed)) = self {
+            dialed.forget(session);
+        }
+    }
+}
+
+/// What a session's end must do: take frames and be told things, from any thread, never waiting.
 pub(crate) trait SessionEnd: fmt::Debug + Send + Sync {
     /// Takes what one wake has for the client.
-    fn deliver(&self, batch: &Batch);
+    fn deliver(&self, frames: Frames<'_>);
     /// The session ends; the first reason given stands.
     fn kick(&self, code: Code, reason: &str);
+    /// The player is saved and free, for its node goes away: the session is to find it again.
+    fn leaving(&self);
+    /// Requests that were not begun when the player left, in order.
+    fn give_back(&self, frames: Frames<'_>);
+    /// Nothing more is given back.
+    fn detached(&self);
 }
 
 /// The entity's end: how an entity reaches a session.
@@ -133,20 +254,71 @@ pub(crate) trait SessionEnd: fmt::Debug + Send + Sync {
 pub(crate) enum SessionPort {
     /// The session's outbox, in this process.
     Local(Arc<dyn SessionEnd>),
+    /// The link to the gate that has it.
+    Remote(RemoteSession),
+}
+
+/// A session at another node.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteSession {
+    line: Arc<Line>,
+    session: SessionId,
 }
 
 impl SessionPort {
     /// Gives the session what one wake has for it, and empties the batch.
     #[inline]
     pub(crate) fn deliver(&self, batch: &mut Batch) {
-        let Self::Local(end) = self;
-        end.deliver(batch);
+        match self {
+            Self::Local(end) => end.deliver(batch.frames()),
+            Self::Remote(RemoteSession { line, session }) => {
+                pieces(batch, |frames| line.must_post(&Envelope::Deliver(*session, frames)));
+            }
+        }
         batch.clear();
     }
 
     /// Ends the session: `msg.Kick.Res` is the last thing it hears.
     pub(crate) fn kick(&self, code: Code, reason: &str) {
-        let Self::Local(end) = self;
-        end.kick(code, reason);
+        match self {
+            Self::Local(end) => end.kick(code, reason),
+            Self::Remote(RemoteSession { line, session }) => {
+                let (session, code, reason) = (session.0, code.0, reason.to_owned());
+                let kick = crate::proto::link::Kick { session, code, reason };
+                line.must_post(&Envelope::Kick(kick));
+            }
+        }
+    }
+
+    /// Tells the session that its player goes to another node. False when it cannot follow: a gate
+    /// in this process goes away with it.
+    pub(crate) fn leaving(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Remote(RemoteSession { line, session }) => {
+                line.must_post(&Envelope::Leaving(*session));
+                true
+            }
+        }
+    }
+
+    /// Gives requests back that were not begun.
+    pub(crate) fn give_back(&self, batch: &Batch) {
+        match self {
+            Self::Local(end) => end.give_back(batch.frames()),
+            Self::Remote(RemoteSession { line, session }) => {
+                pieces(batch, |frames| line.must_post(&Envelope::GiveBack(*session, frames)));
+            }
+        }
+    }
+
+    /// Says that nothing more is given back.
+    pub(crate) fn detached(&self) {
+        match self {
+            Self::Local(end) => end.detached(),
+            Self::Remote(RemoteSession { line, session }) => {
+                line.must_post(&Envelope::Detached(*session));
+            }
+        }
     }
 }

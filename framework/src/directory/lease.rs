@@ -1,0 +1,171 @@
+//! Owns until when this node may run what it claims.
+//!
+//! Two witnesses renew it, discovery and the claims, each for a lease from the moment at which it
+//! was asked. One is enough: so neither's outage stops a game. A claim is taken over only when
+//! both have given this node up, so whoever lives by these times runs nothing that another has.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// How much earlier than the witnesses this node gives itself up: what lies between asking for the
+/// time and acting on it, on a busy machine.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// The right to run entities. A clone is the same right.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    began: Instant,
+    ttl: Duration,
+    /// In µs since `began`.
+    until_us: AtomicU64,
+    /// Std mutex: held to compare times.
+    discovery: Mutex<Discovery>,
+}
+
+#[derive(Debug)]
+struct Discovery {
+    /// Until when discovery has shown this node without a gap.
+    until: Instant,
+    /// There was no gap since the claims last said that nobody took over.
+    unbroken: bool,
+}
+
+impl Lease {
+    /// The right of a process that is alone: it never ends.
+    pub(crate) fn for_ever() -> Self {
+        Self::with(Duration::ZERO, u64::MAX)
+    }
+
+    /// A right that is not held before a witness has spoken.
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self::with(ttl.saturating_sub(MARGIN), 0)
+    }
+
+    fn with(ttl: Duration, until_us: u64) -> Self {
+        let began = Instant::now();
+        let discovery = Mutex::new(Discovery { until: began, unbroken: false });
+        Self(Arc::new(Shared { began, ttl, until_us: until_us.into(), discovery }))
+    }
+
+    /// Whether entities may run at `now`.
+    #[inline]
+    pub(crate) fn holds(&self, now: Instant) -> bool {
+        self.micros(now) < self.0.until_us.load(Ordering::Acquire)
+    }
+
+    /// Discovery answered what was asked at `sent`: it shows this node.
+    pub(crate) fn proved_by_discovery(&self, sent: Instant) {
+        let mut discovery = self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent > discovery.until {
+            // It may have been gone in between, and somebody may have acted on that.
+            discovery.unbroken = false;
+        }
+        discovery.until = discovery.until.max(sent + self.0.ttl);
+        if discovery.unbroken {
+            self.extend(sent);
+        }
+    }
+
+    /// The claims answered what was asked at `sent`: nobody took over from this node.
+    pub(crate) fn proved_by_claims(&self, sent: Instant) {
+        self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner).unbroken = true;
+        self.extend(sent);
+    }
+
+    /// Somebody took over: nothing may run here until the claims speak for this node again.
+    pub(crate) fn lost(&self) {
+        self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner).unbroken = false;
+        self.0.until_us.store(0, Ordering::Release);
+    }
+
+    fn extend(&self, sent: Instant) {
+        self.0.until_us.fetch_max(self.micros(sent + self.0.ttl), Ordering::AcqRel);
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.0.began).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    async fn pass(seconds: u64) -> Instant {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        Instant::now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_process_alone_holds_it_for_ever_and_a_new_node_not_before_the_claims_spoke() {
+        let now = Instant::now();
+        assert!(Lease::for_ever().holds(now + TTL * 1000));
+        let lease = Lease::new(TTL);
+        lease.proved_by_discovery(now);
+        assert!(!lease.holds(now));
+        lease.proved_by_claims(now);
+        assert!(lease.holds(now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_a_little_before_the_witness_that_spoke_last_gives_the_node_up() {
+        let lease = Lease::new(TTL);
+        let began = Instant::now();
+        lease.proved_by_claims(began);
+        let now = pass(5).await;
+        lease.proved_by_discovery(began + Duration::from_secs(3));
+        assert!(lease.holds(now + Duration::from_secs(7)));
+        assert!(!lease.holds(began + Duration::from_secs(13)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn either_witness_alone_keeps_it() {
+        let lease = Lease::new(TTL);
+        lease.proved_by_claims(Instant::now());
+        lease.proved_by_discovery(Instant::now());
+        for _ in 0..10 {
+            let now = pass(3).await;
+            assert!(lease.holds(now));
+            lease.proved_by_discovery(now);
+        }
+        for _ in 0..10 {
+            let now = pass(3).await;
+            assert!(lease.holds(now));
+            lease.proved_by_claims(now);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_gap_discovery_alone_does_not_give_it_back() {
+        let lease = Lease::new(TTL);
+        lease.proved_by_claims(Instant::now());
+        lease.proved_by_discovery(Instant::now());
+        let now = pass(30).await;
+        lease.proved_by_discovery(now);
+        assert!(!lease.holds(now), "another node may have taken over");
+        lease.proved_by_claims(now);
+        assert!(lease.holds(now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_take_over_ends_it_at_once() {
+        let lease = Lease::new(TTL);
+        lease.proved_by_claims(Instant::now());
+        lease.lost();
+        assert!(!lease.holds(Instant::now()));
+        lease.proved_by_discovery(Instant::now());
+        assert!(!lease.holds(Instant::now()));
+    }
+}

@@ -1,0 +1,294 @@
+//! Owns a gate's end of a link: the sessions that have their player at the other end, and the
+//! calls that wait for an answer.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use rustc_hash::FxHashMap;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Account, Attached, Batch, NotAttached, SessionEnd, SessionId,
+    envelope::{Envelope, Garbage, pieces},
+    line::{Line, Side, Unsent},
+};
+use crate::{
+    directory::Role,
+    limits::LINK_CALLS_MAX,
+    proto::link as proto,
+    wire::{Code, Refusal},
+};
+
+/// The end that connected: it asks, and is told.
+#[derive(Debug)]
+pub(super) struct Dialed {
+    pub(super) line: Arc<Line>,
+    /// Who is at the other end.
+    pub(super) node: String,
+    /// Std mutex: held to look one session up and hand it its frames, never across an await.
+    sessions: Mutex<FxHashMap<u64, Seated>>,
+    /// Std mutex: held to add or to take one call. At most [`LINK_CALLS_MAX`].
+    calls: Mutex<FxHashMap<u64, oneshot::Sender<Reply>>>,
+    next_call: AtomicU64,
+}
+
+/// A session that has its player at the other end, or is about to.
+#[derive(Debug)]
+struct Seated {
+    end: Arc<dyn SessionEnd>,
+    attached: bool,
+}
+
+#[derive(Debug)]
+enum Reply {
+    Attached(proto::Attached),
+    Answer(proto::Answer),
+}
+
+impl Dialed {
+    pub(super) fn new(line: Arc<Line>, node: String) -> Self {
+        let (sessions, calls) = (Mutex::default(), Mutex::default());
+        Self { line, node, sessions, calls, next_call: AtomicU64::new(1) }
+    }
+
+    /// Asks the other end to bring a session to its player.
+    pub(super) async fn attach(
+        &self,
+        session: SessionId,
+        account: &Account,
+        end: Arc<dyn SessionEnd>,
+        moved: bool,
+        deadline: Instant,
+    ) -> Result<Attached, NotAttached> {
+        // What the player says at once must find the session.
+        self.sessions().insert(session.0, Seated { end, attached: false });
+        let given_up = GivenUp { dialed: self, session: Some(session) };
+        let asked = self.call(deadline, |call| {
+            Envelope::Attach(proto::Attach {
+                call,
+                session: session.0,
+                account: account.id,
+                openid: account.openid.clone(),
+                moved,
+                deadline_ms: remaining_ms(deadline),
+            })
+        });
+        let Reply::Attached(answer) = asked.await? else {
+            return Err(Refusal::from(Code::INTERNAL).into());
+        };
+        let proto::Attached { call: _, session: _, code, message, user, elsewhere } = answer;
+        if code == Code::OK.0 {
+            let user = prost::Message::decode(user.as_slice()).map_err(|e| {
+                tracing::error!(target: "link", node = self.node, "a user record cannot be decoded: {e}");
+                Refusal::from(Code::INTERNAL)
+            })?;
+            given_up.no();
+            return Ok(Attached { user });
+        }
+        Err(match elsewhere.is_empty() {
+            true => Code(code).because(message).into(),
+            false => NotAttached::Elsewhere(elsewhere),
+        })
+    }
+
+    /// Asks a role of the other end.
+    pub(super) async fn ask(
+        &self,
+        role: Role,
+        api: &str,
+        payload: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Refusal> {
+        let asked = self.call(deadline, |call| {
+            Envelope::Ask(proto::Ask {
+                call,
+                role: role.name().to_owned(),
+                api: api.to_owned(),
+                payload,
+                deadline_ms: remaining_ms(deadline),
+            })
+        });
+        let Reply::Answer(answer) = asked.await? else { return Err(Code::INTERNAL.into()) };
+        if answer.code == Code::OK.0 {
+            return Ok(answer.payload);
+        }
+        Err(Code(answer.code).because(answer.message))
+    }
+
+    async fn call(
+        &self,
+        deadline: Instant,
+        envelope: impl FnOnce(u64) -> Envelope<'static>,
+    ) -> Result<Reply, Refusal> {
+        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut calls = self.calls();
+            if calls.len() >= LINK_CALLS_MAX {
+                return Err(Code::BUSY.into());
+            }
+            calls.insert(number, reply);
+        }
+        let _waiting = Waiting { dialed: self, number };
+        self.line.post(&envelope(number)).map_err(|e| match e {
+            Unsent::Full => Refusal::from(Code::BUSY),
+            Unsent::Closed => Code::NOT_CONNECTED.into(),
+        })?;
+        let answer = timeout_at(deadline, answer).await.map_err(|_| Refusal::from(Code::DEADLINE))?;
+        // Whether it was done before the link broke is not known.
+        answer.map_err(|_| Code::DEADLINE.because("the link to the other node broke"))
+    }
+
+    /// Forwards what a session says.
+    ///
+    /// # Errors
+    /// The code for each request in it; the batch is then as before.
+    #[inline]
+    pub(super) fn forward(
+        &self,
+        session: SessionId,
+        timeout_ms: u32,
+        batch: &mut Batch,
+    ) -> Result<(), Code> {
+        let mut sent = Ok(());
+        pieces(batch, |frames| {
+            if sent.is_ok() {
+                sent = self.line.post(&Envelope::Requests(session, timeout_ms, frames));
+            }
+        });
+        match sent {
+            Ok(()) => {
+                batch.clear();
+                Ok(())
+            }
+            Err(Unsent::Full) => Err(Code::BUSY),
+            Err(Unsent::Closed) => Err(Code::NOT_CONNECTED),
+        }
+    }
+
+    /// Tells the player that nothing more comes from this session.
+    pub(super) fn detach(&self, session: SessionId) {
+        self.line.must_post(&Envelope::Detach(session));
+    }
+
+    /// Nothing that comes for this session is wanted any more.
+    pub(super) fn forget(&self, session: SessionId) {
+        self.sessions().remove(&session.0);
+    }
+
+    /// The connection is gone, and with it every session that had its player there: what it had
+    /// not saved is lost, and its clients must know.
+    pub(super) fn closed(&self) {
+        self.calls().clear();
+        let sessions = std::mem::take(&mut *self.sessions());
+        for Seated { end, attached } in sessions.into_values() {
+            if attached {
+                end.kick(Code::NOT_CONNECTED, "the player's game server is gone, sign in again");
+            }
+        }
+    }
+
+    pub(super) fn sessions_count(&self) -> usize {
+        self.sessions().len()
+    }
+
+    fn reply(&self, call: u64, reply: Reply) {
+        // Who has given up meanwhile is not in the table.
+        if let Some(waiting) = self.calls().remove(&call)
+            && waiting.send(reply).is_err()
+        {
+            tracing::trace!(target: "link", node = self.node, "nobody waited for a reply");
+        }
+    }
+
+    fn with_end(&self, session: SessionId, tell: impl FnOnce(&dyn SessionEnd)) {
+        // A session that is gone misses nothing.
+        if let Some(Seated { end, .. }) = self.sessions().get(&session.0) {
+            tell(&**end);
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, FxHashMap<u64, Seated>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn calls(&self) -> MutexGuard<'_, FxHashMap<u64, oneshot::Sender<Reply>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Side for Dialed {
+    #[inline]
+    fn take(&self, envelope: Envelope<'_>) -> Result<(), Garbage> {
+        match envelope {
+            Envelope::Deliver(session, frames) => self.with_end(session, |end| end.deliver(frames)),
+            Envelope::Alive => {}
+            Envelope::Attached(answer) => {
+                if let Some(seated) = self.sessions().get_mut(&answer.session) {
+                    seated.attached = answer.code == Code::OK.0;
+                }
+                self.reply(answer.call, Reply::Attached(answer));
+            }
+            Envelope::Answer(answer) => self.reply(answer.call, Reply::Answer(answer)),
+            Envelope::Kick(proto::Kick { session, code, reason }) => {
+                self.with_end(SessionId(session), |end| end.kick(Code(code), &reason));
+            }
+            Envelope::Leaving(session) => self.with_end(session, |end| end.leaving()),
+            Envelope::GiveBack(session, frames) => {
+                self.with_end(session, |end| end.give_back(frames));
+            }
+            Envelope::Detached(session) => self.with_end(session, |end| end.detached()),
+            Envelope::Hello(_)
+            | Envelope::Attach(_)
+            | Envelope::Requests(..)
+            | Envelope::Detach(_)
+            | Envelope::Ask(_) => return Err(Garbage("an envelope that a gate is never sent")),
+        }
+        Ok(())
+    }
+}
+
+/// Milliseconds that are left, as the other end is told: clocks differ, spans do not.
+fn remaining_ms(deadline: Instant) -> u32 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// A call under way; taken off the table when it is dropped.
+struct Waiting<'a> {
+    dialed: &'a Dialed,
+    number: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.dialed.calls().remove(&self.number);
+    }
+}
+
+/// A sign-in under way. When its caller stops waiting, or it is refused, the other end hears that
+/// the session is over: it may have been attached in the same moment.
+struct GivenUp<'a> {
+    dialed: &'a Dialed,
+    session: Option<SessionId>,
+}
+
+impl GivenUp<'_> {
+    fn no(mut self) {
+        self.session = None;
+    }
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session {
+            self.dialed.forget(session);
+            self.dialed.detach(session);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Owns the way from a session to its player: the node that runs it, or the one that shall.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Account, Attached, EntityPort, Links, NotAttached, RemotePlayer, SessionEnd, SessionId,
+    SessionPort,
+};
+use crate::{
+    directory::{Directory, NodeInfo},
+    entity::{EntityId, Host, PLAYER},
+    limits::{ATTACH_PATIENCE, ATTACH_RETRY},
+    wire::{Code, Refusal},
+};
+
+/// Every player of the cluster, as a gate sees them.
+#[derive(Clone, Debug)]
+pub(crate) struct Players {
+    /// This node's own game server, when it has one.
+    pub(crate) here: Option<Arc<Host>>,
+    /// To the others, when there are others.
+    pub(crate) links: Option<Links>,
+    pub(crate) directory: Directory,
+}
+
+/// A session on its way to its player.
+#[derive(Clone, Debug)]
+pub(crate) struct Seeking {
+    pub(crate) session: SessionId,
+    pub(crate) account: Account,
+    pub(crate) end: Arc<dyn SessionEnd>,
+    /// Its player was with another node before.
+    pub(crate) moved: bool,
+}
+
+impl Players {
+    /// Brings a session to its player: where it runs, else to the least loaded node that is up.
+    ///
+    /// A node that goes away, or has just gone, is waited for up to [`ATTACH_PATIENCE`]: its
+    /// players are free, or may be taken over, soon.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for the client: 101 no game server, or a service is away; 1001 the player's
+    /// node is gone and still has its claim; 1002 busy; 2003 the record is unreadable.
+    pub(crate) async fn attach(
+        &self,
+        seeking: &Seeking,
+    ) -> Result<(EntityPort, Attached), Refusal> {
+        let entity = EntityId { kind: PLAYER, key: seeking.account.id.to_string().into() };
+        let patient_until = Instant::now() + ATTACH_PATIENCE;
+        let mut pause = ATTACH_RETRY.0;
+        let (mut not, mut hint) = (Vec::new(), None::<String>);
+        loop {
+            let found = match hint.take().and_then(|id| self.directory.node(&id)) {
+                Some(node) => Ok(node),
+                None => self.directory.place(&entity, &not).await,
+            };
+            let refusal = match found {
+                Err(refusal) => refusal,
+                Ok(node) => match self.attach_at(&node, seeking, patient_until).await {
+                    Ok(attached) => return Ok(attached),
+                    Err(NotAttached::Elsewhere(other)) if other != node.id && !not.contains(&other) => {
+                        not.push(node.id.clone());
+                        hint = Some(other);
+                        continue;
+                    }
+                    Err(NotAttached::Elsewhere(_)) => Code::NOT_CONNECTED.into(),
+                    Err(NotAttached::Refused(refusal)) => {
+                        not.push(node.id.clone());
+                        refusal
+                    }
+                },
+            };
+            // These pass by themselves: a node that goes away frees its players, the claims of
+            // one that is dead can be taken over when its lease is over.
+            let passing = matches!(refusal.code, Code::DRAINING | Code::NOT_CONNECTED);
+            if !passing || self.links.is_none() || Instant::now() + pause > patient_until {
+                return Err(refusal);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(ATTACH_RETRY.1);
+            not.clear();
+        }
+    }
+
+    async fn attach_at(
+        &self,
+        node: &NodeInfo,
+        seeking: &Seeking,
+        deadline: Instant,
+    ) -> Result<(EntityPort, Attached), NotAttached> {
+        let Seeking { session, account, end, moved } = seeking;
+        if node.id == self.directory.me() {
+            let host = self.here.as_ref().ok_or(Refusal::from(Code::NOT_READY))?;
+            let port = SessionPort::Local(end.clone());
+            let attached = host.attach(*session, account.clone(), port, *moved).await?;
+            return Ok((EntityPort::Local(attached.0), attached.1));
+        }
+        let links = self.links.as_ref().ok_or(Refusal::from(Code::NOT_CONNECTED))?;
+        let dialed = links.to(node).await?;
+        let deadline = deadline.max(Instant::now() + Duration::from_secs(1));
+        let attached = dialed.attach(*session, account, end.clone(), *moved, deadline).await?;
+        Ok((EntityPort::Remote(RemotePlayer(dialed)), attached))
+    }
+}
