@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that must pass before a change travels, here and on the build server alike.
-# Needs Rust and a C compiler. Prints each step with its time, and at the end the sum of the tests.
+# Needs Rust, a C compiler and, for the servers of the tests, Debian. Prints each step with its time, and at the end the sum of the tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -41,6 +41,7 @@ finish() {
     exit "$status"
 }
 
+step ./services.sh
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 step tests

@@ -111,6 +111,29 @@ pub(crate) const LINK_CALLS_MAX: usize = 4096;
 
 /// How long a player that has moved away passes on what still comes for it. Beyond: it is gone.
 pub(crate) const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long one question to etcd may take. Beyond: it counts as away, and is asked again.
+pub(crate) const ETCD_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How often an idle connection to etcd is tried; its server cuts who asks within 5 s. Beyond:
+/// the next try.
+pub(crate) const ETCD_PROBE_INTERVAL: Duration = Duration::from_secs(6);
+
+/// How long etcd may take to answer such a try: with the interval, a frozen etcd is noticed
+/// after 8 s. Beyond: the connection is cut and made anew.
+pub(crate) const ETCD_PROBE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The first pause before etcd is asked again; each one after it is twice as long. Beyond: longer.
+pub(crate) const ETCD_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest such pause, so that a town is whole soon after etcd is. Beyond: no longer.
+pub(crate) const ETCD_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Largest answer of etcd, in bytes: all nodes at some 10 KB each, so some thousands. Beyond:
+/// etcd counts as away, and the nodes known before stay.
+pub(crate) const ETCD_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a node that stops may take to say so in etcd. Beyond: its lease runs out.
+pub(crate) const DEREGISTER_DEADLINE: Duration = Duration::from_secs(1);
 
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
@@ -118,3 +141,7 @@ const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
 const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
 const _: () = assert!(ATTACH_PATIENCE.as_secs() + 1 < SIGN_IN_DEADLINE.as_secs());
 const _: () = assert!(STORE_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());
+// A node that waits for etcd is told of a frozen one by the deadline, not by the cut connection.
+const _: () = assert!(ETCD_DEADLINE.as_secs() < ETCD_PROBE_INTERVAL.as_secs());
+const _: () = assert!(ETCD_PROBE_INTERVAL.as_secs() > 5);
+const _: () = assert!(ETCD_PAUSE_MIN.as_millis() < ETCD_PAUSE_MAX.as_millis());

@@ -154,6 +154,7 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     let id = format!("{}-{incarnation}", config.cluster.name);
     directory.register(NodeInfo {
         id: id.clone(),
+        addr: None,
         roles: BTreeSet::from([Role::Account, Role::Gate, Role::Game]),
         apis: host.apis(),
         gate: Some(advertised(config, addresses.gate_tcp)),

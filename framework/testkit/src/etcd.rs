@@ -1,0 +1,73 @@
+//! Owns how etcd is run and asked. Leaves its life to `server`.
+
+use std::{ffi::OsString, path::Path};
+
+use crate::{
+    guard::program,
+    ports::free_port,
+    redis::ask,
+    server::{Recipe, Server, life, program_folders},
+};
+
+static RECIPE: Recipe = Recipe { name: "etcd", prepare: |_| (), command, stop: "TERM", answers };
+
+/// An etcd of one member. What was written outlives `kill` and `stop`; leases go on from where
+/// they were.
+#[derive(Debug)]
+pub struct Etcd(Server);
+
+impl Etcd {
+    /// Starts one and returns when it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it is not installed or does not start; the text says what to do.
+    pub fn start() -> Self {
+        Self(Server::start(&RECIPE))
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.0.port())
+    }
+
+    /// Forgets the data.
+    ///
+    /// # Panics
+    ///
+    /// While it runs.
+    pub fn wipe(&mut self) {
+        self.0.wipe();
+    }
+}
+
+life!(Etcd);
+
+fn command(folder: &Path, port: u16) -> Vec<OsString> {
+    let etcd = program("etcd", "etcd-server", &program_folders());
+    let client = format!("http://127.0.0.1:{port}");
+    let peer = format!("http://127.0.0.1:{}", free_port());
+    let mut command = vec![etcd.into_os_string(), "--data-dir".into(), folder.join("data").into()];
+    let options = [
+        ["--name", "test"],
+        ["--listen-client-urls", &client],
+        ["--advertise-client-urls", &client],
+        ["--listen-peer-urls", &peer],
+        ["--initial-advertise-peer-urls", &peer],
+        ["--initial-cluster", &format!("test={peer}")],
+        // A member alone elects itself after this long, and no lease is shorter than 1.5 of it:
+        // 200 ms instead of 1 s lets tests start fast and let leases run out after one second.
+        ["--heartbeat-interval", "20"],
+        ["--election-timeout", "200"],
+        ["--logger", "zap"],
+        ["--log-level", "warn"],
+        ["--log-outputs", "stderr"],
+    ];
+    command.extend(options.as_flattened().iter().map(OsString::from));
+    command
+}
+
+fn answers(port: u16) -> bool {
+    let request = "GET /health HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n";
+    ask(port, request).is_some_and(|said| said.contains(r#""health":"true""#))
+}
