@@ -1,11 +1,13 @@
 //! Owns roles as actors: the account center and its like, found through the directory and asked
-//! by message, wherever they run. Entities are not asked here: they have mailboxes of their own.
+//! by message, in this process or over a link. Entities are not asked here: they have mailboxes
+//! of their own.
 
 use std::{
     collections::HashMap,
     fmt,
     future::Future,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -17,12 +19,16 @@ use kameo::{
     message::{Context, Message},
     reply::DelegatedReply,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use crate::{
     Request,
-    directory::Role,
+    directory::{Directory, Role},
     limits::{ROLE_ASK_DEADLINE, ROLE_ASKS_MAX},
+    link::Links,
     tasks::Tasks,
     wire::{Code, Refusal},
 };
@@ -31,32 +37,61 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asker {
     /// Std lock: held to clone an actor's reference.
-    local: Arc<RwLock<HashMap<Role, ActorRef<RoleActor>>>>,
+    here: Arc<RwLock<HashMap<Role, ActorRef<RoleActor>>>>,
+    /// The way to the roles of other nodes, when there are others.
+    others: Option<(Directory, Links)>,
 }
 
 impl Asker {
-    /// Asks whoever has this role.
+    /// Asks roles of other nodes too.
+    pub(crate) fn of_cluster(directory: Directory, links: Links) -> Self {
+        Self { here: Arc::default(), others: Some((directory, links)) }
+    }
+
+    /// Asks whoever has this role: this node, else the least loaded that is up.
     ///
     /// # Errors
-    /// The role's own refusal; 101 when nobody has the role, 1002 when it has too much to do,
-    /// 1003 when it did not answer within [`ROLE_ASK_DEADLINE`].
+    /// The role's own refusal; 101 when nobody has the role, 1001 when who has it is not reached,
+    /// 1002 when it has too much to do, 1003 when it did not answer within
+    /// [`ROLE_ASK_DEADLINE`].
     pub(crate) async fn ask<Q: Request>(&self, role: Role, request: &Q) -> Result<Q::Res, Refusal> {
-        let actor = self.local.read().unwrap_or_else(PoisonError::into_inner).get(&role).cloned();
+        let (api, payload) = (Q::NAME, request.encode_to_vec());
+        let answer = match &self.others {
+            Some((directory, links)) if !self.has(role) => {
+                let node = directory.with_role(role).ok_or(Code::NOT_READY)?;
+                links.ask(&node, role, api, payload, Instant::now() + ROLE_ASK_DEADLINE).await?
+            }
+            _ => self.ask_here(role, api.to_owned(), payload, ROLE_ASK_DEADLINE).await?,
+        };
+        <Q::Res as prost::Message>::decode(answer.as_slice()).map_err(|e| {
+            tracing::error!(target: "ask", api, "the answer cannot be decoded: {e}");
+            Code::INTERNAL.into()
+        })
+    }
+
+    /// Asks a role of this node, in bytes.
+    pub(crate) async fn ask_here(
+        &self,
+        role: Role,
+        api: String,
+        payload: Vec<u8>,
+        patience: Duration,
+    ) -> Result<Vec<u8>, Refusal> {
+        let actor = self.here.read().unwrap_or_else(PoisonError::into_inner).get(&role).cloned();
         let actor = actor.ok_or(Code::NOT_READY)?;
-        let call = Call { api: Q::NAME, payload: request.encode_to_vec() };
-        let answer = timeout(ROLE_ASK_DEADLINE, actor.ask(call)).await;
-        let answer = answer.map_err(|_| Code::DEADLINE)?.map_err(|e| match e {
+        let answer = timeout(patience, actor.ask(Call { api, payload })).await;
+        answer.map_err(|_| Code::DEADLINE)?.map_err(|e| match e {
             SendError::HandlerError(refusal) => refusal,
             SendError::MailboxFull(_) => Code::BUSY.into(),
             SendError::Timeout(_) => Code::DEADLINE.into(),
             SendError::ActorNotRunning(_)
             | SendError::ActorStopped
             | SendError::ActorRestarting(_) => Code::NOT_READY.into(),
-        })?;
-        <Q::Res as prost::Message>::decode(answer.as_slice()).map_err(|e| {
-            tracing::error!(target: "ask", api = Q::NAME, "the answer cannot be decoded: {e}");
-            Code::INTERNAL.into()
         })
+    }
+
+    fn has(&self, role: Role) -> bool {
+        self.here.read().unwrap_or_else(PoisonError::into_inner).contains_key(&role)
     }
 
     /// Sets a role going on this node.
@@ -68,12 +103,12 @@ impl Asker {
                 tracing::error!(target: "ask", ?role, "a role failed to start: {panic}");
             }
         });
-        self.local.write().unwrap_or_else(PoisonError::into_inner).insert(role, actor);
+        self.here.write().unwrap_or_else(PoisonError::into_inner).insert(role, actor);
     }
 
     /// Stops every role of this node; who asks from now on is told 101.
     pub(crate) fn stop(&self) {
-        self.local.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.here.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -114,7 +149,7 @@ impl fmt::Debug for Calls {
 /// One question to a role.
 #[derive(Debug)]
 pub(crate) struct Call {
-    api: &'static str,
+    api: String,
     payload: Vec<u8>,
 }
 
@@ -145,7 +180,7 @@ impl Message<Call> for RoleActor {
     type Reply = DelegatedReply<Result<Vec<u8>, Refusal>>;
 
     async fn handle(&mut self, call: Call, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
-        let Some(answer) = self.calls.0.get(call.api) else {
+        let Some(answer) = self.calls.0.get(call.api.as_str()) else {
             return ctx.reply(Err(Code::UNKNOWN_API.into()));
         };
         match self.places.clone().try_acquire_owned() {

@@ -73,6 +73,13 @@ pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
 /// Entries of the in-process cache. Beyond: the entry that expires soonest goes.
 pub(crate) const CACHE_ENTRIES_MAX: usize = 100_000;
 
+/// How long a node that is not heard of still counts as running what it claims: its registration
+/// in etcd, and its lease in Redis. Renewed at a third. Beyond: others may take over.
+pub(crate) const NODE_LEASE: Duration = Duration::from_secs(10);
+
+/// How often a node says how much it has to do.
+pub(crate) const LOAD_TOLD: Duration = Duration::from_secs(2);
+
 /// Bytes of one envelope between nodes: a wake of one session, or of one entity. A larger batch
 /// travels in several. Beyond: the peer is not one of ours, and is cut off.
 pub(crate) const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
@@ -139,6 +146,7 @@ const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.
 const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
+const _: () = assert!(LINK_SILENCE_MAX.as_secs() < NODE_LEASE.as_secs());
 const _: () = assert!(ATTACH_PATIENCE.as_secs() + 1 < SIGN_IN_DEADLINE.as_secs());
 const _: () = assert!(STORE_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());
 // A node that waits for etcd is told of a frozen one by the deadline, not by the cut connection.

@@ -1,16 +1,39 @@
 //! Owns what settings must be like beyond their types: ranges, folders, addresses that do not
 //! collide; and the arithmetic of `--port-base`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use figment::Figment;
 use humantime::format_duration;
 
 use super::{Config, redacted, source::ConfigError};
-use crate::wire::FRAME_BYTES_MAX;
+use crate::{directory::Role, wire::FRAME_BYTES_MAX};
 
 impl Config {
-    /// HTTP at N, N+1, N+2, gate TCP N+3, admin N+6; N+4 and N+5 are the gate's other carriers'.
+    /// A node that `serve` runs is there for others: unless told otherwise, all but the operators'
+    /// pages listen on every address of the machine.
+    pub(super) fn open_up(&mut self, figment: &Figment) {
+        let everywhere = |addr: &mut SocketAddr| addr.set_ip(Ipv4Addr::UNSPECIFIED.into());
+        if !figment.contains("account.listen") {
+            self.account.listen.iter_mut().for_each(everywhere);
+        }
+        for (key, addr) in
+            [("gate.tcp", &mut self.gate.tcp), ("link.listen", &mut self.link.listen)]
+        {
+            if !figment.contains(key) {
+                everywhere(addr);
+            }
+        }
+    }
+
+    /// HTTP at N, N+1, N+2, gate TCP N+3, admin N+6, link N+7; N+4 and N+5 are the gate's other
+    /// carriers'.
     pub(super) fn move_ports(&mut self, figment: &Figment) -> Result<(), ConfigError> {
         let Some(base) = self.port_base else { return Ok(()) };
         if base == 0 || base > u16::MAX - PORTS {
@@ -22,9 +45,11 @@ impl Config {
                 addr.set_port(base + n);
             }
         }
-        for (key, addr, n) in
-            [("gate.tcp", &mut self.gate.tcp, 3), ("admin.listen", &mut self.admin.listen, 6)]
-        {
+        for (key, addr, n) in [
+            ("gate.tcp", &mut self.gate.tcp, 3),
+            ("admin.listen", &mut self.admin.listen, 6),
+            ("link.listen", &mut self.link.listen, 7),
+        ] {
             if !figment.contains(key) {
                 addr.set_port(base + n);
             }
@@ -76,7 +101,57 @@ impl Config {
             return Err(refused("data", "\"\"", "name a folder, such as ./bastide-data"));
         }
         self.check_announce()?;
+        self.check_cluster()?;
         self.check_addresses()
+    }
+
+    /// What belongs together is there together.
+    fn check_cluster(&self) -> Result<(), ConfigError> {
+        let roles = &self.node.roles;
+        if roles.is_empty() {
+            return Err(refused("node.roles", "", "name some of account, gate, game, rooms"));
+        }
+        let link = &self.link;
+        let files = [&link.cert, &link.key, &link.ca].iter().filter(|f| f.is_some()).count();
+        if files != 0 && files != 3 {
+            let remedy = "mutual TLS needs link.cert, link.key and link.ca: set all three";
+            return Err(refused("link.cert", "incomplete", remedy));
+        }
+        if files == 3 && link.plaintext {
+            let remedy = "take it away, or take link.cert, link.key and link.ca away";
+            return Err(refused("link.plaintext", "true", remedy));
+        }
+        if !self.clustered() {
+            if let Some(missing) = [Role::Account, Role::Gate, Role::Game]
+                .into_iter()
+                .find(|role| !self.has(*role))
+            {
+                let roles = roles.iter().map(|r| r.name()).collect::<Vec<_>>().join(",");
+                let remedy = format!(
+                    "nobody has the role {} then: add it, or set discovery.etcd and run it in \
+                     another node",
+                    missing.name()
+                );
+                return Err(refused("node.roles", roles, remedy));
+            }
+            return Ok(());
+        }
+        if self.cache.redis.is_none() {
+            let remedy = "nodes share claims and counters: set it to redis://host:6379";
+            return Err(refused("cache.redis", "", remedy));
+        }
+        Ok(())
+    }
+
+    /// A node outside `dev` neither trusts a wire nor a default by accident.
+    pub(super) fn check_serve(&self) -> Result<(), ConfigError> {
+        let link = &self.link;
+        if self.clustered() && !link.plaintext && link.cert.is_none() {
+            let remedy = "nodes prove who they are: set link.cert, link.key and link.ca, or say \
+                          link.plaintext = true where nobody else reaches the port";
+            return Err(refused("link.plaintext", "false", remedy));
+        }
+        Ok(())
     }
 
     /// Told now rather than when everything has been started.
@@ -91,14 +166,25 @@ impl Config {
 
     fn check_addresses(&self) -> Result<(), ConfigError> {
         let reachable = |addr: SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified();
-        if let Some(told) = &self.gate.advertise
-            && !told.parse().is_ok_and(reachable)
-        {
-            let remedy = "write the ip:port that clients reach, such as 203.0.113.5:3017";
-            return Err(refused("gate.advertise", redacted(told), remedy));
+        for (key, told, whom) in [
+            ("gate.advertise", &self.gate.advertise, "clients"),
+            ("link.advertise", &self.link.advertise, "other nodes"),
+        ] {
+            if let Some(told) = told
+                && !told.parse().is_ok_and(reachable)
+            {
+                let remedy = format!("write the ip:port that {whom} reach, such as 203.0.113.5:3017");
+                return Err(refused(key, redacted(told), remedy));
+            }
         }
         let http = self.account.listen.iter().map(|a| ("account.listen", *a));
-        let others = [("gate.tcp", self.gate.tcp), ("admin.listen", self.admin.listen)];
+        let others = [
+            ("gate.tcp", self.gate.tcp, self.has(Role::Gate)),
+            ("admin.listen", self.admin.listen, true),
+            ("link.listen", self.link.listen, self.clustered()),
+        ];
+        let others = others.into_iter().filter(|(.., used)| *used).map(|(key, a, _)| (key, a));
+        let http = http.filter(|_| self.has(Role::Account));
         let mut taken = BTreeMap::new();
         for (key, addr) in http.chain(others).filter(|(_, a)| a.port() != 0) {
             if let Some(other) = taken.insert(addr, key) {
@@ -116,7 +202,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(31_557_600);
 
 /// Ports that `--port-base` takes, less one.
-const PORTS: u16 = 6;
+const PORTS: u16 = 7;
 
 /// More threads than any machine that a gate was measured on has cores.
 pub(super) const SHARDS_MAX: usize = 256;

@@ -16,9 +16,9 @@ use std::{
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::wire::FRAME_BYTES_MAX;
+use crate::{directory::Role, wire::FRAME_BYTES_MAX};
 
-pub(crate) use source::Flags;
+pub(crate) use source::{Flags, For};
 
 use check::SHARDS_MAX;
 
@@ -32,6 +32,9 @@ pub(crate) struct Config {
     pub(crate) gate: Gate,
     pub(crate) game: Game,
     pub(crate) store: Store,
+    pub(crate) discovery: Discovery,
+    pub(crate) cache: Cache,
+    pub(crate) link: Link,
     pub(crate) admin: Admin,
     pub(crate) shutdown: Shutdown,
     pub(crate) log: Log,
@@ -71,6 +74,8 @@ section! {
 section! {
     /// `[node]`
     Node {
+        /// What this process does, of `account`, `gate`, `game`, `rooms`.
+        roles: Vec<Role> = vec![Role::Account, Role::Gate, Role::Game, Role::Rooms],
         /// Threads that carry connections and entities; one a core, less one for HTTP, the store
         /// and the system. On 2 cores with 100 busy clients, 2 shards cost 1.39 times the CPU per
         /// message of a bare echo, 1 shard 1.12 times: it sleeps less often, and writes more at once.
@@ -137,8 +142,51 @@ section! {
 section! {
     /// `[store]`
     Store {
-        /// `sqlite:///path`; absent: a file in the data folder.
+        /// `postgres://user:password@host/database` or `sqlite:///path`; absent: a SQLite file in
+        /// the data folder.
         url: Option<Url> = None,
+    }
+}
+
+section! {
+    /// `[discovery]`; absent: this process is alone.
+    Discovery {
+        /// Where etcd is, `http://host:port` each, or `https://`.
+        etcd: Vec<String> = Vec::new(),
+        /// The user that etcd knows this cluster by, and its password; absent: none.
+        user: Option<String> = None,
+        password: Option<Url> = None,
+        /// PEM file of who signed etcd's certificate; absent: the system's authorities.
+        ca: Option<PathBuf> = None,
+        /// PEM files of the certificate that etcd is shown, and its key.
+        cert: Option<PathBuf> = None,
+        key: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// `[cache]`; absent: in this process.
+    Cache {
+        /// `redis://[user:password@]host:port`, or `rediss://` for TLS.
+        redis: Option<Url> = None,
+    }
+}
+
+section! {
+    /// `[link]`, between nodes.
+    Link {
+        /// Address that other nodes connect to.
+        listen: SocketAddr = local(3018),
+        /// Where other nodes reach it, `ip:port`; absent: the address listened on, and if that is
+        /// every address, the one towards etcd.
+        advertise: Option<String> = None,
+        /// Nodes neither encrypt nor prove who they are: whoever reaches the port is one of them.
+        plaintext: bool = false,
+        /// PEM files: this node's certificate, made out to the name `bastide-node`; its key; who
+        /// signs the certificates of all nodes.
+        cert: Option<PathBuf> = None,
+        key: Option<PathBuf> = None,
+        ca: Option<PathBuf> = None,
     }
 }
 
@@ -200,6 +248,16 @@ impl fmt::Debug for Url {
 }
 
 impl Config {
+    /// Whether this node has a role.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.node.roles.contains(&role)
+    }
+
+    /// Whether this node is one of several.
+    pub(crate) fn clustered(&self) -> bool {
+        !self.discovery.etcd.is_empty()
+    }
+
     /// Where accounts and players are kept.
     pub(crate) fn store_url(&self) -> String {
         match &self.store.url {
@@ -268,7 +326,7 @@ mod tests {
         let line = [&["town"], flags].concat();
         let flags = <Line as clap::Parser>::try_parse_from(line).expect("flags").flags;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Config::load_with(&flags, environment)
+        Config::load_with(&flags, &For::Dev, environment)
     }
 
     fn load_file(

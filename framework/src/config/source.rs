@@ -45,9 +45,18 @@ pub(crate) struct Flags {
     /// Address of the operators' pages [default: 127.0.0.1:9600].
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
-    /// Where accounts and players are kept, sqlite:///path.
+    /// Where accounts and players are kept, postgres://… or sqlite:///path.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Where etcd is, of a cluster.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    etcd: Vec<String>,
+    /// Where Redis is, of a cluster.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Address that other nodes connect to.
+    #[arg(long, value_name = "ADDR")]
+    link: Option<String>,
     /// How log lines look.
     #[arg(long, value_name = "FORMAT")]
     log: Option<LogFormat>,
@@ -79,20 +88,38 @@ pub(crate) enum ConfigError {
     Environment(String),
 }
 
+/// What a configuration is for.
+#[derive(Clone, Debug)]
+pub(crate) enum For<'a> {
+    /// Everything in this process, reached from this machine.
+    Dev,
+    /// A node that others reach, with these roles if some were named.
+    Serve { roles: Option<&'a str> },
+}
+
 impl Config {
     /// Reads what the flags, the environment and the file say.
-    pub(crate) fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        Self::load_with(flags, ours(std::env::vars_os())?.into_iter())
+    pub(crate) fn load(flags: &Flags, purpose: &For<'_>) -> Result<Self, ConfigError> {
+        Self::load_with(flags, purpose, ours(std::env::vars_os())?.into_iter())
     }
 
     pub(super) fn load_with(
         flags: &Flags,
+        purpose: &For<'_>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let file = flags.config.as_deref().map_or_else(|| Ok(Figment::new()), file)?;
-        let figment = flags.onto(onto(file, environment))?;
+        let mut figment = flags.onto(onto(file, environment))?;
+        if let For::Serve { roles: Some(roles) } = purpose {
+            figment = set(figment, "--roles", "node.roles", roles);
+        }
         let mut config: Self = figment.extract_lossy().map_err(|e| explain(&figment, e))?;
+        let serves = matches!(purpose, For::Serve { .. });
+        if serves {
+            config.open_up(&figment);
+        }
         let checked = config.move_ports(&figment).and_then(|()| config.check());
+        let checked = checked.and_then(|()| if serves { config.check_serve() } else { Ok(()) });
         checked.map_err(|e| e.located(&figment))?;
         Ok(config)
     }
@@ -170,6 +197,9 @@ impl Flags {
             ("--gate-advertise", "gate.advertise", self.gate_advertise.clone()),
             ("--admin", "admin.listen", self.admin.clone()),
             ("--store", "store.url", self.store.clone()),
+            ("--etcd", "discovery.etcd", (!self.etcd.is_empty()).then(|| self.etcd.join(","))),
+            ("--redis", "cache.redis", self.redis.clone()),
+            ("--link", "link.listen", self.link.clone()),
             ("--log", "log.format", self.log.map(|f| format!("{f:?}").to_lowercase())),
         ];
         Ok(given.into_iter().fold(figment, |figment, (flag, key, value)| match value {
@@ -182,7 +212,8 @@ impl Flags {
 /// Adds one setting from a place that has text only; a list has commas.
 fn set(figment: Figment, origin: &str, key: &str, text: &str) -> Figment {
     let value: Value = match key {
-        "account.listen" => text.split(',').map(str::trim).collect::<Vec<_>>().into(),
+        "account.listen" | "node.roles" | "discovery.etcd" => text
+            .split(',').map(str::trim).collect::<Vec<_>>().into(),
         _ => text.into(),
     };
     // A key that begins with a dot nests nothing; it is unknown, and must be told so.

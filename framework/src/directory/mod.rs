@@ -1,33 +1,61 @@
 //! Owns which nodes there are, what they do, and which of them runs which entity.
 //!
-//! Embedded: everything is in this process, so a registration is seen at once and a claim is
-//! always granted. Callers see the same calls that a cluster answers from etcd and Redis.
+//! Alone: everything is in this process, so a registration is seen at once and a claim is always
+//! granted. In a cluster etcd tells which nodes there are and Redis who claims what; callers see
+//! the same calls.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the node is wired to it next"))]
+mod claims;
+mod cluster;
 mod etcd;
+mod lease;
 mod nodes;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::sync::watch;
 
-pub(crate) use nodes::{Jwk, NodeInfo, NodeState, Role};
+pub(crate) use self::{
+    cluster::{ClusterSettings, Evicted, JoinError},
+    etcd::{Etcd, EtcdError, EtcdSettings},
+    lease::Lease,
+    nodes::{Jwk, NodeInfo, NodeState, Role},
+};
+
+use self::cluster::Cluster;
+use crate::{
+    entity::EntityId,
+    wire::{Code, Refusal},
+};
 
 /// The nodes that are known now, in no particular order.
 pub(crate) type Nodes = Arc<Vec<Arc<NodeInfo>>>;
 
-/// Which node runs which entity.
+/// Which nodes there are, and which of them runs which entity. A clone is a handle to the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Directory(Arc<Embedded>);
+pub(crate) struct Directory(Arc<Inner>);
 
-#[derive(Debug)]
-struct Embedded {
-    nodes: watch::Sender<Nodes>,
+struct Inner {
+    /// This node's id.
+    me: String,
+    nodes: Arc<watch::Sender<Nodes>>,
     /// Std mutex: held to replace one node's entry, never across an await.
     writer: Mutex<()>,
-    /// Grows with each start on the same store, so that what an earlier process still writes
-    /// is refused.
-    incarnation: i64,
+    /// By node, what it said of its load and how often it was chosen since: what was sent to it
+    /// is not yet in its word. Std mutex: held to choose one.
+    chosen: Mutex<HashMap<String, (u32, u32)>>,
+    lease: Lease,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Grows with each start on the same store, so that what an earlier process still writes is
+    /// refused.
+    Alone { incarnation: i64 },
+    Cluster(Cluster),
 }
 
 /// The right to run one entity and to write its state.
@@ -37,36 +65,68 @@ pub(crate) struct Claim {
     pub(crate) epoch: i64,
 }
 
+/// Why an entity was not claimed.
+#[derive(Debug)]
+pub(crate) enum NotClaimed {
+    /// This node runs it.
+    Elsewhere(String),
+    /// For the client.
+    Refused(Refusal),
+}
+
 impl Directory {
     /// A directory of this process alone.
-    pub(crate) fn embedded(incarnation: i64) -> Self {
-        Self(Arc::new(Embedded {
-            nodes: watch::Sender::new(Nodes::default()),
-            writer: Mutex::new(()),
-            incarnation,
-        }))
+    pub(crate) fn alone(me: &str, incarnation: i64) -> Self {
+        let nodes = Arc::new(watch::Sender::new(Nodes::default()));
+        Self::new(me, nodes, Lease::for_ever(), Kind::Alone { incarnation })
     }
 
-    /// Makes a node known, or replaces what is known of it.
+    fn new(me: &str, nodes: Arc<watch::Sender<Nodes>>, lease: Lease, kind: Kind) -> Self {
+        let (writer, chosen) = (Mutex::new(()), Mutex::default());
+        Self(Arc::new(Inner { me: me.to_owned(), nodes, writer, chosen, lease, kind }))
+    }
+
+    /// This node's id.
+    pub(crate) fn me(&self) -> &str {
+        &self.0.me
+    }
+
+    /// Until when this node may run what it claims.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.0.lease
+    }
+
+    // === Nodes ===
+
+    /// Makes this node known, or replaces what is known of it.
     pub(crate) fn register(&self, node: NodeInfo) {
-        self.change(|nodes| {
-            nodes.retain(|n| n.id != node.id);
-            nodes.push(Arc::new(node));
-        });
+        match &self.0.kind {
+            Kind::Cluster(cluster) => cluster.tell(Some(node)),
+            Kind::Alone { .. } => self.change(|nodes| {
+                nodes.retain(|n| n.id != node.id);
+                nodes.push(Arc::new(node));
+            }),
+        }
     }
 
-    /// Changes what is known of a node; nothing happens when it is not registered.
-    pub(crate) fn update(&self, id: &str, change: impl FnOnce(&mut NodeInfo)) {
-        self.change(|nodes| {
-            if let Some(node) = nodes.iter_mut().find(|n| n.id == id) {
-                change(Arc::make_mut(node));
-            }
-        });
+    /// Changes what is known of this node; nothing happens when it is not registered.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut NodeInfo)) {
+        match &self.0.kind {
+            Kind::Cluster(cluster) => cluster.update(change),
+            Kind::Alone { .. } => self.change(|nodes| {
+                if let Some(node) = nodes.iter_mut().find(|n| n.id == self.0.me) {
+                    change(Arc::make_mut(node));
+                }
+            }),
+        }
     }
 
-    /// Forgets a node.
-    pub(crate) fn deregister(&self, id: &str) {
-        self.change(|nodes| nodes.retain(|n| n.id != id));
+    /// Takes this node off the list.
+    pub(crate) fn deregister(&self) {
+        match &self.0.kind {
+            Kind::Cluster(cluster) => cluster.tell(None),
+            Kind::Alone { .. } => self.change(|nodes| nodes.retain(|n| n.id != self.0.me)),
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<NodeInfo>>)) {
@@ -78,6 +138,10 @@ impl Directory {
         self.0.nodes.borrow().clone()
     }
 
+    pub(crate) fn node(&self, id: &str) -> Option<Arc<NodeInfo>> {
+        self.0.nodes.borrow().iter().find(|n| n.id == id).cloned()
+    }
+
     /// Follows the nodes: the present ones are seen at once, then each change.
     pub(crate) fn watch(&self) -> watch::Receiver<Nodes> {
         let mut nodes = self.0.nodes.subscribe();
@@ -87,15 +151,83 @@ impl Directory {
 
     /// The address that clients are sent to: of the gates that are up, the least loaded.
     pub(crate) fn gate_for_sign_in(&self) -> Option<String> {
-        let nodes = self.0.nodes.borrow();
-        let up = nodes.iter().filter(|n| n.state == NodeState::Up);
-        let gate = up.filter(|n| n.gate.is_some()).min_by_key(|n| n.load)?;
-        gate.gate.clone()
+        self.least_loaded(|n| n.gate.is_some())?.gate.clone()
     }
 
-    /// Claims an entity for this process.
-    pub(crate) fn claim(&self) -> Claim {
-        Claim { epoch: self.0.incarnation }
+    /// A node that has a role and is up: this one, else the least loaded.
+    pub(crate) fn with_role(&self, role: Role) -> Option<Arc<NodeInfo>> {
+        self.least_loaded(|n| n.roles.contains(&role))
+    }
+
+    /// Of the nodes that are up and fit, the one with the least to do, this one first among equals.
+    fn least_loaded(&self, fits: impl Fn(&NodeInfo) -> bool) -> Option<Arc<NodeInfo>> {
+        let nodes = self.nodes();
+        let mut chosen = self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        chosen.retain(|id, (load, _)| nodes.iter().any(|n| n.id == *id && n.load == *load));
+        let up = nodes.iter().filter(|n| n.state == NodeState::Up && fits(n));
+        let since = |n: &NodeInfo| chosen.get(&n.id).map_or(0, |(_, times)| *times);
+        let node = up.min_by_key(|n| (n.load.saturating_add(since(n)), n.id != self.0.me))?;
+        let (_, times) = chosen.entry(node.id.clone()).or_insert((node.load, 0));
+        *times = times.saturating_add(1);
+        Some(node.clone())
+    }
+
+    // === Entities ===
+
+    /// The node to ask for an entity: the one that runs it, else the least loaded game server
+    /// that is up and not among those that were tried.
+    ///
+    /// # Errors
+    /// 101 when there is none, or the claims are away.
+    pub(crate) async fn place(
+        &self,
+        entity: &EntityId,
+        tried: &[String],
+    ) -> Result<Arc<NodeInfo>, Refusal> {
+        if let Kind::Cluster(cluster) = &self.0.kind
+            && let Some(owner) = cluster.locate(entity).await?
+            && let Some(node) = self.node(&owner.node).filter(|n| n.incarnation == owner.incarnation)
+        {
+            if tried.contains(&node.id) {
+                return Err(Code::NOT_CONNECTED.because("the player's game server is not reached"));
+            }
+            return Ok(node);
+        }
+        let fits = |n: &NodeInfo| n.roles.contains(&Role::Game) && !tried.contains(&n.id);
+        self.least_loaded(fits).ok_or_else(|| Code::NOT_READY.into())
+    }
+
+    /// Claims an entity for this node, under an epoch above `floor`.
+    pub(crate) async fn claim(&self, entity: &EntityId, floor: i64) -> Result<Claim, NotClaimed> {
+        match &self.0.kind {
+            Kind::Alone { incarnation } => Ok(Claim { epoch: *incarnation }),
+            Kind::Cluster(cluster) => cluster.claim(entity, floor, &self.nodes()).await,
+        }
+    }
+
+    /// Gives an entity up.
+    pub(crate) async fn release(&self, entity: &EntityId, claim: Claim) {
+        if let Kind::Cluster(cluster) = &self.0.kind {
+            cluster.release(entity, claim).await;
+        }
+    }
+
+    /// The services of the cluster that do not answer, in words for an operator.
+    pub(crate) async fn missing(&self) -> Vec<String> {
+        match &self.0.kind {
+            Kind::Alone { .. } => Vec::new(),
+            Kind::Cluster(cluster) => cluster.missing().await,
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Alone { .. } => "alone",
+            Kind::Cluster(_) => "cluster",
+        };
+        f.debug_struct("Directory").field("me", &self.me).field("kind", &kind).finish_non_exhaustive()
     }
 }
 
@@ -104,31 +236,56 @@ mod tests {
     use super::*;
 
     fn gate(id: &str, load: u32) -> NodeInfo {
-        NodeInfo { id: id.into(), gate: Some(format!("{id}:3017")), load, ..NodeInfo::default() }
+        let roles = [Role::Game].into();
+        NodeInfo { id: id.into(), gate: Some(id.into()), load, roles, ..NodeInfo::default() }
+    }
+
+    fn directory(nodes: Vec<NodeInfo>) -> Directory {
+        let directory = Directory::alone("a", 1);
+        directory.0.nodes.send_replace(Arc::new(nodes.into_iter().map(Arc::new).collect()));
+        directory
     }
 
     #[test]
     fn clients_are_sent_to_the_least_loaded_gate_that_is_up() {
-        let directory = Directory::embedded(1);
-        assert_eq!(directory.gate_for_sign_in(), None);
-        directory.register(gate("a", 5));
-        directory.register(gate("b", 3));
-        assert_eq!(directory.gate_for_sign_in().as_deref(), Some("b:3017"));
-        directory.update("b", |n| n.state = NodeState::Draining);
-        assert_eq!(directory.gate_for_sign_in().as_deref(), Some("a:3017"));
-        directory.deregister("a");
-        assert_eq!(directory.gate_for_sign_in(), None);
+        assert_eq!(directory(vec![]).gate_for_sign_in(), None);
+        let directory = directory(vec![gate("a", 3), gate("b", 5)]);
+        assert_eq!(directory.gate_for_sign_in().as_deref(), Some("a"));
+        directory.update(|n| n.state = NodeState::Draining);
+        assert_eq!(directory.gate_for_sign_in().as_deref(), Some("b"));
+        directory.deregister();
+        assert_eq!(directory.gate_for_sign_in().as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn what_was_sent_to_a_node_since_it_last_spoke_counts_as_its_load() {
+        let directory = directory(vec![gate("a", 0), gate("b", 2)]);
+        let sent: Vec<_> = (0..6).filter_map(|_| directory.gate_for_sign_in()).collect();
+        assert_eq!(sent, ["a", "a", "a", "b", "a", "b"]);
+        directory.update(|n| n.load = 9);
+        assert_eq!(directory.gate_for_sign_in().as_deref(), Some("b"));
+    }
+
+    #[tokio::test]
+    async fn a_player_is_placed_where_it_was_not_tried() {
+        let directory = directory(vec![gate("a", 0), gate("b", 2)]);
+        let id = EntityId { kind: "player", key: "1".into() };
+        let place = async |tried: &[String]| directory.place(&id, tried).await.map(|n| n.id.clone());
+        assert_eq!(place(&[]).await.as_deref(), Ok("a"));
+        assert_eq!(place(&["a".to_owned()]).await.as_deref(), Ok("b"));
+        let all = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(place(&all).await.map_err(|r| r.code), Err(Code::NOT_READY));
     }
 
     #[tokio::test]
     async fn a_watcher_sees_the_present_nodes_first_and_then_each_change() {
-        let directory = Directory::embedded(1);
+        let directory = Directory::alone("a", 1);
         directory.register(gate("a", 0));
         let mut nodes = directory.watch();
         nodes.changed().await.expect("the directory lives");
         assert_eq!(nodes.borrow_and_update().len(), 1);
-        directory.register(gate("b", 0));
+        directory.update(|n| n.load = 7);
         nodes.changed().await.expect("the directory lives");
-        assert_eq!(nodes.borrow_and_update().len(), 2);
+        assert_eq!(nodes.borrow_and_update()[0].load, 7);
     }
 }

@@ -21,6 +21,22 @@ pub(crate) enum Role {
     Rooms,
 }
 
+impl Role {
+    /// As operators, logs and nodes write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Gate => "gate",
+            Self::Game => "game",
+            Self::Rooms => "rooms",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Account, Self::Gate, Self::Game, Self::Rooms].into_iter().find(|r| r.name() == name)
+    }
+}
+
 /// Whether a node takes new work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,7 +64,7 @@ pub(crate) struct NodeInfo {
     pub(crate) apis: Vec<String>,
     /// Where clients reach its gate, `ip:port`.
     pub(crate) gate: Option<String>,
-    /// The smaller, the sooner it gets the next session; 0 while there is one gate to choose from.
+    /// Connections and entities; the smaller, the sooner it gets the next.
     pub(crate) load: u32,
     /// The version of bastide it was built with.
     pub(crate) version: String,

@@ -26,8 +26,9 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use super::{Ctx, Host, Kind, table::Calling};
 use crate::{
     def,
-    limits::USER_BYTES_MAX,
-    link::{Account, Attach, Attached, Mail, Requests, SessionId},
+    directory::Lease,
+    limits::{LEAVE_DEADLINE, USER_BYTES_MAX},
+    link::{Account, Attach, Attached, Mail, Requests, SessionId, SessionPort},
     store::StoreError,
     telemetry::{Panic, catch},
     wire::{Code, Frame, Refusal},
@@ -49,6 +50,8 @@ pub(crate) struct Entity<S> {
     pub(super) saving: Option<BoxFuture<'static, Result<(), StoreError>>>,
     /// The last save failed: the state is only here.
     pub(super) save_failed: bool,
+    /// Saved, given up, and gone on elsewhere: what still comes is given back to the session.
+    pub(super) left: bool,
     /// Without a session until then: stop.
     pub(super) linger_until: Option<Instant>,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
@@ -99,6 +102,10 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         _: ActorStopReason,
     ) -> Result<(), Infallible> {
         self.host.stopping(self.ctx.entity());
+        if self.left {
+            self.host.stopped(self.ctx.entity());
+            return Ok(());
+        }
         if let Some(session) = self.ctx.session() {
             session.kick(Code::NOT_CONNECTED, "the player's game server stopped");
         }
@@ -108,6 +115,7 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         {
             tracing::error!(target: "entity", entity = %self.ctx.entity(), "the last state is lost: {e}");
         }
+        self.host.release(self.ctx.entity(), self.ctx.writer().claim()).await;
         self.host.stopped(self.ctx.entity());
         Ok(())
     }
@@ -118,11 +126,15 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         mail: Vec<BoxMessage<Self>>,
     ) -> Result<(), Infallible> {
         for mail in mail {
-            // An attach among them is answered by the drop of its reply: the caller tries again.
-            if let Ok(mail) = mail.as_any().downcast::<Mail>()
-                && let Mail::Requests(requests) = *mail
-            {
-                self.refuse_all(&requests, &Code::NOT_CONNECTED.into());
+            let Ok(mail) = mail.as_any().downcast::<Mail>() else { continue };
+            match *mail {
+                Mail::Requests(requests) if self.left => self.give_back(&requests),
+                Mail::Requests(requests) => {
+                    self.refuse_all(&requests, &Code::NOT_CONNECTED.into());
+                }
+                Mail::Detach(session) => self.detached(session),
+                // An attach is answered by the drop of its reply: the caller tries again.
+                Mail::Attach(_) | Mail::Stop => {}
             }
         }
         Ok(())
@@ -134,10 +146,23 @@ impl<S: Send + Sync + 'static> Message<Mail> for Entity<S> {
 
     async fn handle(&mut self, mail: Mail, ctx: &mut message::Context<Self, ()>) {
         match mail {
+            Mail::Requests(requests) if self.left => self.give_back(&requests),
             Mail::Requests(requests) => self.requests(requests).await,
+            // The drop of its reply is an answer: the caller looks for the player anew.
+            Mail::Attach(_) if self.left => {}
             Mail::Attach(attach) => self.attach(attach),
+            Mail::Detach(session) if self.left => {
+                self.detached(session);
+                if self.session == Some(session) {
+                    ctx.stop();
+                }
+            }
             Mail::Detach(session) => self.detach(session),
-            Mail::Stop => ctx.stop(),
+            Mail::Stop => {
+                if !self.left && !self.leave().await {
+                    ctx.stop();
+                }
+            }
         }
     }
 }
@@ -150,7 +175,11 @@ impl<S: Send + Sync + 'static> Entity<S> {
             return;
         }
         let mut now = Instant::now();
-        for (tag, frame) in batch.iter() {
+        if !self.host.lease().holds(now) {
+            // Another node may run this player by now.
+            return self.refuse_all(&requests, &Code::NOT_CONNECTED.into());
+        }
+        for (tag, frame) in batch.frames() {
             if now >= deadline {
                 // Work that is too late is not begun.
                 self.ctx.refuse(tag, frame.api.as_str(), &Code::DEADLINE.into());
@@ -188,7 +217,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         deadline: Instant,
         waited: &mut bool,
     ) -> Outcome {
-        let Self { kind, state, ctx, .. } = self;
+        let Self { kind, host, state, ctx, .. } = self;
         let called = catch(|| kind.table.call(frame.api, state, tag, frame.payload, ctx))?;
         let Some(mut call) = called else {
             return Ok(Err(Code::UNKNOWN_API.into()));
@@ -198,7 +227,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 *waited = true;
-                wait(&mut call, ctx, deadline).await
+                wait(&mut call, ctx, host.lease(), deadline).await
             }
         };
         // What the handler leaves behind may panic in its turn.
@@ -207,7 +236,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
 
     fn refuse_all(&mut self, requests: &Requests, refusal: &Refusal) {
         if self.session == Some(requests.session) {
-            for (tag, frame) in requests.batch.iter() {
+            for (tag, frame) in requests.batch.frames() {
                 self.ctx.refuse(tag, frame.api.as_str(), refusal);
             }
             self.ctx.flush();
@@ -216,7 +245,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
 
     /// The session that asked last wins: the account center vouched for both, and only one is
     /// here.
-    fn attach(&mut self, Attach { session, account, port, reply }: Attach) {
+    fn attach(&mut self, Attach { session, account, port, moved, reply }: Attach) {
         let user = match self.user_for(session, &account) {
             Ok(user) => user,
             Err(code) => {
@@ -232,7 +261,10 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.ctx.attach(account, port);
         self.session = Some(session);
         self.linger_until = None;
-        self.hook("on_sign_in", self.kind.on_sign_in);
+        match moved {
+            false => self.hook("on_sign_in", self.kind.on_sign_in),
+            true => self.hook("on_moved", self.kind.on_moved),
+        }
         self.touch(Instant::now());
         if reply.send(Ok(Attached { user })).is_ok() {
             self.ctx.flush();
@@ -282,6 +314,50 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.save_due = Some(now);
         self.linger_until = Some(now + self.host.settings().linger);
         self.set_timer();
+    }
+
+    // === Leaving for another node ===
+
+    /// The node goes away: the state is saved and the player given up, so that its session finds
+    /// it elsewhere and goes on. False when it cannot: no session, one that ends with this node,
+    /// a store that is away.
+    async fn leave(&mut self) -> bool {
+        let followed = self.ctx.session().is_some_and(SessionPort::can_follow);
+        if !followed || self.ctx.writer().fenced() || !self.host.lease().holds(Instant::now()) {
+            return false;
+        }
+        self.host.stopping(self.ctx.entity());
+        let Some(state) = self.state_bytes() else { return false };
+        if let Err(e) = self.ctx.writer().write(state).await {
+            tracing::debug!(target: "entity", entity = %self.ctx.entity(), "cannot leave: {e}");
+            return false;
+        }
+        self.host.release(self.ctx.entity(), self.ctx.writer().claim()).await;
+        if let Some(session) = self.ctx.session() {
+            session.leaving();
+        }
+        self.left = true;
+        (self.save_due, self.saving) = (None, None);
+        self.linger_until = Some(Instant::now() + LEAVE_DEADLINE);
+        self.set_timer();
+        true
+    }
+
+    fn give_back(&self, requests: &Requests) {
+        if self.session == Some(requests.session)
+            && let Some(session) = self.ctx.session()
+        {
+            session.give_back(&requests.batch);
+        }
+    }
+
+    fn detached(&self, session: SessionId) {
+        if self.left
+            && self.session == Some(session)
+            && let Some(port) = self.ctx.session()
+        {
+            port.detached();
+        }
     }
 
     fn hook(&mut self, name: &str, hook: fn(&mut S, &Ctx)) {
@@ -389,9 +465,18 @@ type Outcome = Result<Result<(), Refusal>, Panic>;
 
 /// Waits for a handler until its deadline. What it answered and pushed so far goes out each time
 /// it waits.
-async fn wait(call: &mut Calling<'_>, ctx: &Ctx, deadline: Instant) -> Outcome {
+async fn wait(
+    call: &mut Calling<'_>,
+    ctx: &Ctx,
+    lease: &Lease,
+    deadline: Instant,
+) -> Outcome {
     ctx.flush();
     let rest = poll_fn(|cx| {
+        if !lease.holds(Instant::now()) {
+            // Another node may run this player by now; what the handler began ends here.
+            return Poll::Ready(Ok(Err(Code::NOT_CONNECTED.into())));
+        }
         let outcome = poll_call(call, cx);
         if outcome.is_pending() {
             ctx.flush();

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Ctx, EntityId, LoadError, Player, Table, World, actor::Entity, writer::Writer};
 use crate::{
     config, def,
-    directory::{Claim, Directory},
+    directory::{Claim, Directory, Evicted, Lease, NotClaimed},
     limits::{ATTACH_TRIES_MAX, MAILBOX_BATCHES_MAX},
-    link::{Account, Attach, Attached, EntityPort, Mail, SendError, SessionId, SessionPort},
+    link::{Account, Attach, Attached, Mail, Mailbox, NotAttached, SessionId, SessionPort},
     store::StoreError,
     telemetry::{EntityMeters, Panic, catch},
     wire::{Code, Refusal},
@@ -27,6 +27,9 @@ use crate::{
 
 /// Makes a state from what was saved, at a time in ms since 1970.
 type Load<S> = fn(&Account, Option<&[u8]>, i64) -> Result<S, LoadError>;
+
+/// The kind of the entities that sessions have; their keys are accounts.
+pub(crate) const PLAYER: &str = "player";
 
 /// What a studio declared for one kind of entity.
 pub(crate) struct Kind<S> {
@@ -36,6 +39,7 @@ pub(crate) struct Kind<S> {
     pub(super) save: fn(&S) -> Vec<u8>,
     pub(super) user: fn(&S, &Account, i64) -> def::User,
     pub(super) on_sign_in: fn(&mut S, &Ctx),
+    pub(super) on_moved: fn(&mut S, &Ctx),
     pub(super) on_sign_out: fn(&mut S, &Ctx),
 }
 
@@ -43,12 +47,13 @@ impl<P: Player> Kind<P> {
     /// Players, with the handlers that the studio added.
     pub(crate) fn player(table: Table<P>) -> Self {
         Self {
-            name: "player",
+            name: PLAYER,
             table,
             load: P::load,
             save: P::save,
             user: P::user,
             on_sign_in: P::on_sign_in,
+            on_moved: P::on_moved,
             on_sign_out: P::on_sign_out,
         }
     }
@@ -103,25 +108,26 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             save_due: None,
             saving: None,
             save_failed: false,
+            left: false,
             linger_until: None,
             timer: None,
         };
         let prepared = PreparedActor::<Entity<S>>::new(mailbox::bounded(MAILBOX_BATCHES_MAX));
-        let port = EntityPort::Local(prepared.actor_ref().clone().recipient());
+        let mailbox = Mailbox(prepared.actor_ref().clone().recipient());
         // On the caller's shard: an entity lives beside the connection that woke it.
         host.world.tasks.spawn(async move {
             if let Err(panic) = prepared.run(entity).await {
                 tracing::error!(target: "entity", "an entity failed to start: {panic}");
             }
         });
-        Ok(Running { port, newest })
+        Ok(Running { mailbox, newest })
     }
 }
 
 /// A running entity, as its host sees it.
 #[derive(Clone)]
 pub(crate) struct Running {
-    port: EntityPort,
+    mailbox: Mailbox,
     /// See [`Entity::newest`].
     newest: Arc<AtomicU64>,
 }
@@ -174,45 +180,49 @@ impl Host {
         self.player.apis()
     }
 
-    /// Brings a signed-in session to its player, waking it when it sleeps.
+    /// Brings a signed-in session to its player, waking it when it sleeps. `moved`: another node
+    /// ran it for this session before.
     ///
     /// # Errors
-    /// A [`Refusal`] for the client: 101 store away, 1002 busy, 2003 the record is unreadable.
+    /// A [`Refusal`] for the client: 101 store away, 1002 busy, 2003 the record is unreadable,
+    /// 2007 the node is going away; or which node runs the player.
     pub(crate) async fn attach(
         self: &Arc<Self>,
         session: SessionId,
         account: Account,
         port: SessionPort,
-    ) -> Result<(EntityPort, Attached), Refusal> {
+        moved: bool,
+    ) -> Result<(Mailbox, Attached), NotAttached> {
         let id = EntityId { kind: self.player.name(), key: account.id.to_string().into() };
         // A player that stops just now bounces its mail; it is then woken again.
         for _ in 0..ATTACH_TRIES_MAX {
-            let Running { port: entity, newest } = self.find_or_wake(&id, &account).await?;
+            let Running { mailbox: entity, newest } = self.find_or_wake(&id, &account).await?;
             newest.store(session.0, Ordering::Release);
             let mut given_up = GivenUp { host: self, entity: Some(entity.clone()), session };
             let (reply, answer) = oneshot::channel();
-            let attach = Attach { session, account: account.clone(), port: port.clone(), reply };
+            let (account, port) = (account.clone(), port.clone());
+            let attach = Attach { session, account, port, moved, reply };
             // It waits behind what an older session left in the mailbox, which is skipped.
             if entity.deliver(Mail::Attach(attach)).await
                 && let Ok(attached) = answer.await
             {
                 given_up.entity = None;
-                return attached.map(|attached| (entity, attached));
+                return Ok((entity, attached?));
             }
             given_up.entity = None;
             self.forget_stopped(&id).await;
         }
-        Err(Code::BUSY.into())
+        Err(Refusal::from(Code::BUSY).into())
     }
 
     async fn find_or_wake(
         self: &Arc<Self>,
         id: &EntityId,
         account: &Account,
-    ) -> Result<Running, Refusal> {
+    ) -> Result<Running, NotAttached> {
         loop {
             if self.closing.load(Ordering::Relaxed) {
-                return Err(Code::DRAINING.into());
+                return Err(Refusal::from(Code::DRAINING).into());
             }
             let busy = match self.slots().get(id) {
                 Some(Slot::Running(running)) => return Ok(running.clone()),
@@ -234,28 +244,60 @@ impl Host {
         self: &Arc<Self>,
         place: Place<'_>,
         account: &Account,
-    ) -> Result<Running, Refusal> {
+    ) -> Result<Running, NotAttached> {
         let id = place.id.clone();
-        let claim = self.directory.claim();
-        let stored = self.world.store.load_record(id.kind, &id.key, claim.epoch).await;
-        let stored = stored.map_err(|e| match e {
-            StoreError::Fenced => Code::NOT_CONNECTED.because("another node runs this player"),
-            StoreError::Unavailable(why) => {
-                self.save_failed(&why);
-                Code::NOT_READY.because("the store is away")
-            }
-        })?;
+        let (claim, stored) = self.claim_and_load(&id).await?;
         let waking = Waking { account, claim, stored };
-        let running = self.player.clone().wake(self, id, &waking).map_err(|e| {
-            tracing::error!(target: "entity", entity = %place.id, "{e}");
-            Code::USER_NOT_CREATED
-        })?;
+        let woken = self.player.clone().wake(self, id.clone(), &waking);
+        let running = match woken {
+            Ok(running) => running,
+            Err(e) => {
+                tracing::error!(target: "entity", entity = %id, "{e}");
+                self.directory.release(&id, claim).await;
+                return Err(Refusal::from(Code::USER_NOT_CREATED).into());
+            }
+        };
         place.fill(running.clone());
         if self.closing.load(Ordering::Relaxed) {
             // Woken while the node began to go away: it was not among those that were told.
-            self.tell_to_stop(&running.port);
+            self.tell_to_stop(&running.mailbox);
         }
         Ok(running)
+    }
+
+    /// Claims an entity and reads its state, which fences whoever ran it before.
+    async fn claim_and_load(&self, id: &EntityId) -> Result<(Claim, Option<Vec<u8>>), NotAttached> {
+        let store = &self.world.store;
+        let away = |why: &str| {
+            self.save_failed(why);
+            Refusal::from(Code::NOT_READY.because("the store is away"))
+        };
+        let mut floor = 0;
+        for _ in 0..2 {
+            let claim = self.directory.claim(id, floor).await.map_err(|e| match e {
+                NotClaimed::Elsewhere(node) => NotAttached::Elsewhere(node),
+                NotClaimed::Refused(refusal) => refusal.into(),
+            })?;
+            match store.load_record(id.kind, &id.key, claim.epoch).await {
+                Ok(stored) => return Ok((claim, stored)),
+                Err(StoreError::Unavailable(why)) => {
+                    self.directory.release(id, claim).await;
+                    return Err(away(&why).into());
+                }
+                // Written under an epoch of other claims, which this store saw before.
+                Err(StoreError::Fenced) => {
+                    self.directory.release(id, claim).await;
+                    let epoch = store.record_epoch(id.kind, &id.key).await;
+                    floor = epoch.map_err(|e| away(&e.to_string()))?.unwrap_or(0);
+                }
+            }
+        }
+        Err(Code::NOT_CONNECTED.because("another node runs this player").into())
+    }
+
+    /// An entity has stopped, or left: whoever wants it may claim it.
+    pub(super) async fn release(&self, id: &EntityId, claim: Claim) {
+        self.directory.release(id, claim).await;
     }
 
     /// The entity is about to stop: who looks for it waits until its state is saved.
@@ -289,17 +331,7 @@ impl Host {
     /// Saves and stops every entity; how many were left when `patience` was over.
     pub(crate) async fn stop_all(&self, patience: Duration) -> usize {
         self.closing.store(true, Ordering::Relaxed);
-        let running: Vec<_> = self
-            .slots()
-            .values()
-            .filter_map(|slot| match slot {
-                Slot::Running(running) => Some(running.port.clone()),
-                Slot::Busy(_) => None,
-            })
-            .collect();
-        for port in &running {
-            self.tell_to_stop(port);
-        }
+        self.tell_all_to_stop(|_| true);
         let mut count = self.count.subscribe();
         match tokio::time::timeout(patience, count.wait_for(|n| *n == 0)).await {
             Ok(_) => 0,
@@ -307,12 +339,39 @@ impl Host {
         }
     }
 
-    /// An entity whose mailbox is full is told in its turn; the others do not wait for it.
-    fn tell_to_stop(&self, port: &EntityPort) {
-        if let Err(SendError::Full(mail)) = port.send(Mail::Stop) {
-            let port = port.clone();
-            self.world.tasks.spawn(async move { port.deliver(mail).await });
+    /// Stops what this node has lost the right to run. What it had not saved is refused by the
+    /// store where another node runs it by now.
+    pub(crate) async fn evict(&self, evicted: Evicted) {
+        match evicted {
+            Evicted::All => self.tell_all_to_stop(|_| true),
+            Evicted::These(names) => {
+                return self.tell_all_to_stop(|id| names.contains(&id.to_string()));
+            }
         }
+        // A handler that hangs is cut at its deadline, and its entity stops behind it.
+        let mut count = self.count.subscribe();
+        let _gone = tokio::time::timeout(self.settings.request_timeout, count.wait_for(|n| *n == 0))
+            .await;
+    }
+
+    fn tell_all_to_stop(&self, which: impl Fn(&EntityId) -> bool) {
+        let running: Vec<_> = self
+            .slots()
+            .iter()
+            .filter_map(|(id, slot)| match slot {
+                Slot::Running(running) if which(id) => Some(running.mailbox.clone()),
+                Slot::Running(_) | Slot::Busy(_) => None,
+            })
+            .collect();
+        for mailbox in &running {
+            self.tell_to_stop(mailbox);
+        }
+    }
+
+    /// An entity whose mailbox is full is told in its turn; the others do not wait for it.
+    fn tell_to_stop(&self, mailbox: &Mailbox) {
+        // One that has stopped needs no telling.
+        let _told: bool = mailbox.must_send(Mail::Stop, &self.world.tasks);
     }
 
     /// How many entities are in memory.
@@ -322,6 +381,11 @@ impl Host {
 
     pub(super) fn settings(&self) -> &config::Game {
         &self.settings
+    }
+
+    /// Until when entities may run here.
+    pub(super) fn lease(&self) -> &Lease {
+        self.directory.lease()
     }
 
     pub(super) fn meters(&self) -> &EntityMeters {
@@ -360,16 +424,14 @@ impl fmt::Debug for Host {
 struct GivenUp<'a> {
     host: &'a Host,
     /// `None` once there is nothing to tell.
-    entity: Option<EntityPort>,
+    entity: Option<Mailbox>,
     session: SessionId,
 }
 
 impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
-        if let Some(entity) = self.entity.take()
-            && let Err(SendError::Full(mail)) = entity.send(Mail::Detach(self.session))
-        {
-            self.host.world.tasks.spawn(async move { entity.deliver(mail).await });
+        if let Some(entity) = self.entity.take() {
+            let _told: bool = entity.detach(self.session, &self.host.world.tasks);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use context::Ctx;
 pub(crate) use context::{Chance, World};
-pub(crate) use host::{AnyKind, Host, Kind};
+pub(crate) use host::{AnyKind, Host, Kind, PLAYER};
 pub use player::{LoadError, Player};
 pub use table::Handler;
 pub(crate) use table::Table;

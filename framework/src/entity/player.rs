@@ -45,6 +45,12 @@ pub trait Player: Sized + Send + Sync + 'static {
         let _ = ctx;
     }
 
+    /// The player goes on at this node: the one that ran it went away, and its session stayed. The
+    /// state comes from [`Player::save`]; the client knows what it knew.
+    fn on_moved(&mut self, ctx: &Ctx) {
+        let _ = ctx;
+    }
+
     /// The session's connection is gone; pushes made here reach nobody.
     fn on_sign_out(&mut self, ctx: &Ctx) {
         let _ = ctx;

@@ -71,6 +71,10 @@ impl Writer {
         self.0.fenced.load(Ordering::Relaxed)
     }
 
+    pub(super) fn claim(&self) -> Claim {
+        self.0.claim
+    }
+
     pub(super) fn id(&self) -> &EntityId {
         &self.0.id
     }

@@ -32,7 +32,7 @@ use crate::{
         FRAME_BYTES_BEFORE_SIGN_IN_MAX, GATE_DEADLINE_GRACE, READ_BYTES, READS_PER_WAKE_MAX,
         WRITE_BYTES_KEPT_MAX,
     },
-    link::{Batch, Mail, Requests, SendError, SessionEnd as _, UNTAGGED, error_message},
+    link::{Batch, SessionEnd as _, SessionId, UNTAGGED, error_message},
     msg,
     wire::{Code, Cut, Frame, cut},
 };
@@ -68,6 +68,8 @@ pub(super) struct Connection<C> {
     /// The timer knows this task's waker; polling it again would be for nothing.
     timer_set: bool,
     reading: Reading,
+    /// The player goes to another node: nothing is forwarded before it is found there.
+    moving: bool,
     /// The gate is going away.
     draining: bool,
     /// How the connection ends once every answer is given.
@@ -88,6 +90,8 @@ enum Reading {
 #[derive(Debug)]
 enum Event {
     Login(msg::login::Req),
+    /// The player goes to another node.
+    Moved,
     Close(Close),
 }
 
@@ -117,6 +121,7 @@ where
             last_frame: now,
             timer_set: false,
             reading: Reading::Open,
+            moving: false,
             draining: false,
             leaving: None,
         }
@@ -127,6 +132,7 @@ where
         let close = loop {
             match poll_fn(|cx| self.poll(cx)).await {
                 Event::Login(request) => self.sign_in(request).await,
+                Event::Moved => self.follow_player().await,
                 Event::Close(close) => break close,
             }
         };
@@ -140,6 +146,9 @@ where
         for _ in 0..READS_PER_WAKE_MAX {
             if let Some(close) = self.write(cx) {
                 return Poll::Ready(Event::Close(close));
+            }
+            if std::mem::take(&mut self.moving) {
+                return Poll::Ready(Event::Moved);
             }
             match self.read(cx) {
                 Poll::Ready(None) => {}
@@ -184,6 +193,7 @@ where
             let drained = matches!(self.leaving, Some(Close::Drained));
             let quiet = taken.in_flight == 0 && (drained || self.written == self.writing.len());
             self.draining = taken.draining;
+            self.moving = taken.moving;
             if quiet && let Some(close) = self.leaving.take() {
                 return Some(close);
             }
@@ -364,30 +374,26 @@ where
         self.requests.push(tag, frame.bytes);
     }
 
-    /// Sends what this read has for the player. Its mailbox is full when it is slower than its
-    /// session: those requests are refused (1002), nothing waits.
+    /// Sends what this read has for the player.
     fn forward(&mut self, now: Instant) {
-        if self.requests.is_empty() {
+        let Some(session) = self.session.as_ref().filter(|_| !self.requests.is_empty()) else {
             return;
-        }
-        let batch = std::mem::take(&mut self.requests);
+        };
+        let id = session.id;
+        let mut requests = std::mem::take(&mut self.requests);
+        self.forward_batch(id, &mut requests, now);
+        self.requests = requests;
+    }
+
+    /// Sends requests to the player, and empties the batch. Where it is slower than its session,
+    /// or gone, they are refused (1002, 1001); nothing waits.
+    pub(super) fn forward_batch(&self, id: SessionId, batch: &mut Batch, now: Instant) {
         let Some(session) = &self.session else { return };
         let deadline = now + self.gate.settings.request_timeout;
-        let requests = Requests { session: session.id, deadline, batch };
-        let (mail, code) = match session.player.send(Mail::Requests(requests)) {
-            Ok(()) => return,
-            Err(SendError::Full(mail)) => (mail, Code::BUSY),
-            Err(SendError::Stopped(mail)) => (mail, Code::NOT_CONNECTED),
-        };
-        if let Mail::Requests(requests) = mail {
-            let mut refusals = Batch::default();
-            for (tag, frame) in requests.batch.iter() {
-                refusals.push_error(tag, frame.api.as_str(), code, code.text());
-                if code == Code::BUSY {
-                    self.gate.meters.mailbox_full.increment(1);
-                }
-            }
-            self.outbox.deliver(&refusals);
+        if let Err(code) = session.player.forward(id, now, deadline, batch) {
+            let refusals = batch.refused(code, &self.gate.meters.not_forwarded);
+            self.outbox.deliver(refusals.frames());
+            batch.clear();
         }
     }
 

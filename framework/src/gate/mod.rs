@@ -39,7 +39,8 @@ use crate::{
     clock::Clock,
     config,
     directory::{Directory, Nodes},
-    entity::{Chance, Host},
+    entity::Chance,
+    link::Players,
     shards::Shards,
     tasks::Tasks,
     telemetry::GateMeters,
@@ -54,8 +55,8 @@ pub(crate) struct Gate {
     pub(crate) clock: Clock,
     pub(crate) meters: GateMeters,
     chance: Chance,
-    /// The game server; entities live in this process.
-    host: Arc<Host>,
+    /// Where the players are.
+    players: Players,
     /// Std lock: held to clone an `Arc`, by a connection that sees a new version.
     routes: RwLock<Arc<Routes>>,
     /// Grows with each new table, so that a wake need not take the lock to see that none came.
@@ -85,7 +86,7 @@ pub(crate) struct GateSettings {
 impl Gate {
     pub(crate) fn new(
         settings: GateSettings,
-        host: Arc<Host>,
+        players: Players,
         clock: Clock,
         chance: Chance,
         meters: GateMeters,
@@ -99,7 +100,7 @@ impl Gate {
             clock,
             meters,
             chance,
-            host,
+            players,
             routes: RwLock::new(Arc::new(Routes::new())),
             admission,
             open: Mutex::default(),

@@ -6,8 +6,9 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use futures_util::task::AtomicWaker;
@@ -17,8 +18,8 @@ use tokio::time::Instant;
 use super::routes::RouteId;
 use crate::{
     Named,
-    link::{Batch, SessionEnd, UNTAGGED, error_message},
-    wire::{Code, put_message},
+    link::{Batch, Frames, SessionEnd, UNTAGGED, error_message},
+    wire::{Code, Refusal, put_message},
 };
 
 /// The frames on their way to one client.
@@ -55,7 +56,18 @@ struct Inner {
     /// What the entity pushed before the client was told that it is signed in.
     held: Option<Vec<u8>>,
     kicked: Option<Kicked>,
+    /// The player goes to another node.
+    moving: Option<Moving>,
     draining: bool,
+}
+
+/// A player on its way to another node.
+#[derive(Debug, Default)]
+struct Moving {
+    /// Requests that it had not begun.
+    returned: Batch,
+    /// Nothing more is returned.
+    detached: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +83,7 @@ struct Pending {
 pub(crate) struct Taken {
     pub(crate) kicked: Option<Kicked>,
     pub(crate) draining: bool,
+    pub(crate) moving: bool,
     pub(crate) in_flight: usize,
     /// When the oldest unanswered request must be given up.
     pub(crate) oldest_deadline: Option<Instant>,
@@ -108,6 +121,7 @@ impl Outbox {
         Taken {
             kicked: inner.kicked.clone(),
             draining: inner.draining,
+            moving: inner.moving.is_some(),
             in_flight: inner.pending.len(),
             oldest_deadline: inner.pending.front().map(|p| p.deadline),
         }
@@ -163,6 +177,25 @@ impl Outbox {
         *held = None;
     }
 
+    /// Ready when the player has left its node, with what it had not begun.
+    ///
+    /// # Errors
+    /// When the session is ended meanwhile.
+    pub(crate) async fn moved(&self) -> Result<Batch, Refusal> {
+        poll_fn(|cx| {
+            self.register(cx.waker());
+            let mut inner = self.lock();
+            if let Some(Kicked { code, .. }) = &inner.kicked {
+                return Poll::Ready(Err((*code).into()));
+            }
+            match inner.moving.take_if(|moving| moving.detached) {
+                Some(moving) => Poll::Ready(Ok(moving.returned)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     /// The gate is going away: no new requests, the answers still due are awaited.
     pub(crate) fn drain(&self) {
         self.lock().draining = true;
@@ -181,12 +214,12 @@ impl SessionEnd for Outbox {
     /// Appends what an entity has for this client. More than the limit unread: the client is
     /// kicked (2008), nobody waits for it.
     #[inline]
-    fn deliver(&self, batch: &Batch) {
+    fn deliver(&self, frames: Frames<'_>) {
         let mut inner = self.lock();
         if inner.kicked.is_some() {
             return;
         }
-        for (tag, frame) in batch.iter() {
+        for (tag, frame) in frames {
             if !inner.accept(tag, frame.bytes) {
                 self.late_answers.increment(1);
             }
@@ -198,6 +231,22 @@ impl SessionEnd for Outbox {
 
     fn kick(&self, code: Code, reason: &str) {
         self.lock().kicked.get_or_insert_with(|| Kicked { code, reason: reason.to_owned() });
+        self.writer.wake();
+    }
+
+    fn leaving(&self) {
+        self.lock().moving.get_or_insert_default();
+        self.writer.wake();
+    }
+
+    fn give_back(&self, frames: Frames<'_>) {
+        self.lock().moving.get_or_insert_default().returned.append(frames);
+    }
+
+    fn detached(&self) {
+        if let Some(moving) = &mut self.lock().moving {
+            moving.detached = true;
+        }
         self.writer.wake();
     }
 }
@@ -311,7 +360,7 @@ mod tests {
     fn answer(outbox: &Outbox, tag: u32, val: i64) {
         let mut batch = Batch::default();
         batch.push_message(tag, &echo(val)).expect("fits");
-        outbox.deliver(&batch);
+        outbox.deliver(batch.frames());
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
-//! Owns sign-in: from a token to a session that is bound to its player, and back to nobody.
+//! Owns sign-in: from a token to a session that is bound to its player, after it when it moves to
+//! another node, and back to nobody.
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::connection::Connection;
@@ -10,7 +11,7 @@ use crate::{
     account::TokenError,
     def,
     limits::SIGN_IN_DEADLINE,
-    link::{Account, EntityPort, Mail, SendError, SessionId, SessionPort},
+    link::{Account, Batch, EntityPort, Seeking, SessionEnd as _, SessionId},
     msg,
     wire::{Code, Refusal},
 };
@@ -19,7 +20,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) id: SessionId,
-    pub(super) account: i64,
+    pub(super) account: Account,
     /// Where its player lives.
     pub(super) player: EntityPort,
 }
@@ -41,7 +42,7 @@ where
             Ok((session, user)) => {
                 self.gate.meters.sign_ins.increment(1);
                 self.gate.meters.sessions.increment(1);
-                tracing::debug!(target: "gate", peer = %self.peer, account = session.account, "signed in");
+                tracing::debug!(target: "gate", peer = %self.peer, account = session.account.id, "signed in");
                 answer.user = Some(user);
                 answer.session_id = Some(session.id.to_string());
                 self.signed_in(session);
@@ -67,9 +68,38 @@ where
         let id = claims.sub.parse().map_err(|_| Code::TOKEN_INVALID)?;
         let account = Account { id, openid: claims.openid };
         let session = SessionId(self.gate.chance.next_u64());
-        let port = SessionPort::Local(self.outbox.clone());
-        let (player, attached) = self.gate.host.attach(session, account, port).await?;
-        Ok((Session { id: session, account: id, player }, attached.user))
+        let end = self.outbox.clone();
+        let seeking = Seeking { session, account: account.clone(), end, moved: false };
+        let (player, attached) = self.gate.players.attach(&seeking).await?;
+        Ok((Session { id: session, account, player }, attached.user))
+    }
+
+    /// The player's node goes away: finds the player where it is now, and says again what it had
+    /// not begun. The client notices nothing but the time it takes.
+    pub(super) async fn follow_player(&mut self) {
+        let Some(session) = self.session.clone() else { return };
+        let found = timeout(SIGN_IN_DEADLINE, self.find_again(&session)).await;
+        let (player, mut returned) = match found.unwrap_or_else(|_| Err(Code::DEADLINE.into())) {
+            Ok(found) => found,
+            Err(refusal) => {
+                tracing::debug!(target: "gate", peer = %self.peer, "the player is not found again: {refusal}");
+                return self.outbox.kick(Code::NOT_CONNECTED, "the player's game server went away");
+            }
+        };
+        self.gate.meters.moves.increment(1);
+        let (now, id) = (Instant::now(), session.id);
+        self.session = Some(Session { player, ..session });
+        self.forward_batch(id, &mut returned, now);
+    }
+
+    async fn find_again(&self, session: &Session) -> Result<(EntityPort, Batch), Refusal> {
+        session.player.detach(session.id, &self.gate.tasks);
+        let returned = self.outbox.moved().await?;
+        session.player.forget(session.id);
+        let Session { id, account, player: _ } = session;
+        let (account, end) = (account.clone(), self.outbox.clone());
+        let seeking = Seeking { session: *id, account, end, moved: true };
+        Ok((self.gate.players.attach(&seeking).await?.0, returned))
     }
 }
 
@@ -78,10 +108,8 @@ impl<C> Connection<C> {
     pub(super) fn end_session(&mut self) {
         if let Some(Session { id, account: _, player }) = self.session.take() {
             self.gate.meters.sessions.decrement(1);
-            // A full mailbox must not lose this: the player would never know that it is alone.
-            if let Err(SendError::Full(mail)) = player.send(Mail::Detach(id)) {
-                self.gate.tasks.spawn(async move { player.deliver(mail).await });
-            }
+            player.detach(id, &self.gate.tasks);
+            player.forget(id);
         }
     }
 }

@@ -70,7 +70,7 @@ struct Town {
 impl Town {
     fn new() -> Self {
         let (tasks, meters) = (Tasks::default(), Meters::new());
-        let directory = Directory::embedded(1);
+        let directory = Directory::alone("here", 1);
         let world = World {
             clock: Clock::fixed(0),
             store: Store::memory(),
@@ -90,9 +90,11 @@ impl Town {
         let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
         let tokens = tokens.expect("a fresh key");
         let apis = host.apis();
+        let players = Players { here: Some(host), links: None, directory: directory.clone() };
         let gate =
-            Gate::new(settings, host, Clock::fixed(0), Chance::from_os(), meters.gate, tasks);
-        directory.register(NodeInfo { apis, keys: vec![tokens.jwk()], ..NodeInfo::default() });
+            Gate::new(settings, players, Clock::fixed(0), Chance::from_os(), meters.gate, tasks);
+        let (id, roles, keys) = ("here".to_owned(), [Role::Game].into(), vec![tokens.jwk()]);
+        directory.register(NodeInfo { id, roles, apis, keys, ..NodeInfo::default() });
         gate.learn(&directory.nodes());
         let token = tokens.issue(7, "openid", 0).0;
         Self { gate, tokens, token }

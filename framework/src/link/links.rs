@@ -25,7 +25,7 @@ use super::{
     line::{Ended, Line},
 };
 use crate::{
-    directory::NodeInfo,
+    directory::{NodeInfo, Role},
     entity::Chance,
     limits::{LINK_HELLO_DEADLINE, LINK_RETRY, LINK_STRANGERS_MAX},
     proto::link as proto,
@@ -159,6 +159,21 @@ impl Links {
         }
     }
 
+    /// Asks a role of another node.
+    ///
+    /// # Errors
+    /// As [`Links::to`]; the role's own; 1003 when no answer came in time, or the link broke.
+    pub(crate) async fn ask(
+        &self,
+        node: &NodeInfo,
+        role: Role,
+        api: &str,
+        payload: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Refusal> {
+        self.to(node).await?.ask(role, api, payload, deadline).await
+    }
+
     /// Forgets the ways to nodes that are no more, so that nothing is kept for them.
     pub(crate) fn keep_only(&self, nodes: &[Arc<NodeInfo>]) {
         let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,11 +191,14 @@ impl Links {
         let (made, dialed) = oneshot::channel();
         let (links, id) = (self.clone(), node.id.clone());
         let task = async move {
-            let stream = TcpStream::connect(addr).await?;
+            let stream = in_time(TcpStream::connect(addr)).await??;
             stream.set_nodelay(true)?;
             match &links.0.tls {
                 None => links.be_dialed(stream, id, made).await,
-                Some(tls) => links.be_dialed(tls.connect(stream).await?, id, made).await,
+                Some(tls) => {
+                    let stream = in_time(tls.connect(stream)).await??;
+                    links.be_dialed(stream, id, made).await
+                }
             }
         };
         // The connection lives on the shard; a failure before it stands comes back here.
@@ -199,7 +217,7 @@ impl Links {
                 Err(_) => Err(failure.await.unwrap_or(NoLink::Slow)),
             }
         };
-        timeout(LINK_HELLO_DEADLINE, both).await.unwrap_or(Err(NoLink::Slow))
+        in_time(both).await?
     }
 
     async fn be_dialed<C>(
@@ -211,7 +229,7 @@ impl Links {
     where
         C: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let (hello, unread) = self.greet(&mut carrier).await?;
+        let (hello, unread) = in_time(self.greet(&mut carrier)).await??;
         if hello.node != node {
             return Err(NoLink::Other(hello.node));
         }
@@ -273,8 +291,7 @@ impl Links {
         match &self.0.tls {
             None => self.be_accepted(stream, place, served).await,
             Some(tls) => {
-                let stream = timeout(LINK_HELLO_DEADLINE, tls.accept(stream)).await;
-                let stream = stream.map_err(|_| NoLink::Slow)??;
+                let stream = in_time(tls.accept(stream)).await??;
                 self.be_accepted(stream, place, served).await
             }
         }
@@ -289,8 +306,7 @@ impl Links {
     where
         C: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let greeted = timeout(LINK_HELLO_DEADLINE, self.greet(&mut carrier)).await;
-        let (hello, unread) = greeted.map_err(|_| NoLink::Slow)??;
+        let (hello, unread) = in_time(self.greet(&mut carrier)).await??;
         drop(place);
         let accepted =
             Accepted::new(self.line(), hello.node, served, self.0.meters.clone());
@@ -375,6 +391,10 @@ impl Links {
             }
         }
     }
+}
+
+async fn in_time<F: Future>(step: F) -> Result<F::Output, NoLink> {
+    timeout(LINK_HELLO_DEADLINE, step).await.map_err(|_| NoLink::Slow)
 }
 
 impl fmt::Debug for Links {

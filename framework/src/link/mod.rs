@@ -24,7 +24,7 @@ pub(crate) use self::{
     accepted::Served,
     batch::{Batch, Frames, UNTAGGED, error_message},
     links::Links,
-    players::Players,
+    players::{Players, Seeking},
     tls::{Tls, TlsError},
 };
 
@@ -290,14 +290,17 @@ impl SessionPort {
         }
     }
 
-    /// Tells the session that its player goes to another node. False when it cannot follow: a gate
-    /// in this process goes away with it.
-    pub(crate) fn leaving(&self) -> bool {
+    /// Whether the session stays when this node goes away: its gate is in another.
+    pub(crate) fn can_follow(&self) -> bool {
+        matches!(self, Self::Remote(_))
+    }
+
+    /// Tells the session that its player goes to another node.
+    pub(crate) fn leaving(&self) {
         match self {
-            Self::Local(_) => false,
+            Self::Local(end) => end.leaving(),
             Self::Remote(RemoteSession { line, session }) => {
                 line.must_post(&Envelope::Leaving(*session));
-                true
             }
         }
     }

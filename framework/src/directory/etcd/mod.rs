@@ -17,7 +17,7 @@ mod watch;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use etcd_client::{Client, ConnectOptions, GetOptions};
+use etcd_client::{Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
 use reqwest::Url;
 use tokio::{
     runtime::Handle,
@@ -112,6 +112,18 @@ impl Etcd {
         let options = GetOptions::new().with_prefix().with_count_only();
         self.call(async |mut etcd| etcd.get(prefix.as_str(), Some(options.clone())).await).await?;
         Ok(())
+    }
+
+    /// Makes a key of the cluster; of many who try, one hears that it was made.
+    ///
+    /// # Errors
+    /// When etcd does not answer, in time.
+    pub(crate) async fn create(&self, name: &str, value: &str) -> Result<bool, EtcdError> {
+        let key = format!("/bastide/{}/{name}", self.shared.settings.cluster);
+        let absent = Compare::version(key.as_str(), CompareOp::Equal, 0);
+        let put = TxnOp::put(key.as_str(), value, None);
+        let txn = Txn::new().when([absent]).and_then([put]);
+        Ok(self.call(async |mut etcd| etcd.txn(txn.clone()).await).await?.succeeded())
     }
 
     /// The same etcd through a connection of its own.
