@@ -137,7 +137,8 @@ section! {
 section! {
     /// `[store]`
     Store {
-        /// `sqlite:///path`; absent: a file in the data folder.
+        /// `sqlite:///path` or `postgres://user:password@host/database`; absent: a SQLite file
+        /// in the data folder.
         url: Option<Url> = None,
     }
 }
