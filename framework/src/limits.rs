@@ -67,6 +67,27 @@ pub(crate) const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long one statement of the store may take. Beyond: the store counts as away, 101.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(3);
 
+/// Connections to a PostgreSQL, of one node. Each is a process of the server, which has 100 for
+/// all by default: six nodes fit. A statement takes about a millisecond, so 16 carry more than
+/// ten thousand a second. Beyond: the statement waits, within [`STORE_DEADLINE`].
+pub(crate) const STORE_CONNECTIONS_MAX: u32 = 16;
+
+/// How long PostgreSQL itself lets a statement run: it gives up first, says why, and the
+/// connection stays good. Beyond: 101.
+pub(crate) const STORE_STATEMENT_DEADLINE: Duration = Duration::from_millis(2500);
+
+/// How long a statement may wait for a row that another holds. Beyond: 101, with that reason.
+pub(crate) const STORE_LOCK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a connection of the pool may take to say that it is there: 500 times what it takes
+/// in one data centre, and short enough that a new one can be made in the rest of
+/// [`STORE_DEADLINE`]. Beyond: closed.
+pub(crate) const STORE_CHECK_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How long a start may bring the tables up to date, or wait for another node that does. Beyond:
+/// the store counts as away.
+pub(crate) const STORE_MIGRATIONS_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Passwords that wait to be hashed, at 19 MiB and some 15 ms each. Beyond: 1002.
 pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
 
@@ -153,3 +174,8 @@ const _: () = assert!(STORE_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());
 const _: () = assert!(ETCD_DEADLINE.as_secs() < ETCD_PROBE_INTERVAL.as_secs());
 const _: () = assert!(ETCD_PROBE_INTERVAL.as_secs() > 5);
 const _: () = assert!(ETCD_PAUSE_MIN.as_millis() < ETCD_PAUSE_MAX.as_millis());
+// The server gives up before the caller does, and on a lock before it does on the statement.
+const _: () = assert!(STORE_LOCK_DEADLINE.as_millis() < STORE_STATEMENT_DEADLINE.as_millis());
+const _: () = assert!(STORE_STATEMENT_DEADLINE.as_millis() < STORE_DEADLINE.as_millis());
+// A connection that is gone is noticed with time left to make another.
+const _: () = assert!(STORE_CHECK_DEADLINE.as_millis() * 2 < STORE_DEADLINE.as_millis());

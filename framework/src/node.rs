@@ -101,10 +101,10 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
 
     // 2. What everything stands on: store, cache, directory, clock, threads.
     let store = Store::open(&config.store_url(), Handle::current()).await?;
-    let incarnation = store.next_incarnation().await?;
-    let directory = Directory::embedded(incarnation);
     let (clock, tasks, meters, asker) =
         (Clock::system(), Tasks::default(), Meters::new(), Asker::default());
+    let incarnation = store.next_incarnation(clock.now_ms()).await?;
+    let directory = Directory::embedded(incarnation);
     let shards = Shards::start(config.node.shards).map_err(system("node.shards"))?;
     let shards = Arc::new(shards);
 

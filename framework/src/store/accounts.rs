@@ -248,7 +248,12 @@ fn openid() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::sqlite, *};
+    use tokio::runtime::Handle;
+
+    use super::{
+        super::tests::{opened, urls},
+        *,
+    };
 
     fn named(username: &str) -> NewAccount {
         let password_hash = PasswordHash("$argon2id$secret".to_owned());
@@ -262,43 +267,74 @@ mod tests {
     #[tokio::test]
     async fn an_account_is_found_by_name_in_any_case_by_device_and_by_id() {
         let folder = tempfile::tempdir().unwrap();
-        let store = sqlite(&folder).await;
-        let anna = store.create_account(named("Ännä.1"), 7).await.unwrap();
-        let phone = store.create_account(guest("phone-1"), 8).await.unwrap();
-        assert_eq!((anna.id, phone.id), (10_001, 10_002));
-        assert_eq!(store.account_by_username("äNNÄ.1").await.unwrap().as_ref(), Some(&anna));
-        assert_eq!(store.account_by_device("phone-1").await.unwrap().as_ref(), Some(&phone));
-        assert_eq!(store.account_by_id(10_001).await.unwrap(), Some(anna.clone()));
-        assert_eq!(store.account_by_id(1).await, Ok(None));
-        assert_eq!(store.account_by_username("nobody").await, Ok(None));
-        assert_eq!(anna.openid.len(), 32);
-        assert!(anna.openid.bytes().all(|b| b.is_ascii_hexdigit()) && anna.openid != phone.openid);
-        assert!(!format!("{anna:?}").contains("secret"), "a log never sees the hash");
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let anna = store.create_account(named("Ännä.1"), 7).await.unwrap();
+            let phone = store.create_account(guest("phone-1"), 8).await.unwrap();
+            assert_eq!((anna.id, phone.id), (10_001, 10_002));
+            assert_eq!(store.account_by_username("äNNÄ.1").await.unwrap().as_ref(), Some(&anna));
+            assert_eq!(store.account_by_device("phone-1").await.unwrap().as_ref(), Some(&phone));
+            assert_eq!(store.account_by_id(10_001).await.unwrap(), Some(anna.clone()));
+            assert_eq!(store.account_by_id(1).await, Ok(None));
+            assert_eq!(store.account_by_username("nobody").await, Ok(None));
+            assert_eq!(anna.openid.len(), 32);
+            assert!(
+                anna.openid.bytes().all(|b| b.is_ascii_hexdigit()) && anna.openid != phone.openid
+            );
+            assert!(!format!("{anna:?}").contains("secret"), "a log never sees the hash");
+        }
     }
 
     #[tokio::test]
     async fn a_name_or_device_is_taken_once() {
         let folder = tempfile::tempdir().unwrap();
-        let store = sqlite(&folder).await;
-        store.create_account(named("Anna"), 1).await.unwrap();
-        assert_eq!(store.create_account(named("aNNA"), 1).await, Err(CreateError::Taken));
-        store.create_account(guest("a"), 1).await.unwrap();
-        assert_eq!(store.create_account(guest("a"), 1).await, Err(CreateError::Taken));
-        store.create_account(guest("A"), 1).await.expect("devices are compared as they are");
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            store.create_account(named("Anna"), 1).await.unwrap();
+            assert_eq!(store.create_account(named("aNNA"), 1).await, Err(CreateError::Taken));
+            store.create_account(guest("a"), 1).await.unwrap();
+            assert_eq!(store.create_account(guest("a"), 1).await, Err(CreateError::Taken));
+            store.create_account(guest("A"), 1).await.expect("devices are compared as they are");
+        }
     }
 
     #[tokio::test]
     async fn a_password_and_a_sign_in_are_written_down() {
         let folder = tempfile::tempdir().unwrap();
-        let store = sqlite(&folder).await;
-        let anna = store.create_account(named("anna"), 1).await.unwrap();
-        let hash = PasswordHash("other".to_owned());
-        assert_eq!(store.set_password_hash(anna.id, hash.clone()).await, Ok(true));
-        assert_eq!(store.set_password_hash(1, hash.clone()).await, Ok(false));
-        store.touch_sign_in(anna.id, 99).await.unwrap();
-        store.close().await;
-        let again = sqlite(&folder).await.account_by_id(anna.id).await.unwrap().unwrap();
-        assert_eq!((again.password_hash, again.last_sign_in_ms), (Some(hash), 99));
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let anna = store.create_account(named("anna"), 1).await.unwrap();
+            let hash = PasswordHash("other".to_owned());
+            assert_eq!(store.set_password_hash(anna.id, hash.clone()).await, Ok(true));
+            assert_eq!(store.set_password_hash(1, hash.clone()).await, Ok(false));
+            store.touch_sign_in(anna.id, 99).await.unwrap();
+            store.close().await;
+            let again = opened(&url).await.account_by_id(anna.id).await.unwrap().unwrap();
+            assert_eq!((again.password_hash, again.last_sign_in_ms), (Some(hash), 99));
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_hundred_that_want_one_name_at_once_one_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let racers = (0..100).map(|n: u32| {
+                let store = store.clone();
+                let name = if n.is_multiple_of(2) { "Anna" } else { "anna" };
+                Handle::current().spawn(async move { store.create_account(named(name), 1).await })
+            });
+            let mut winners = Vec::new();
+            for racer in racers.collect::<Vec<_>>() {
+                match racer.await.unwrap() {
+                    Ok(account) => winners.push(account),
+                    Err(error) => assert_eq!(error, CreateError::Taken),
+                }
+            }
+            assert_eq!(winners.len(), 1, "{winners:?}");
+            let kept = store.account_by_username("ANNA").await.unwrap();
+            assert_eq!(kept.as_ref(), winners.first());
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,9 @@
 mod accounts;
 mod cache;
 mod open;
+mod postgres;
 mod records;
+mod sqlite;
 
 use std::{
     fmt,
@@ -43,10 +45,10 @@ struct Sql {
     handle: Handle,
     read: AnyPool,
     /// SQLite: one connection, since a transaction that begins to write while another writes
-    /// fails at once, whatever the busy timeout is.
+    /// fails at once, whatever the busy timeout is. PostgreSQL: the same pool as `read`.
     write: AnyPool,
-    /// Keeps a second town away from a SQLite file; `close` gives it up. Std mutex: held to take
-    /// the file out, never across an await.
+    /// Keeps a second town away from a SQLite file; `close` gives it up. `None` on PostgreSQL.
+    /// Std mutex: held to take the file out, never across an await.
     lock: Mutex<Option<File>>,
 }
 
@@ -62,8 +64,9 @@ pub(crate) enum StoreError {
 }
 
 impl Store {
-    /// Opens the store that `url` names (`sqlite:///abs/path/town.db`, `sqlite://rel.db`) and
-    /// brings its tables up to date. Creates the file and its folder where they are absent.
+    /// Opens the store that `url` names (`sqlite:///abs/path/town.db`, `sqlite://rel.db`,
+    /// `postgres://user:password@host/database`) and brings its tables up to date. Creates a file
+    /// and its folder where they are absent, never a database of a server.
     pub(crate) async fn open(url: &str, handle: Handle) -> Result<Self, OpenError> {
         let opened = open::open(url, handle).await?;
         tracing::info!(target: "store", url = opened.shown, "store opened");
@@ -147,8 +150,25 @@ mod tests {
     use super::*;
 
     pub(super) async fn sqlite(folder: &tempfile::TempDir) -> Store {
-        let url = format!("sqlite://{}/town.db", folder.path().display());
-        Store::open(&url, Handle::current()).await.unwrap()
+        opened(&url(folder)).await
+    }
+
+    fn url(folder: &tempfile::TempDir) -> String {
+        format!("sqlite://{}/town.db", folder.path().display())
+    }
+
+    /// An empty store of each kind that survives a restart: what holds on one holds on both.
+    pub(super) fn urls(folder: &tempfile::TempDir) -> [String; 2] {
+        [url(folder), bastide_testkit::shared().postgres.database()]
+    }
+
+    pub(super) async fn opened(url: &str) -> Store {
+        Store::open(url, Handle::current()).await.unwrap()
+    }
+
+    /// What the operator is told.
+    pub(super) async fn refused(url: &str) -> String {
+        Store::open(url, Handle::current()).await.unwrap_err().to_string()
     }
 
     #[tokio::test]

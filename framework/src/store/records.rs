@@ -29,6 +29,16 @@ const COUNT: &str = "INSERT INTO counters (name, value) VALUES ($1, $2) \
      ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 \
      RETURNING value";
 
+/// The counter of incarnations, never below $2: what a cluster gives out is the time of day, and
+/// one database may see both, so that each must be above what the other gave before.
+const INCARNATION: &str = "INSERT INTO counters (name, value) VALUES ($1, $2) \
+     ON CONFLICT (name) DO UPDATE SET value = CASE \
+         WHEN counters.value >= excluded.value THEN counters.value + 1 \
+         ELSE excluded.value END \
+     RETURNING value";
+
+const INCARNATION_COUNTER: &str = "incarnation";
+
 /// The store of tests: as much as a test writes, no bound.
 #[derive(Default)]
 pub(super) struct MemoryRecords {
@@ -65,7 +75,8 @@ impl Store {
         let (pool, kind, key) = (sql.write.clone(), kind.to_owned(), key.to_owned());
         let row = sql.run(async move {
             let query = sqlx::query(LOAD).bind(kind).bind(key).bind(epoch);
-            let row = query.fetch_optional(&pool).await?;
+            // To the end of the answer: PostgreSQL may send a large row before it has committed.
+            let row = query.fetch_all(&pool).await?.pop();
             row.map(|row| row.try_get::<Option<Vec<u8>>, _>(0)).transpose()
         });
         row.await?.ok_or(StoreError::Fenced)
@@ -93,19 +104,40 @@ impl Store {
         if written.await? == 0 { Err(StoreError::Fenced) } else { Ok(()) }
     }
 
-    /// A number that no earlier call on this store was given, across restarts: the epoch of the
-    /// claims of whoever starts.
-    pub(crate) async fn next_incarnation(&self) -> Result<i64, StoreError> {
+    /// The epoch under which an entity was last loaded or saved; `None`: never.
+    #[cfg_attr(not(test), expect(dead_code, reason = "claims of a cluster will ask"))]
+    pub(crate) async fn record_epoch(
+        &self,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<i64>, StoreError> {
+        let sql = match &self.0 {
+            Backend::Memory(memory) => return Ok(memory.epoch(kind, key)),
+            Backend::Sql(sql) => sql,
+        };
+        let (pool, kind, key) = (sql.read.clone(), kind.to_owned(), key.to_owned());
+        sql.run(async move {
+            let query = "SELECT owner_epoch FROM records WHERE kind = $1 AND key = $2";
+            let row = sqlx::query(query).bind(kind).bind(key).fetch_optional(&pool).await?;
+            row.map(|row| row.try_get(0)).transpose()
+        })
+        .await
+    }
+
+    /// A number above all that earlier calls on this store were given, across restarts, and not
+    /// below the time in microseconds: the epoch of the claims of whoever starts.
+    pub(crate) async fn next_incarnation(&self, now_ms: i64) -> Result<i64, StoreError> {
+        let least = now_ms.saturating_mul(1000).max(1);
         let sql = match &self.0 {
             Backend::Memory(memory) => {
                 let mut kept = memory.kept();
-                kept.incarnation += 1;
+                kept.incarnation = least.max(kept.incarnation + 1);
                 return Ok(kept.incarnation);
             }
             Backend::Sql(sql) => sql,
         };
         let pool = sql.write.clone();
-        sql.run(async move { count(&pool, "incarnation", 1).await }).await
+        sql.run(async move { raise(&pool, INCARNATION, INCARNATION_COUNTER, least).await }).await
     }
 
     /// The secret of that name; `make` is asked when there is none. Of two that start at once,
@@ -151,8 +183,19 @@ impl Store {
 
 /// The next value of a counter that starts at `first`.
 pub(super) async fn count(pool: &AnyPool, name: &str, first: i64) -> Result<i64, sqlx::Error> {
-    let query = sqlx::query(COUNT).bind(name.to_owned()).bind(first);
-    query.fetch_one(pool).await?.try_get(0)
+    raise(pool, COUNT, name, first).await
+}
+
+async fn raise(
+    pool: &AnyPool,
+    query: &'static str,
+    name: &str,
+    first: i64,
+) -> Result<i64, sqlx::Error> {
+    let query = sqlx::query(query).bind(name.to_owned()).bind(first);
+    // To the end of the answer, so that a number was committed before it is used.
+    let row = query.fetch_all(pool).await?.pop();
+    row.ok_or(sqlx::Error::RowNotFound)?.try_get(0)
 }
 
 impl MemoryRecords {
@@ -169,6 +212,12 @@ impl MemoryRecords {
         record.fence(epoch)?;
         record.data = Some(data);
         Ok(())
+    }
+
+    fn epoch(&self, kind: &str, key: &str) -> Option<i64> {
+        let kept = self.kept();
+        let record = kept.records.get(&(kind.to_owned(), key.to_owned()));
+        record.map(|record| record.owner_epoch)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -190,18 +239,22 @@ impl MemoryRecord {
 mod tests {
     use tokio::runtime::Handle;
 
-    use super::{super::tests::sqlite, *};
+    use super::{
+        super::tests::{opened, urls},
+        *,
+    };
 
-    /// Each rule holds in both backends.
-    async fn both() -> (tempfile::TempDir, [Store; 2]) {
+    /// Each rule holds in all backends.
+    async fn each() -> (tempfile::TempDir, [Store; 3]) {
         let folder = tempfile::tempdir().unwrap();
-        let sql = sqlite(&folder).await;
-        (folder, [sql, Store::memory()])
+        let [sqlite, postgres] = urls(&folder);
+        let stores = [opened(&sqlite).await, opened(&postgres).await, Store::memory()];
+        (folder, stores)
     }
 
     #[tokio::test]
     async fn what_was_saved_is_loaded() {
-        let (_folder, stores) = both().await;
+        let (_folder, stores) = each().await;
         for store in stores {
             assert_eq!(store.load_record("player", "1", 1).await, Ok(None));
             let bytes = vec![0, 255, 39, 0];
@@ -215,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stale_owner_is_refused_at_load_and_at_save() {
-        let (_folder, stores) = both().await;
+        let (_folder, stores) = each().await;
         for store in stores {
             store.save_record("player", "1", 5, b"five".to_vec(), 1).await.unwrap();
             assert_eq!(store.load_record("player", "1", 4).await, Err(StoreError::Fenced));
@@ -229,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn loading_fences_the_former_owner_even_when_nothing_was_ever_saved() {
-        let (_folder, stores) = both().await;
+        let (_folder, stores) = each().await;
         for store in stores {
             assert_eq!(store.load_record("player", "1", 1).await, Ok(None));
             assert_eq!(store.load_record("player", "1", 2).await, Ok(None));
@@ -240,27 +293,86 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_epoch_of_a_record_is_that_of_its_last_owner() {
+        let (_folder, stores) = each().await;
+        for store in stores {
+            assert_eq!(store.record_epoch("player", "1").await, Ok(None));
+            store.load_record("player", "1", 3).await.unwrap();
+            assert_eq!(store.record_epoch("player", "1").await, Ok(Some(3)));
+            store.save_record("player", "1", i64::MAX, vec![1], 1).await.unwrap();
+            assert_eq!(store.record_epoch("player", "1").await, Ok(Some(i64::MAX)));
+            assert_eq!(store.load_record("player", "1", 4).await, Err(StoreError::Fenced));
+            assert_eq!(store.record_epoch("player", "1").await, Ok(Some(i64::MAX)));
+            assert_eq!(store.record_epoch("guild", "1").await, Ok(None));
+        }
+    }
+
+    /// Larger than what PostgreSQL keeps back until it has committed (8 KiB).
+    #[tokio::test]
+    async fn a_large_state_comes_back_whole() {
+        let (_folder, stores) = each().await;
+        for store in stores {
+            let bytes: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
+            store.save_record("player", "1", 1, bytes.clone(), 5).await.unwrap();
+            assert_eq!(store.load_record("player", "1", 2).await, Ok(Some(bytes)));
+        }
+    }
+
+    #[tokio::test]
+    async fn of_owners_that_race_the_newest_holds_the_record() {
+        let (_folder, stores) = each().await;
+        for store in stores {
+            let racers = (1..=40_i64).map(|epoch| {
+                let store = store.clone();
+                Handle::current().spawn(async move {
+                    let data = epoch.to_string().into_bytes();
+                    (epoch, store.save_record("player", "1", epoch, data, 1).await)
+                })
+            });
+            for racer in racers.collect::<Vec<_>>() {
+                let (epoch, saved) = racer.await.unwrap();
+                assert!(matches!(saved, Ok(()) | Err(StoreError::Fenced)), "{epoch}: {saved:?}");
+                assert!(epoch < 40 || saved.is_ok(), "nobody is newer than the newest");
+            }
+            assert_eq!(store.load_record("player", "1", 40).await, Ok(Some(b"40".to_vec())));
+        }
+    }
+
+    #[tokio::test]
     async fn incarnations_grow_across_restarts_and_among_racers() {
         let folder = tempfile::tempdir().unwrap();
-        let store = sqlite(&folder).await;
-        let racers = (0..20).map(|_| {
-            let store = store.clone();
-            Handle::current().spawn(async move { store.next_incarnation().await.unwrap() })
-        });
-        let mut drawn: Vec<i64> = Vec::new();
-        for racer in racers.collect::<Vec<_>>() {
-            drawn.push(racer.await.unwrap());
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let racers = (0..20).map(|_| {
+                let store = store.clone();
+                Handle::current().spawn(async move { store.next_incarnation(0).await.unwrap() })
+            });
+            let mut drawn: Vec<i64> = Vec::new();
+            for racer in racers.collect::<Vec<_>>() {
+                drawn.push(racer.await.unwrap());
+            }
+            drawn.sort_unstable();
+            assert_eq!(drawn, (1..=20).collect::<Vec<_>>());
+            store.close().await;
+            assert_eq!(opened(&url).await.next_incarnation(0).await, Ok(21));
         }
-        drawn.sort_unstable();
-        assert_eq!(drawn, (1..=20).collect::<Vec<_>>());
-        store.close().await;
-        assert_eq!(sqlite(&folder).await.next_incarnation().await, Ok(21));
-        assert_eq!(Store::memory().next_incarnation().await, Ok(1));
+        assert_eq!(Store::memory().next_incarnation(0).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn an_incarnation_is_never_below_the_time_nor_below_an_older_one() {
+        let (_folder, stores) = each().await;
+        for store in stores {
+            assert_eq!(store.next_incarnation(7).await, Ok(7000));
+            assert_eq!(store.next_incarnation(7).await, Ok(7001));
+            assert_eq!(store.next_incarnation(9).await, Ok(9000));
+            assert_eq!(store.next_incarnation(3).await, Ok(9001), "the clock was set back");
+        }
     }
 
     #[tokio::test]
     async fn a_secret_is_made_once() {
-        let (_folder, stores) = both().await;
+        let (_folder, stores) = each().await;
         for store in stores {
             let (a, b) = tokio::join!(
                 store.secret("key", || b"first".to_vec()),

@@ -11,8 +11,8 @@ use crate::{
 
 static RECIPE: Recipe = Recipe { name: "etcd", prepare: |_| (), command, stop: "TERM", answers };
 
-/// An etcd of one member. What was written outlives `kill` and `stop`; leases go on from where
-/// they were.
+/// An etcd of one member. What was written outlives `kill` and `stop`; its leases begin their
+/// time anew with each start.
 #[derive(Debug)]
 pub struct Etcd(Server);
 

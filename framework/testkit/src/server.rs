@@ -59,7 +59,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server and returns when it answers. Loses it the race for its port, another is
+    /// Starts a server and returns when it answers. When it loses the race for its port, another is
     /// taken.
     pub(crate) fn start(recipe: &'static Recipe) -> Self {
         for _ in 1..PORTS_MAX {
