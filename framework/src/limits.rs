@@ -65,8 +65,13 @@ pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
 /// Entries of the in-process cache. Beyond: the entry that expires soonest goes.
 pub(crate) const CACHE_ENTRIES_MAX: usize = 100_000;
 
+/// How long one command to Redis may take, with finding a broken connection and making a new one.
+/// Beyond: the cache counts as away, 101.
+pub(crate) const CACHE_DEADLINE: Duration = Duration::from_secs(2);
+
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.
 const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
 const _: () = assert!(STORE_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());
+const _: () = assert!(CACHE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
