@@ -139,6 +139,7 @@ pub(crate) const LINK_CALLS_MAX: usize = 4096;
 
 /// How long a player that has moved away passes on what still comes for it. Beyond: it is gone.
 pub(crate) const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
 /// How long one question to etcd may take. Beyond: it counts as away, and is asked again.
 pub(crate) const ETCD_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -162,6 +163,9 @@ pub(crate) const ETCD_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long a node that stops may take to say so in etcd. Beyond: its lease runs out.
 pub(crate) const DEREGISTER_DEADLINE: Duration = Duration::from_secs(1);
+/// How long one command to Redis may take, with finding a broken connection and making a new one.
+/// Beyond: the cache counts as away, 101.
+pub(crate) const CACHE_DEADLINE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
@@ -179,3 +183,4 @@ const _: () = assert!(STORE_LOCK_DEADLINE.as_millis() < STORE_STATEMENT_DEADLINE
 const _: () = assert!(STORE_STATEMENT_DEADLINE.as_millis() < STORE_DEADLINE.as_millis());
 // A connection that is gone is noticed with time left to make another.
 const _: () = assert!(STORE_CHECK_DEADLINE.as_millis() * 2 < STORE_DEADLINE.as_millis());
+const _: () = assert!(CACHE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());

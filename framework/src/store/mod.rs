@@ -1,12 +1,13 @@
 //! Owns the SQL store: how it is opened, on which runtime its queries run, how long they may take.
 //! Leaves what is kept to `records` (entities, counters, secrets) and `accounts`; what need not
-//! survive a restart is in `cache`.
+//! survive a restart is in `cache`, which a cluster has in `redis`.
 
 mod accounts;
 mod cache;
 mod open;
 mod postgres;
 mod records;
+mod redis;
 mod sqlite;
 
 use std::{

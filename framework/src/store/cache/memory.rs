@@ -1,0 +1,157 @@
+//! Owns the cache of a process that has none to share: the entries, and what goes when it is full.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Values of this process alone. A clone is a handle to the same.
+#[derive(Clone)]
+pub(super) struct MemoryCache {
+    /// Std mutex: held for a look-up, never across an await.
+    entries: Arc<Mutex<Entries>>,
+}
+
+struct Entries {
+    by_key: HashMap<Arc<str>, Entry>,
+    /// The same keys, soonest to expire first.
+    by_expiry: BTreeSet<(i64, Arc<str>)>,
+    max: usize,
+}
+
+struct Entry {
+    value: Value,
+    expires_ms: i64,
+}
+
+enum Value {
+    Count(u64),
+    Bytes(Vec<u8>),
+}
+
+impl MemoryCache {
+    pub(super) fn new(max: usize) -> Self {
+        let entries = Entries { by_key: HashMap::new(), by_expiry: BTreeSet::new(), max };
+        Self { entries: Arc::new(Mutex::new(entries)) }
+    }
+
+    pub(super) fn incr(&self, key: &str, ttl_ms: i64, now_ms: i64) -> u64 {
+        let mut entries = self.entries(now_ms);
+        if let Some(Entry { value: Value::Count(count), .. }) = entries.by_key.get_mut(key) {
+            *count = count.saturating_add(1);
+            return *count;
+        }
+        entries.put(key, Value::Count(1), now_ms.saturating_add(ttl_ms));
+        1
+    }
+
+    pub(super) fn count(&self, key: &str, now_ms: i64) -> u64 {
+        match self.entries(now_ms).by_key.get(key) {
+            Some(Entry { value: Value::Count(count), .. }) => *count,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn get(&self, key: &str, now_ms: i64) -> Option<Vec<u8>> {
+        self.entries(now_ms).bytes(key).cloned()
+    }
+
+    pub(super) fn put(&self, key: &str, value: Vec<u8>, ttl_ms: i64, now_ms: i64) {
+        self.entries(now_ms).put(key, Value::Bytes(value), now_ms.saturating_add(ttl_ms));
+    }
+
+    pub(super) fn put_if_absent(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        ttl_ms: i64,
+        now_ms: i64,
+    ) -> bool {
+        let mut entries = self.entries(now_ms);
+        if entries.by_key.contains_key(key) {
+            return entries.bytes(key) == Some(&value);
+        }
+        entries.put(key, Value::Bytes(value), now_ms.saturating_add(ttl_ms));
+        true
+    }
+
+    pub(super) fn take(&self, key: &str, now_ms: i64) -> Option<Vec<u8>> {
+        match self.entries(now_ms).remove(key) {
+            Some(Value::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The entries that have not expired.
+    fn entries(&self, now_ms: i64) -> MutexGuard<'_, Entries> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.expire(now_ms);
+        entries
+    }
+}
+
+impl Entries {
+    fn put(&mut self, key: &str, value: Value, expires_ms: i64) {
+        self.remove(key);
+        if self.by_key.len() >= self.max {
+            self.by_expiry.pop_first().map(|(_, soonest)| self.by_key.remove(&soonest));
+            metrics::counter!("bastide_cache_evicted_total").increment(1);
+        }
+        let key: Arc<str> = key.into();
+        self.by_expiry.insert((expires_ms, Arc::clone(&key)));
+        self.by_key.insert(key, Entry { value, expires_ms });
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Value> {
+        let (key, entry) = self.by_key.remove_entry(key)?;
+        self.by_expiry.remove(&(entry.expires_ms, key));
+        Some(entry.value)
+    }
+
+    /// Each entry is dropped once, so the work of a call is paid by the calls that put them.
+    fn expire(&mut self, now_ms: i64) {
+        while self.by_expiry.first().is_some_and(|(expires_ms, _)| *expires_ms <= now_ms) {
+            self.by_expiry.pop_first().map(|(_, key)| self.by_key.remove(&key));
+        }
+    }
+
+    fn bytes(&self, key: &str) -> Option<&Vec<u8>> {
+        match self.by_key.get(key) {
+            Some(Entry { value: Value::Bytes(bytes), .. }) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_and_a_value_end_to_the_millisecond() {
+        let cache = MemoryCache::new(10);
+        assert_eq!(cache.incr("k", 100, 0), 1);
+        assert_eq!(cache.incr("k", 100, 99), 2);
+        assert_eq!((cache.count("k", 99), cache.count("k", 100)), (2, 0));
+        cache.put("v", b"v".to_vec(), 100, 100);
+        assert_eq!(cache.get("v", 199), Some(b"v".to_vec()));
+        assert_eq!(cache.get("v", 200), None);
+    }
+
+    #[test]
+    fn a_full_cache_drops_what_is_expired_then_what_expires_soonest() {
+        let cache = MemoryCache::new(3);
+        for (key, ttl) in [("a", 10), ("b", 50), ("c", 40)] {
+            cache.put(key, vec![], ttl, 0);
+        }
+        cache.put("d", vec![], 100, 20);
+        assert!(cache.get("b", 20).is_some() && cache.get("c", 20).is_some());
+        cache.put("e", vec![], 100, 20);
+        assert_eq!(cache.get("c", 20), None, "the soonest to expire made room");
+        assert!(cache.get("b", 20).is_some());
+        cache.put("b", vec![1], 100, 20);
+        assert!(cache.get("d", 20).is_some(), "replacing needs no room");
+        let entries = cache.entries.lock().unwrap();
+        assert_eq!((entries.by_key.len(), entries.by_expiry.len()), (3, 3));
+    }
+}
