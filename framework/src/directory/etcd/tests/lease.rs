@@ -167,6 +167,29 @@ async fn a_node_that_stops_while_etcd_is_frozen_does_not_wait_for_it() {
     assert!(took < Duration::from_millis(2500), "{took:?}");
 }
 
+/// etcd freezes with the question before it, answers, and the answer lies in a buffer until the
+/// lease may be over.
+#[test]
+fn an_answer_that_is_read_too_late_proves_nothing() {
+    let server = bastide_testkit::Etcd::start();
+    let world = World::at(server.url(), SHORT);
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let node = world.node("a").await;
+        until("a proof", async || !node.proofs().is_empty()).await;
+        server.freeze();
+        sleep(world.lease / 3 + Duration::from_millis(200)).await;
+        let asked = node.proofs();
+        server.thaw();
+        // Shorter than the deadline of the question, so that its answer counts as one.
+        let (_held, nobody) = mpsc::channel::<()>();
+        nobody.recv_timeout(SHORT + Duration::from_millis(100)).expect_err("nobody speaks");
+        let woken = Instant::now();
+        until("a proof after the freeze", async || node.proofs() != asked).await;
+        assert!(node.proofs()[asked.len()] >= woken, "the old answer was taken for a proof");
+    });
+}
+
 /// The process is stopped and goes on later: nothing of it runs meanwhile, and its lease goes.
 /// So does a thread that blocks with all that keeps the registration on it.
 #[test]

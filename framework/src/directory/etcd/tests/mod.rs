@@ -3,6 +3,7 @@
 mod election;
 mod lease;
 mod settings;
+mod tls;
 mod watch;
 
 use std::{

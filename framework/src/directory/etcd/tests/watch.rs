@@ -1,8 +1,11 @@
 //! A node sees the others through what befalls etcd.
 
+use std::io;
+
 use bastide_testkit::Etcd as Server;
 use etcd_client::{CompactionOptions, WatchOptions};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::directory::etcd::EtcdError;
@@ -108,6 +111,9 @@ async fn a_watch_from_a_compacted_revision_ends_as_such() {
 
 #[tokio::test]
 async fn what_is_no_node_is_passed_over_and_what_another_release_tells_is_kept() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let _listening = tracing::subscriber::set_default(subscriber);
     let world = World::shared(LONG);
     let mut raw = world.raw().await;
     let newer = r#"{"roles": ["game", "weather"], "addr": "1.2.3.4:5", "novel": {"x": [1]}}"#;
@@ -124,8 +130,43 @@ async fn what_is_no_node_is_passed_over_and_what_another_release_tells_is_kept()
     raw.put(world.key("f"), "[]", None).await.expect("etcd answers");
     raw.put(world.key("b"), "{}", None).await.expect("etcd answers");
     follower.sees(&["a", "b"]).await;
+    raw.put(world.key("c"), "still none", None).await.expect("etcd answers");
     raw.put(world.key("a"), "", None).await.expect("etcd answers");
     follower.sees(&["b"]).await;
+    for (id, told) in [("a", 1), ("b", 1), ("c", 1), ("d/e", 1), ("f", 1)] {
+        assert_eq!(log.lines_with(&world.key(id)), told, "{id}");
+    }
+}
+
+/// What this thread's tasks log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines_with(&self, part: &str) -> usize {
+        let text = self.0.lock().expect("no test panics there");
+        let end = format!("{part}\"");
+        String::from_utf8_lossy(&text).lines().filter(|l| l.contains(&end)).count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no test panics there").extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }
 
 #[tokio::test]
