@@ -154,15 +154,14 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     let id = format!("{}-{incarnation}", config.cluster.name);
     directory.register(NodeInfo {
         id: id.clone(),
-        addr: None,
         roles: BTreeSet::from([Role::Account, Role::Gate, Role::Game]),
         apis: host.apis(),
         gate: Some(advertised(config, addresses.gate_tcp)),
-        load: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation,
         state: NodeState::Up,
         keys: center.jwks(),
+        ..NodeInfo::default()
     });
     gate.learn(&directory.nodes());
     tasks.spawn(gate.clone().follow(directory.clone()));

@@ -112,9 +112,10 @@ impl Candidate {
     async fn campaign(&mut self, patience: &mut Patience) -> Result<Vec<u8>, EtcdError> {
         let Self { etcd, seat, me, lease, leading: _ } = self;
         let Some(lease) = lease else { return Err(EtcdError::Lost) };
-        let signed_in = timeout(ETCD_DEADLINE, etcd.sign_in()).await;
+        let (n, server) = etcd.connection.server();
+        let signed_in = timeout(ETCD_DEADLINE, etcd.sign_in(server)).await;
         signed_in.map_err(|_| EtcdError::TimedOut)??;
-        let mut client = etcd.connection.client.clone();
+        let mut client = server.client.clone();
         let mut won = pin!(client.campaign(seat.as_str(), me.as_str(), lease.id));
         let won = loop {
             select! {
@@ -125,6 +126,7 @@ impl Candidate {
         match won {
             Ok(won) => won.leader().map(|l| l.key().to_vec()).ok_or(EtcdError::Lost),
             Err(e) => {
+                etcd.connection.leave(n);
                 etcd.sign_in_anew().await;
                 Err(e.into())
             }
@@ -144,8 +146,11 @@ impl Candidate {
 
 /// The revision at which the key was seen to stand, if it does.
 async fn look(etcd: &Etcd, key: &[u8]) -> Result<Option<i64>, EtcdError> {
-    let options = GetOptions::new().with_keys_only();
-    let seen = etcd.call(async |mut etcd| etcd.get(key, Some(options.clone())).await).await?;
+    let seen = etcd.call(|mut etcd| {
+        let (key, options) = (key.to_vec(), GetOptions::new().with_keys_only());
+        async move { etcd.get(key, Some(options)).await }
+    });
+    let seen = seen.await?;
     let revision = seen.header().map_or(0, etcd_client::ResponseHeader::revision);
     Ok((seen.count() > 0).then_some(revision))
 }
@@ -173,8 +178,11 @@ async fn gone(etcd: &Etcd, key: &[u8], mut seen: i64) {
 async fn until_deleted(etcd: &Etcd, key: &[u8], seen: i64) -> Result<(), EtcdError> {
     let options =
         WatchOptions::new().with_start_revision(seen + 1).with_filters([WatchFilterType::NoPut]);
-    let mut stream =
-        etcd.call(async |mut etcd| etcd.watch(key, Some(options.clone())).await).await?;
+    let stream = etcd.call(|mut etcd| {
+        let (key, options) = (key.to_vec(), options.clone());
+        async move { etcd.watch(key, Some(options)).await }
+    });
+    let mut stream = stream.await?;
     while let Some(news) = stream.message().await? {
         etcd.judge(&news).await?;
         if news.events().iter().any(|e| e.event_type() == EventType::Delete) {

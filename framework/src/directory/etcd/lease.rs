@@ -125,8 +125,9 @@ impl Registration {
         let key = format!("{}{}", self.etcd.nodes_prefix(), wanted.id);
         let under = PutOptions::new().with_lease(lease.id);
         self.etcd
-            .call(async |mut etcd| {
-                etcd.put(key.as_str(), words.as_slice(), Some(under.clone())).await
+            .call(|mut etcd| {
+                let (key, words, under) = (key.clone(), words.clone(), under.clone());
+                async move { etcd.put(key, words, Some(under)).await }
             })
             .await?;
         self.told = Some(words);
@@ -168,7 +169,8 @@ impl Lease {
         // Rounded up: it must hold for at least as long as this node counts on it.
         let seconds = i64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
         let sent = Instant::now();
-        let granted = etcd.call(async |mut etcd| etcd.lease_grant(seconds, None).await).await?;
+        let granted =
+            etcd.call(|mut etcd| async move { etcd.lease_grant(seconds, None).await }).await?;
         Ok(Self { id: granted.id(), time, proved: sent })
     }
 
@@ -185,7 +187,8 @@ impl Lease {
     /// One stream a renewal: so no late answer is taken for that of a later question.
     pub(super) async fn renew(&mut self, etcd: &Etcd) -> Result<(), EtcdError> {
         let sent = Instant::now();
-        etcd.call(async |mut etcd| etcd.lease_keep_alive(self.id).await).await?;
+        let id = self.id;
+        etcd.call(|mut etcd| async move { etcd.lease_keep_alive(id).await }).await?;
         self.proved = sent;
         Ok(())
     }
@@ -216,7 +219,8 @@ impl Lease {
     }
 
     pub(super) async fn revoke(&self, etcd: &Etcd) -> Result<(), EtcdError> {
-        match etcd.call(async |mut etcd| etcd.lease_revoke(self.id).await).await {
+        let id = self.id;
+        match etcd.call(|mut etcd| async move { etcd.lease_revoke(id).await }).await {
             Ok(_) | Err(EtcdError::Lost) => Ok(()),
             Err(e) => Err(e),
         }

@@ -15,9 +15,18 @@ mod tests;
 mod tls;
 mod watch;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use etcd_client::{Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
+use rand::Rng as _;
 use reqwest::Url;
 use tokio::{
     runtime::Handle,
@@ -63,7 +72,16 @@ struct Shared {
     health: Arc<Health>,
 }
 
+/// The way to each server of etcd, of which one is used: the client's own balancing takes one by
+/// chance, and so would come back to a dead one again and again.
+#[derive(Debug)]
 struct Connection {
+    servers: Vec<Server>,
+    /// The one that is asked; the next when it fails.
+    at: AtomicUsize,
+}
+
+struct Server {
     client: Client,
     /// Whether the client has a token. Held while it gets one, so that loops that lost it
     /// together sign in once.
@@ -109,8 +127,12 @@ impl Etcd {
     /// When it does not, in time.
     pub(crate) async fn ping(&self) -> Result<(), EtcdError> {
         let prefix = self.nodes_prefix();
-        let options = GetOptions::new().with_prefix().with_count_only();
-        self.call(async |mut etcd| etcd.get(prefix.as_str(), Some(options.clone())).await).await?;
+        self.call(|mut etcd| {
+            let (prefix, count) =
+                (prefix.clone(), GetOptions::new().with_prefix().with_count_only());
+            async move { etcd.get(prefix, Some(count)).await }
+        })
+        .await?;
         Ok(())
     }
 
@@ -132,27 +154,40 @@ impl Etcd {
         Ok(Self { shared: self.shared.clone(), connection })
     }
 
-    /// Asks etcd, within the deadline. What is asked may be asked twice: where there are several
-    /// servers, one that cannot be reached passes the question on to the next.
-    async fn call<T>(
-        &self,
-        ask: impl AsyncFn(Client) -> Result<T, etcd_client::Error>,
-    ) -> Result<T, EtcdError> {
+    /// Asks etcd, within the deadline. What is asked may be asked twice: a server that cannot be
+    /// reached passes the question on to the next, one that does not answer is left for the next
+    /// question.
+    async fn call<T, A>(&self, ask: impl Fn(Client) -> A) -> Result<T, EtcdError>
+    where
+        A: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
+        let connection = &self.connection;
         let asking = async {
-            let mut servers = self.shared.settings.endpoints.len();
+            let mut left = connection.servers.len();
             loop {
-                let asked = match self.sign_in().await {
-                    Ok(()) => ask(self.connection.client.clone()).await,
+                let (n, server) = connection.server();
+                let asked = match self.sign_in(server).await {
+                    Ok(()) => ask(server.client.clone()).await,
                     Err(e) => Err(e),
                 };
+                left -= 1;
                 match asked {
-                    Err(e) if servers > 1 && error::unreachable(&e) => servers -= 1,
-                    Err(e) => return Err(EtcdError::from(e)),
                     Ok(answer) => return Ok(answer),
+                    Err(e) if error::unreachable(&e) => {
+                        connection.leave(n);
+                        if left == 0 {
+                            return Err(EtcdError::from(e));
+                        }
+                    }
+                    Err(e) => return Err(EtcdError::from(e)),
                 }
             }
         };
-        let answer = timeout(ETCD_DEADLINE, asking).await.unwrap_or(Err(EtcdError::TimedOut));
+        let (n, _) = connection.server();
+        let answer = timeout(ETCD_DEADLINE, asking).await.unwrap_or_else(|_| {
+            connection.leave(n);
+            Err(EtcdError::TimedOut)
+        });
         if let Err(EtcdError::Failed(_)) = &answer {
             self.sign_in_anew().await;
         }
@@ -160,24 +195,26 @@ impl Etcd {
     }
 
     /// Gets a token where a user is set and there is none yet.
-    async fn sign_in(&self) -> Result<(), etcd_client::Error> {
+    async fn sign_in(&self, server: &Server) -> Result<(), etcd_client::Error> {
         let settings = &self.shared.settings;
         let (Some(user), Some(password)) = (&settings.user, &settings.password) else {
             return Ok(());
         };
-        let mut signed_in = self.connection.signed_in.lock().await;
+        let mut signed_in = server.signed_in.lock().await;
         if !*signed_in {
-            let mut client = self.connection.client.clone();
+            let mut client = server.client.clone();
             client.update_user(Some((user.clone(), password.clone()))).await?;
             *signed_in = true;
         }
         Ok(())
     }
 
-    /// The token may be what was wrong: etcd forgets it after five minutes, or when it starts.
+    /// A token may be what was wrong: etcd forgets it after five minutes, or when it starts.
     async fn sign_in_anew(&self) {
         if self.shared.settings.user.is_some() {
-            *self.connection.signed_in.lock().await = false;
+            for server in &self.connection.servers {
+                *server.signed_in.lock().await = false;
+            }
         }
     }
 
@@ -198,13 +235,33 @@ impl Etcd {
 impl Shared {
     /// A connection driven by the runtime that is meant for it, whoever asks through it.
     async fn dial(&self) -> Result<Arc<Connection>, EtcdError> {
-        let (endpoints, options) = (self.settings.endpoints.clone(), self.options.clone());
-        let dialled = self.handle.spawn(Client::connect(endpoints, Some(options))).await;
-        let client = dialled.map_err(|_| EtcdError::Ending)?.map_err(|e| {
-            let endpoint = self.settings.endpoints.join(", ");
-            EtcdError::Endpoint { endpoint, why: e.to_string() }
-        })?;
-        Ok(Arc::new(Connection { client, signed_in: Mutex::new(false) }))
+        let mut servers = Vec::new();
+        for endpoint in &self.settings.endpoints {
+            let dialling = Client::connect([endpoint.clone()], Some(self.options.clone()));
+            let dialled = self.handle.spawn(dialling).await.map_err(|_| EtcdError::Ending)?;
+            let client = dialled.map_err(|e| EtcdError::Endpoint {
+                endpoint: endpoint.clone(),
+                why: e.to_string(),
+            })?;
+            servers.push(Server { client, signed_in: Mutex::new(false) });
+        }
+        // By chance, so that the nodes do not all ask the first.
+        let at = AtomicUsize::new(rand::rng().random_range(0..servers.len()));
+        Ok(Arc::new(Connection { servers, at }))
+    }
+}
+
+impl Connection {
+    fn server(&self) -> (usize, &Server) {
+        let n = self.at.load(Ordering::Relaxed);
+        (n, &self.servers[n % self.servers.len()])
+    }
+
+    /// Asks another from now on, unless that is done already.
+    fn leave(&self, n: usize) {
+        let next = n.wrapping_add(1);
+        // A failure means that another loop has left it, and that is as good.
+        let _left = self.at.compare_exchange(n, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -224,11 +281,11 @@ impl fmt::Debug for EtcdSettings {
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The client shows its password.
         let Self { client: _, signed_in } = self;
-        f.debug_struct("Connection").field("signed_in", signed_in).finish_non_exhaustive()
+        f.debug_struct("Server").field("signed_in", signed_in).finish_non_exhaustive()
     }
 }
 

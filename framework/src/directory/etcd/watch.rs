@@ -7,6 +7,7 @@ use std::{
 };
 
 use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
+use serde::Deserialize as _;
 use tokio::{select, sync::watch, time::sleep};
 
 use super::{Etcd, EtcdError, Flag, Patience};
@@ -57,9 +58,10 @@ impl Etcd {
         let prefix = view.prefix.clone();
         let all = GetOptions::new().with_prefix();
         let snapshot = self
-            .call(async |etcd| {
+            .call(|etcd| {
                 let mut kv = etcd.kv_client().max_decoding_message_size(ETCD_ANSWER_BYTES_MAX);
-                kv.get(prefix.as_str(), Some(all.clone())).await
+                let (prefix, all) = (prefix.clone(), all.clone());
+                async move { kv.get(prefix, Some(all)).await }
             })
             .await?;
         view.replace(snapshot.kvs());
@@ -68,10 +70,11 @@ impl Etcd {
         let revision = snapshot.header().map_or(0, etcd_client::ResponseHeader::revision);
         let later = WatchOptions::new().with_prefix().with_start_revision(revision + 1);
         let mut stream = self
-            .call(async |etcd| {
+            .call(|etcd| {
                 let mut watch =
                     etcd.watch_client().max_decoding_message_size(ETCD_ANSWER_BYTES_MAX);
-                watch.watch(prefix.as_str(), Some(later.clone())).await
+                let (prefix, later) = (prefix.clone(), later.clone());
+                async move { watch.watch(prefix, Some(later)).await }
             })
             .await?;
         loop {
@@ -180,6 +183,9 @@ fn read(id: &str, words: &[u8]) -> Result<NodeInfo, String> {
     if id.is_empty() || id.contains('/') {
         return Err("its name is not a node's".to_owned());
     }
-    let info: NodeInfo = serde_json::from_slice(words).map_err(|e| e.to_string())?;
+    // As a map first: serde would also read a list as the fields in their order.
+    let words: serde_json::Map<_, _> = serde_json::from_slice(words).map_err(|e| e.to_string())?;
+    let info =
+        NodeInfo::deserialize(serde_json::Value::Object(words)).map_err(|e| e.to_string())?;
     Ok(NodeInfo { id: id.to_owned(), ..info })
 }
