@@ -7,7 +7,8 @@ use tokio::runtime::Runtime;
 use crate::{
     Request, cli,
     entity::{AnyKind, Handler, Kind, Player, Table},
-    node::{Addresses, Node},
+    doors::Addresses,
+    node::Node,
     play::{AnyScript, Script, any_script},
 };
 
@@ -116,14 +117,14 @@ impl Running {
         Self { addresses: node.addresses().clone(), node: Some(node), runtime: Some(runtime) }
     }
 
-    /// Where clients reach the gate over TCP.
-    pub fn gate_tcp(&self) -> SocketAddr {
+    /// Where clients reach the gate over TCP, when this node is one.
+    pub fn gate_tcp(&self) -> Option<SocketAddr> {
         self.addresses.gate_tcp
     }
 
-    /// Where the account center listens.
-    pub fn http(&self) -> SocketAddr {
-        self.addresses.http[0]
+    /// Where the account center listens, when this node is one.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.addresses.http.first().copied()
     }
 
     /// Where operators' pages are.

@@ -12,7 +12,8 @@ use tokio::{
 
 use crate::{
     app::{Exit, Running},
-    config::{Config, Flags, LogFormat, redacted},
+    check,
+    config::{Config, Flags, For, LogFormat, redacted},
     entity::AnyKind,
     node::{self, Node},
     play::{AnyScript, Play, PlayError},
@@ -42,8 +43,21 @@ struct Cli {
 enum Command {
     /// Everything in one process: account center, gate and game server, with a SQLite file.
     Dev(Box<Flags>),
+    /// A node of a cluster, with some of the roles account, gate, game, rooms.
+    Serve(Box<ServeFlags>),
+    /// Reads the configuration, tries each service, and says what is wrong; exits 0 if nothing is.
+    Check(Box<ServeFlags>),
     /// A client: signs in as a guest and plays; exits 0 only if all worked.
     Play(PlayFlags),
+}
+
+#[derive(Debug, Args)]
+struct ServeFlags {
+    /// What this process does [default: all].
+    #[arg(long, value_name = "ROLES")]
+    roles: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 #[derive(Debug, Args)]
@@ -69,17 +83,25 @@ pub(crate) fn main(
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     telemetry::hook_panics();
     match cli.command {
-        None => dev(name, &cli.flags, player),
-        Some(Command::Dev(flags)) => dev(name, &flags, player),
+        None => run(name, &cli.flags, &For::Dev, player),
+        Some(Command::Dev(flags)) => run(name, &flags, &For::Dev, player),
+        Some(Command::Serve(serve)) => run(name, &serve.flags, &serve.purpose(), player),
+        Some(Command::Check(serve)) => check(name, &serve),
         Some(Command::Play(flags)) => play(name, &flags, script),
     }
 }
 
-// === dev ===
+impl ServeFlags {
+    fn purpose(&self) -> For<'_> {
+        For::Serve { roles: self.roles.as_deref() }
+    }
+}
 
-fn dev(name: &str, flags: &Flags, player: Arc<dyn AnyKind>) -> Exit {
+// === dev and serve ===
+
+fn run(name: &str, flags: &Flags, purpose: &For<'_>, player: Arc<dyn AnyKind>) -> Exit {
     let began = now();
-    let config = match Config::load(flags) {
+    let config = match Config::load(flags, purpose) {
         Ok(config) => config,
         Err(e) => return sorry(name, &e),
     };
@@ -97,7 +119,12 @@ fn dev(name: &str, flags: &Flags, player: Arc<dyn AnyKind>) -> Exit {
             Ok(signals) => signals,
             Err(e) => return sorry(name, &format!("signals cannot be received: {e}")),
         };
-        match node::start(&config, player).await {
+        let started = tokio::select! {
+            started = node::start(&config, player) => started,
+            // While it waits for a service, say.
+            () = signals.next() => return Exit::SUCCESS,
+        };
+        match started {
             Ok(node) => {
                 say(&banner(name, &node, began, &config));
                 until_told_to_stop(node, &mut signals).await
@@ -139,16 +166,21 @@ fn control_runtime() -> Result<Runtime, String> {
         .map_err(|e| format!("no threads for the runtime: {e}"))
 }
 
-/// `dev` inside another program.
+/// `dev` or `serve` inside another program.
 pub(crate) fn start(
     name: &'static str,
     player: Arc<dyn AnyKind>,
     args: &[&str],
 ) -> Result<Running, String> {
-    let line = [name, "dev"].into_iter().chain(args.iter().copied());
+    let command = (args.first() != Some(&"serve")).then_some("dev");
+    let line = [name].into_iter().chain(command).chain(args.iter().copied());
     let cli = Cli::try_parse_from(line).map_err(|e| e.to_string())?;
-    let Some(Command::Dev(flags)) = cli.command else { return Err("not arguments of dev".into()) };
-    let config = Config::load(&flags).map_err(|e| e.to_string())?;
+    let config = match &cli.command {
+        Some(Command::Dev(flags)) => Config::load(flags, &For::Dev),
+        Some(Command::Serve(serve)) => Config::load(&serve.flags, &serve.purpose()),
+        _ => return Err("not arguments of dev or serve".into()),
+    };
+    let config = config.map_err(|e| e.to_string())?;
     let runtime = control_runtime()?;
     let node = runtime.block_on(node::start(&config, player)).map_err(|e| e.to_string())?;
     Ok(Running::new(node, runtime))
@@ -176,34 +208,68 @@ async fn at_once(signals: &mut Signals) -> Exit {
 }
 
 fn banner(name: &str, node: &Node, began: Instant, config: &Config) -> String {
+    use std::fmt::Write as _;
     let at = node.addresses();
-    let list = |addrs: &[std::net::SocketAddr]| {
-        addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let mut text = format!("{name} {}\n\n", env!("CARGO_PKG_VERSION"));
+    let http = at.http.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut line = |what: &str, said: String| {
+        writeln!(text, "  {what:<16} {said}").expect("writing to a String does not fail");
     };
+    if config.clustered() {
+        let roles = config.node.roles.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ");
+        line("node", format!("{} ({roles}) of the cluster {}", node.id(), config.cluster.name));
+    }
+    if !at.http.is_empty() {
+        line("account center", format!("http://{http}"));
+    }
+    if let Some(tcp) = at.gate_tcp {
+        line("gate", format!("tcp://{tcp}"));
+    }
+    if let Some(link) = at.link {
+        line("link", link.to_string());
+    }
+    line("admin", format!("http://{}  (/healthz, /readyz, /metrics)", at.admin));
+    if node.keeps() {
+        line("data", redacted(&config.store_url()));
+    }
+    let ms = (now() - began).as_millis();
+    write!(text, "\nready in {ms} ms\n").expect("writing to a String does not fail");
+    if let Some(first) = at.http.first() {
+        let first = first.to_string();
+        let addr =
+            if first == "127.0.0.1:8080" { String::new() } else { format!(" --addr {first}") };
+        let try_next = try_next(name);
+        write!(text, "\nTry next, in another terminal:  {try_next}{addr}\n")
+            .expect("writing to a String does not fail");
+    }
+    text
+}
+
+/// The command that plays. Started by cargo, the next command is cargo's too.
+fn try_next(name: &str) -> String {
     let program = std::env::args().next().unwrap_or_else(|| name.to_owned());
-    // Started by cargo, the next command is cargo's too.
-    let try_next = match std::env::var("CARGO_PKG_NAME") {
+    match std::env::var("CARGO_PKG_NAME") {
         Ok(package) if cfg!(debug_assertions) => format!("cargo run -p {package} -- play"),
         Ok(package) => format!("cargo run --release -p {package} -- play"),
         Err(_) => format!("{program} play"),
+    }
+}
+
+// === check ===
+
+fn check(name: &str, serve: &ServeFlags) -> Exit {
+    let config = match Config::load(&serve.flags, &serve.purpose()) {
+        Ok(config) => config,
+        Err(e) => return sorry(name, &e),
     };
-    let first = at.http.first().map(ToString::to_string).unwrap_or_default();
-    let addr = if first == "127.0.0.1:8080" { String::new() } else { format!(" --addr {first}") };
-    format!(
-        "{name} {version}\n\
-         \n  account center   http://{http}\
-         \n  gate             tcp://{tcp}\
-         \n  admin            http://{admin}  (/healthz, /readyz, /metrics)\
-         \n  data             {data}\
-         \n\nready in {ms} ms\n\
-         \nTry next, in another terminal:  {try_next}{addr}\n",
-        version = env!("CARGO_PKG_VERSION"),
-        http = list(&at.http),
-        tcp = at.gate_tcp,
-        admin = at.admin,
-        data = redacted(&config.store_url()),
-        ms = (now() - began).as_millis(),
-    )
+    let runtime = match control_runtime() {
+        Ok(runtime) => runtime,
+        Err(e) => return sorry(name, &e),
+    };
+    let findings = runtime.block_on(check::check(&config));
+    runtime.shutdown_background();
+    say(&check::table(&findings));
+    if findings.iter().all(check::Finding::is_fine) { Exit::SUCCESS } else { Exit::FAILURE }
 }
 
 // === play ===

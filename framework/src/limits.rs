@@ -94,6 +94,18 @@ pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
 /// Entries of the in-process cache. Beyond: the entry that expires soonest goes.
 pub(crate) const CACHE_ENTRIES_MAX: usize = 100_000;
 
+/// Claims that one script in Redis touches, at some microseconds each: it serves nobody else
+/// meanwhile. Beyond: another script.
+pub(crate) const CLAIMS_PER_SCRIPT_MAX: usize = 500;
+
+/// How much longer than a lease the owners have to say again what they own, after Redis lost its
+/// data: time to be told, and to ask twice. Beyond: what nobody claimed is free.
+pub(crate) const SETTLING_GRACE: Duration = Duration::from_secs(2);
+
+/// How long Redis knows that an incarnation is dead: no process hangs that long and then goes on.
+/// Beyond: its epochs are stale all the same, and the store refuses them.
+pub(crate) const DEAD_INCARNATION_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a node that is not heard of still counts as running what it claims: its registration
 /// in etcd, and its lease in Redis. Renewed at a third. Beyond: others may take over.
 pub(crate) const NODE_LEASE: Duration = Duration::from_secs(10);
@@ -171,6 +183,9 @@ const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.
 const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
+const _: () = assert!(CACHE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
+// A renewal that is under way when Redis comes back still finds it settling.
+const _: () = assert!(CACHE_DEADLINE.as_secs() <= SETTLING_GRACE.as_secs());
 const _: () = assert!(LINK_SILENCE_MAX.as_secs() < NODE_LEASE.as_secs());
 const _: () = assert!(ATTACH_PATIENCE.as_secs() + 1 < SIGN_IN_DEADLINE.as_secs());
 const _: () = assert!(STORE_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());

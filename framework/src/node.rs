@@ -1,60 +1,47 @@
 //! Owns a node's life: [`start`] wires everything in one place, top to bottom in the order in
 //! which it is needed; [`Node::drain`] takes it down in the reverse order.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::dev::ServerHandle;
-use serde::Serialize;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     account::{self, AccountCenter, AccountSettings},
-    admin::{self, Admin},
+    admin::Admin,
     ask::{Asker, Calls},
     clock::Clock,
     config::Config,
-    directory::{Directory, NodeInfo, NodeState, Role},
+    directory::{
+        ClusterSettings, Directory, EtcdSettings, JoinError, NodeInfo, NodeState, Role,
+    },
+    doors::{Addresses, Doors},
     entity::{AnyKind, Chance, Host, World},
     gate::{Gate, GateSettings},
-    limits::ACCEPT_QUEUE_MAX,
+    limits::{LOAD_TOLD, NODE_LEASE},
+    link::{Links, Me, Players, Served, Tls, TlsError},
+    outage::Outage,
     shards::Shards,
-    store::{Cache, OpenError, Store, StoreError},
+    store::{Cache, CacheOpenError, OpenError, Redis, Store, StoreError},
     tasks::Tasks,
     telemetry::Meters,
 };
 
-/// A running node.
+/// A running node. What a role needs is there when the node has the role.
 #[derive(Debug)]
 pub(crate) struct Node {
-    id: String,
     addresses: Addresses,
     directory: Directory,
     asker: Asker,
-    gate: Arc<Gate>,
-    host: Arc<Host>,
-    store: Store,
+    links: Option<Links>,
+    gate: Option<Arc<Gate>>,
+    host: Option<Arc<Host>>,
+    store: Option<Store>,
     shards: Arc<Shards>,
     tasks: Tasks,
     /// The account center's server first: it must not send people here while the rest stops.
     servers: Vec<ServerHandle>,
     grace: Duration,
-}
-
-/// Where a node is reached; what `--announce` writes.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Addresses {
-    pub(crate) http: Vec<SocketAddr>,
-    pub(crate) gate_tcp: SocketAddr,
-    pub(crate) admin: SocketAddr,
-    pub(crate) pid: u32,
 }
 
 /// Why a node did not start.
@@ -69,6 +56,15 @@ pub(crate) enum StartError {
     /// The store was opened, and then did not answer.
     #[error(transparent)]
     StoreAway(#[from] StoreError),
+    /// `cache.redis` is no address.
+    #[error(transparent)]
+    Cache(#[from] CacheOpenError),
+    /// This node cannot be part of a cluster.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The files of `[link]` are not what they should be.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The account center cannot start.
     #[error(transparent)]
     Account(#[from] account::StartError),
@@ -90,93 +86,278 @@ fn remedy(error: &io::Error, flag: &str) -> String {
     }
 }
 
-/// Starts a node with every role in this process.
+/// Starts a node with the roles that the configuration names. A service that is away is waited
+/// for, and the log says so; drop the future to stop waiting.
 ///
 /// # Errors
 /// [`StartError`]: a sentence for the operator; nothing is left running.
 pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<Node, StartError> {
     // 1. Doors first: a port that is taken is the commonest mistake, and it costs nothing yet.
-    let doors = Doors::bind(config)?;
+    let mut doors = Doors::bind(config)?;
     let addresses = doors.addresses();
 
-    // 2. What everything stands on: store, cache, directory, clock, threads.
-    let store = Store::open(&config.store_url(), Handle::current()).await?;
-    let (clock, tasks, meters, asker) =
-        (Clock::system(), Tasks::default(), Meters::new(), Asker::default());
-    let incarnation = store.next_incarnation(clock.now_ms()).await?;
-    let directory = Directory::embedded(incarnation);
-    let shards = Shards::start(config.node.shards).map_err(system("node.shards"))?;
-    let shards = Arc::new(shards);
+    // 2. What everything stands on: clock, chance, threads, store, cache, directory, links.
+    let (clock, chance) = (Clock::system(), Chance::from_os());
+    let (tasks, meters) = (Tasks::default(), Meters::new());
+    let shards = Arc::new(Shards::start(config.node.shards).map_err(system("node.shards"))?);
+    let stop_unless_started = StopUnlessStarted(Some(tasks.clone()));
+    let keeps = config.has(Role::Account) || config.has(Role::Game);
+    let store = if keeps { Some(open_store(config).await?) } else { None };
+    let Ground { cache, directory, links, asker } =
+        ground(config, &store, &clock, &chance, &shards, &tasks, &meters).await?;
 
     // 3. The game server: entities with the studio's handlers.
-    let (chance, times) = (Chance::from_os(), config.game.clone());
-    let world = World {
-        clock: clock.clone(),
-        store: store.clone(),
-        chance: chance.clone(),
-        tasks: tasks.clone(),
-    };
-    let host = Host::new(player, directory.clone(), world, times, meters.entity.clone());
+    let host = store.clone().filter(|_| config.has(Role::Game)).map(|store| {
+        let world = World {
+            clock: clock.clone(),
+            store,
+            chance: chance.clone(),
+            tasks: tasks.clone(),
+        };
+        Host::new(player, directory.clone(), world, config.game.clone(), meters.entity.clone())
+    });
+    if let Some(host) = host.clone() {
+        let evict = Arc::new(move |evicted| {
+            let host = host.clone();
+            Box::pin(async move { host.evict(evicted).await }) as _
+        });
+        tasks.spawn(directory.clone().keep_claims(evict, tasks.clone()));
+        tasks.spawn(directory.clone().sweep(tasks.clone()));
+    }
 
     // 4. The gate, which follows the directory: what is handled, and whose tokens are good.
-    let settings = GateSettings {
-        gate: config.gate.clone(),
-        cluster: config.cluster.name.clone(),
-        request_timeout: config.game.request_timeout,
-    };
-    let gate = Gate::new(
-        settings,
-        host.clone(),
-        clock.clone(),
-        chance,
-        meters.gate.clone(),
-        tasks.clone(),
-    );
+    let gate = config.has(Role::Gate).then(|| {
+        let settings = GateSettings {
+            gate: config.gate.clone(),
+            cluster: config.cluster.name.clone(),
+            request_timeout: config.game.request_timeout,
+        };
+        let (here, links) = (host.clone(), links.clone());
+        let players = Players { here, links, directory: directory.clone() };
+        Gate::new(settings, players, clock.clone(), chance, meters.gate.clone(), tasks.clone())
+    });
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
-    let gates = directory.clone();
-    let center = AccountCenter::start(
-        store.clone(),
-        Cache::memory(),
-        Arc::new(move || gates.gate_for_sign_in()),
-        clock,
-        AccountSettings {
-            cluster: config.cluster.name.clone(),
-            token_ttl: config.account.token_ttl,
-        },
-    )
-    .await?;
-    let calls =
-        Calls::default().on(&center, AccountCenter::auth).on(&center, AccountCenter::registry);
-    asker.start(Role::Account, calls, &tasks);
+    let center = match store.clone().filter(|_| config.has(Role::Account)) {
+        Some(store) => Some(open_center(config, store, cache, &directory, clock).await?),
+        None => None,
+    };
+    if let Some(center) = &center {
+        let calls =
+            Calls::default().on(center, AccountCenter::auth).on(center, AccountCenter::registry);
+        asker.start(Role::Account, calls, &tasks);
+    }
 
-    // 6. The node tells the directory what it is; the gate knows it from its first connection on.
-    let id = format!("{}-{incarnation}", config.cluster.name);
+    // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
+    // from its first connection on.
+    if let Some(links) = &links {
+        let served = Served { host: host.clone(), asker: asker.clone(), tasks: tasks.clone() };
+        doors.open_link(links, served, &tasks)?;
+        tasks.spawn(keep_links(links.clone(), directory.clone(), tasks.clone()));
+    }
+    let keys = center.as_ref().map(AccountCenter::jwks).unwrap_or_default();
     directory.register(NodeInfo {
-        id: id.clone(),
-        roles: BTreeSet::from([Role::Account, Role::Gate, Role::Game]),
-        apis: host.apis(),
-        gate: Some(advertised(config, addresses.gate_tcp)),
+        id: directory.me().to_owned(),
+        addr: doors.link_advertised(config),
+        roles: config.node.roles.iter().copied().collect(),
+        apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
+        gate: doors.gate_advertised(config),
+        load: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        incarnation,
+        incarnation: directory.incarnation(),
         state: NodeState::Up,
-        keys: center.jwks(),
-        ..NodeInfo::default()
+        keys: keys.clone(),
     });
-    gate.learn(&directory.nodes());
-    tasks.spawn(gate.clone().follow(directory.clone()));
+    directory.registered().await;
+    if let Some(gate) = &gate {
+        gate.learn(&directory.nodes());
+        tasks.spawn(gate.clone().follow(directory.clone()));
+    }
+    tasks.spawn(tell_load(directory.clone(), gate.clone(), host.clone(), tasks.clone()));
 
     // 7. The doors open.
-    let routes = account::Routes { asker: asker.clone(), keys: center.jwks() };
-    let admin =
-        Admin { node: id.clone(), directory: directory.clone(), store: store.clone(), meters };
-    let servers = doors.open(&gate, &shards, routes, admin, &tasks)?;
+    let routes = center.map(|_| account::Routes { asker: asker.clone(), keys });
+    let admin = Admin { directory: directory.clone(), store: store.clone(), meters };
+    let servers = doors.open(gate.as_ref(), &shards, routes, admin, &tasks)?;
 
     let grace = config.shutdown.grace;
-    let node =
-        Node { id, addresses, directory, asker, gate, host, store, shards, tasks, servers, grace };
+    stop_unless_started.started();
+    let node = Node {
+        addresses,
+        directory,
+        asker,
+        links,
+        gate,
+        host,
+        store,
+        shards,
+        tasks,
+        servers,
+        grace,
+    };
     config.announce.as_ref().map_or(Ok(()), |path| node.announce(path))?;
     Ok(node)
+}
+
+/// What differs between a process that is alone and a node of a cluster; nothing above knows.
+struct Ground {
+    cache: Cache,
+    directory: Directory,
+    links: Option<Links>,
+    asker: Asker,
+}
+
+async fn ground(
+    config: &Config,
+    store: &Option<Store>,
+    clock: &Clock,
+    chance: &Chance,
+    shards: &Shards,
+    tasks: &Tasks,
+    meters: &Meters,
+) -> Result<Ground, StartError> {
+    let cluster = &config.cluster.name;
+    let Some(redis) = config.cache.redis.as_ref().filter(|_| config.clustered()) else {
+        let incarnation = match store {
+            Some(store) => store.next_incarnation(clock.now_ms()).await?,
+            None => clock.now_ms() * 1000,
+        };
+        let directory = Directory::alone(&format!("{cluster}-{incarnation}"), incarnation);
+        let (cache, asker) = (cache_alone(config)?, Asker::default());
+        return Ok(Ground { cache, directory, links: None, asker });
+    };
+    let redis = Redis::open(&redis.0, cluster, Handle::current())?;
+    let node = node_id(chance);
+    let etcd = etcd_settings(config);
+    let tls = Tls::load(&config.link)?;
+    let settings =
+        ClusterSettings { node: node.clone(), etcd, redis: redis.clone(), clock: clock.clone() };
+    let directory = Directory::join(settings, Handle::current(), tasks).await?;
+    let me = Me { cluster: cluster.clone(), node };
+    let (handles, meters) = (shards.handles(), meters.link.clone());
+    let links = Links::new(me, tls, handles, tasks.clone(), chance.clone(), meters);
+    let asker = Asker::of_cluster(directory.clone(), links.clone());
+    Ok(Ground { cache: Cache::redis(redis), directory, links: Some(links), asker })
+}
+
+pub(crate) fn etcd_settings(config: &Config) -> EtcdSettings {
+    let discovery = config.discovery.clone();
+    EtcdSettings {
+        endpoints: discovery.etcd,
+        user: discovery.user,
+        password: discovery.password.map(|password| password.0),
+        ca: discovery.ca,
+        cert: discovery.cert,
+        key: discovery.key,
+        cluster: config.cluster.name.clone(),
+        lease: NODE_LEASE,
+    }
+}
+
+/// Alone, a Redis may be used all the same: what it counts then survives a restart.
+fn cache_alone(config: &Config) -> Result<Cache, CacheOpenError> {
+    let Some(redis) = &config.cache.redis else { return Ok(Cache::memory()) };
+    Redis::open(&redis.0, &config.cluster.name, Handle::current()).map(Cache::redis)
+}
+
+/// The machine's name, for people, and chance: no two starts are the same node.
+fn node_id(chance: &Chance) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    let host: String = host.trim().chars().filter(plain).take(48).collect();
+    let host = if host.is_empty() { "node".to_owned() } else { host.to_lowercase() };
+    format!("{host}-{:08x}", chance.next_u64() & 0xffff_ffff)
+}
+
+/// How often a service that is away at the start is tried again.
+const START_RETRY: Duration = Duration::from_millis(500);
+
+/// A database that starts later than its nodes is waited for.
+async fn open_store(config: &Config) -> Result<Store, StartError> {
+    let outage = Outage::new("store.url");
+    loop {
+        match Store::open(&config.store_url(), Handle::current()).await {
+            Ok(store) => return Ok(store),
+            Err(e) if e.is_away() => drop(outage.away(&e)),
+            Err(e) => return Err(e.into()),
+        }
+        tokio::time::sleep(START_RETRY).await;
+    }
+}
+
+async fn open_center(
+    config: &Config,
+    store: Store,
+    cache: Cache,
+    directory: &Directory,
+    clock: Clock,
+) -> Result<AccountCenter, StartError> {
+    let outage = Outage::new("store.url");
+    loop {
+        let gates = directory.clone();
+        let gates = Arc::new(move || gates.gate_for_sign_in());
+        let settings = AccountSettings {
+            cluster: config.cluster.name.clone(),
+            token_ttl: config.account.token_ttl,
+        };
+        let (store, cache, clock) = (store.clone(), cache.clone(), clock.clone());
+        match AccountCenter::start(store, cache, gates, clock, settings).await {
+            Ok(center) => return Ok(center),
+            Err(account::StartError::Store(e)) if config.clustered() => drop(outage.away(&e)),
+            Err(e) => return Err(e.into()),
+        }
+        tokio::time::sleep(START_RETRY).await;
+    }
+}
+
+/// Keeps nothing for nodes that are no more.
+async fn keep_links(links: Links, directory: Directory, tasks: Tasks) {
+    let mut nodes = directory.watch();
+    loop {
+        tokio::select! {
+            biased; // stop before more work
+            () = tasks.stopped() => return,
+            changed = nodes.changed() => if changed.is_err() { return },
+        }
+        let now = nodes.borrow_and_update().clone();
+        links.keep_only(&now);
+    }
+}
+
+/// Says how much this node has to do, so that others choose well.
+async fn tell_load(
+    directory: Directory,
+    gate: Option<Arc<Gate>>,
+    host: Option<Arc<Host>>,
+    tasks: Tasks,
+) {
+    loop {
+        tokio::select! {
+            biased; // stop before more work
+            () = tasks.stopped() => return,
+            () = tokio::time::sleep(LOAD_TOLD) => {}
+        }
+        let load = gate.as_ref().map_or(0, |gate| gate.connections())
+            + host.as_ref().map_or(0, |host| host.count());
+        directory.update(|node| node.load = u32::try_from(load).unwrap_or(u32::MAX));
+    }
+}
+
+/// Ends the tasks of a node that did not come to be.
+struct StopUnlessStarted(Option<Tasks>);
+
+impl StopUnlessStarted {
+    fn started(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopUnlessStarted {
+    fn drop(&mut self) {
+        if let Some(tasks) = &self.0 {
+            tasks.stop();
+        }
+    }
 }
 
 /// What each last step of a drain may take although the grace is over.
@@ -186,86 +367,23 @@ const LAST_PATIENCE: Duration = Duration::from_millis(100);
 /// less than what a client that sends a request byte by byte would like.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { what, source }
-}
-
-/// The listeners of a node, bound before anything else and opened after everything else.
-struct Doors {
-    http: Vec<TcpListener>,
-    tcp: TcpListener,
-    admin: TcpListener,
-}
-
-impl Doors {
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let http = config.account.listen.iter();
-        Ok(Self {
-            http: http.map(|a| listen("account.listen", "--http", *a)).collect::<Result<_, _>>()?,
-            tcp: listen("gate.tcp", "--gate-tcp", config.gate.tcp)?,
-            admin: listen("admin.listen", "--admin", config.admin.listen)?,
-        })
-    }
-
-    fn addresses(&self) -> Addresses {
-        Addresses {
-            http: self.http.iter().map(address).collect(),
-            gate_tcp: address(&self.tcp),
-            admin: address(&self.admin),
-            pid: std::process::id(),
-        }
-    }
-
-    /// Lets clients, people and operators in.
-    fn open(
-        self,
-        gate: &Arc<Gate>,
-        shards: &Arc<Shards>,
-        routes: account::Routes,
-        admin: Admin,
-        tasks: &Tasks,
-    ) -> Result<Vec<ServerHandle>, StartError> {
-        let tcp = tokio::net::TcpListener::from_std(self.tcp).map_err(system("gate.tcp"))?;
-        tasks.spawn(gate.clone().accept(tcp, shards.clone()));
-        let people = account::serve(self.http, routes).map_err(system("account.listen"))?;
-        let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
-        let handles = vec![people.handle(), operators.handle()];
-        for server in [people, operators] {
-            let until = tasks.clone();
-            tasks.spawn(async move {
-                tokio::select! {
-                    ended = server => if let Err(e) = ended {
-                        tracing::error!(target: "node", "an HTTP server ended: {e}");
-                    },
-                    // Whoever has not sent a whole request by then is cut.
-                    () = until.stopped() => {}
-                }
-            });
-        }
-        Ok(handles)
-    }
-}
-
-/// What clients are told to connect to.
-fn advertised(config: &Config, bound: SocketAddr) -> String {
-    if let Some(said) = &config.gate.advertise {
-        return said.clone();
-    }
-    if !bound.ip().is_unspecified() {
-        return bound.to_string();
-    }
-    let here = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bound.port());
-    tracing::warn!(
-        target: "node",
-        "gate.tcp = {bound} is every address of this machine: clients are told {here}; say with \
-         --gate-advertise where they reach the gate from elsewhere"
-    );
-    here.to_string()
 }
 
 impl Node {
     pub(crate) fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// What the others know it by.
+    pub(crate) fn id(&self) -> &str {
+        self.directory.me()
+    }
+
+    /// Whether it has a store.
+    pub(crate) fn keeps(&self) -> bool {
+        self.store.is_some()
     }
 
     /// Writes the addresses where `--announce` says, whole or not at all.
@@ -277,14 +395,14 @@ impl Node {
         std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path)).map_err(failed)
     }
 
-    /// Stops without losing anything: no new sign-ins, requests finish, players are saved. Every
-    /// step has what is left of `shutdown.grace`.
+    /// Stops without losing anything: no new sign-ins, requests finish, players are saved and go
+    /// on elsewhere where there is an elsewhere. Every step has what is left of `shutdown.grace`.
     pub(crate) async fn drain(self) {
         let Self {
-            id,
             addresses: _,
             directory,
             asker,
+            links,
             gate,
             host,
             store,
@@ -296,22 +414,36 @@ impl Node {
         let end = Instant::now() + grace;
         let left = || end.saturating_duration_since(Instant::now());
 
-        directory.update(&id, |node| node.state = NodeState::Draining);
+        directory.update(|node| node.state = NodeState::Draining);
         // A third is kept for saving: what a handler that hangs may not take from the players.
-        let connections = gate.drain(grace * 2 / 3).await;
-        let entities = host.stop_all(left()).await;
+        let connections = match &gate {
+            Some(gate) => gate.drain(grace * 2 / 3).await,
+            None => 0,
+        };
+        let entities = match &host {
+            Some(host) => host.stop_all(left()).await,
+            None => 0,
+        };
         asker.stop();
-        directory.deregister(&id);
         for server in servers {
             let patience = left().min(HTTP_PATIENCE);
             if tokio::time::timeout(patience, server.stop(true)).await.is_err() {
                 tracing::info!(target: "node", "HTTP requests that did not end are cut");
             }
         }
+        if let Some(links) = &links {
+            links.close();
+        }
+        if host.is_some() {
+            let _late = tokio::time::timeout(left().max(LAST_PATIENCE), directory.resign()).await;
+        }
+        directory.deregister();
         tasks.stop();
         drop(gate);
         let running = tasks.wait(left().max(LAST_PATIENCE)).await;
-        if tokio::time::timeout(left().max(LAST_PATIENCE), store.close()).await.is_err() {
+        if let Some(store) = &store
+            && tokio::time::timeout(left().max(LAST_PATIENCE), store.close()).await.is_err()
+        {
             tracing::warn!(target: "node", "the store did not close in time");
         }
         if connections + entities + running > 0 {
@@ -327,25 +459,4 @@ impl Node {
             tracing::warn!(target: "node", "a handler blocks its thread: it is left behind");
         }
     }
-}
-
-fn listen(
-    key: &'static str,
-    flag: &'static str,
-    addr: SocketAddr,
-) -> Result<TcpListener, StartError> {
-    let bound = || {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        // A town that restarts takes its ports back at once; one that runs keeps them.
-        socket.set_reuse_address(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(ACCEPT_QUEUE_MAX)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    bound().map_err(|source| StartError::Listen { key, flag, addr, source })
-}
-
-fn address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("a bound listener has an address")
 }

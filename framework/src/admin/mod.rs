@@ -18,9 +18,9 @@ use crate::{
 /// What the pages speak of.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
-    pub(crate) node: String,
     pub(crate) directory: Directory,
-    pub(crate) store: Store,
+    /// `None` on a node that keeps nothing.
+    pub(crate) store: Option<Store>,
     pub(crate) meters: Meters,
 }
 
@@ -45,19 +45,25 @@ async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "ok" }))
 }
 
-/// The node is registered, its store answers, and it is not draining.
+/// The node is registered, its services answer, and it is not draining.
 async fn readyz(admin: Data<Admin>) -> HttpResponse {
-    let nodes = admin.directory.nodes();
-    let state = nodes.iter().find(|n| n.id == admin.node).map(|n| n.state);
-    let missing = match (state, admin.store.ping().await) {
-        (Some(NodeState::Up), Ok(())) => {
-            return HttpResponse::Ok().json(json!({ "status": "ready" }));
-        }
-        (None, _) => "not registered".to_owned(),
-        (Some(NodeState::Draining), _) => "draining".to_owned(),
-        (Some(NodeState::Up), Err(e)) => e.to_string(),
+    let Admin { directory, store, .. } = &**admin;
+    let mut missing = match directory.node(directory.me()).map(|n| n.state) {
+        Some(NodeState::Up) => Vec::new(),
+        Some(NodeState::Draining) => vec!["draining".to_owned()],
+        None => vec!["not registered".to_owned()],
     };
-    HttpResponse::ServiceUnavailable().json(json!({ "status": "not ready", "reason": missing }))
+    missing.extend(directory.missing().await);
+    if let Some(store) = store
+        && let Err(e) = store.ping().await
+    {
+        missing.push(e.to_string());
+    }
+    if missing.is_empty() {
+        return HttpResponse::Ok().json(json!({ "status": "ready" }));
+    }
+    let reason = missing.join("; ");
+    HttpResponse::ServiceUnavailable().json(json!({ "status": "not ready", "reason": reason }))
 }
 
 async fn metrics(admin: Data<Admin>) -> HttpResponse {

@@ -208,6 +208,11 @@ impl Gate {
         drop((listed, seat));
     }
 
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        *self.count.borrow()
+    }
+
     fn counted(&self, open: usize) {
         self.count.send_replace(open);
         self.meters.connections.set(open as f64);

@@ -1,7 +1,6 @@
 //! Owns what two nodes say to each other over a link: `len: u32 LE | kind: u8 | body`, where `len`
 //! counts what comes after itself. Batches travel as they are, everything else as protobuf.
 
-use prost::Message as _;
 
 use super::{Batch, Frames, SessionId};
 use crate::{limits::ENVELOPE_BYTES_MAX, proto::link as proto};

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, time::Instant};
 pub(crate) use self::{
     accepted::Served,
     batch::{Batch, Frames, UNTAGGED, error_message},
-    links::Links,
+    links::{Links, Me},
     players::{Players, Seeking},
     tls::{Tls, TlsError},
 };

@@ -20,6 +20,7 @@ use std::{
 use sqlx::{AnyPool, Executor as _};
 use tokio::{runtime::Handle, time::timeout};
 
+pub(crate) use self::redis::{CacheOpenError, Cmd, Redis, Script};
 pub(crate) use accounts::{Account, AccountStatus, CreateError, NewAccount, PasswordHash};
 pub(crate) use cache::{Cache, CacheError};
 pub(crate) use open::OpenError;

@@ -120,7 +120,6 @@ pub(crate) enum OpenError {
 impl OpenError {
     /// Whether waiting may help: the server is unreachable or starts just now. All else is for
     /// the operator to set right.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a node that waits for its store will ask"))]
     pub(crate) fn is_away(&self) -> bool {
         matches!(self, Self::Away { .. })
     }

@@ -105,7 +105,6 @@ impl Store {
     }
 
     /// The epoch under which an entity was last loaded or saved; `None`: never.
-    #[cfg_attr(not(test), expect(dead_code, reason = "claims of a cluster will ask"))]
     pub(crate) async fn record_epoch(
         &self,
         kind: &str,

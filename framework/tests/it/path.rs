@@ -192,7 +192,7 @@ fn a_client_that_closes_its_sending_side_still_gets_its_answers() {
         let login = msg::login::Req { token, ..Default::default() };
         bastide::wire::put_message(&mut bytes, &login).unwrap();
         bastide::wire::put_message(&mut bytes, &slow_of(50)).unwrap();
-        let mut socket = tokio::net::TcpStream::connect(world.town.gate_tcp()).await.unwrap();
+        let mut socket = tokio::net::TcpStream::connect(world.gate()).await.unwrap();
         socket.write_all(&bytes).await.unwrap();
         socket.shutdown().await.unwrap();
         let mut answers = Vec::new();

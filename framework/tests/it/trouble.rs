@@ -17,7 +17,7 @@ use crate::world::{World, echo_of, error, slow_of};
 
 /// What a raw connection gets for `bytes`, up to its end.
 async fn told(world: &World, bytes: &[u8]) -> Vec<u8> {
-    let mut socket = TcpStream::connect(world.town.gate_tcp()).await.unwrap();
+    let mut socket = TcpStream::connect(world.gate()).await.unwrap();
     socket.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     let read = timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
@@ -276,7 +276,7 @@ fn who_does_not_sign_in_or_falls_silent_is_closed() {
 
 fn closed_in_time(world: &World) {
     world.run(async {
-        let mut dribbling = TcpStream::connect(world.town.gate_tcp()).await.unwrap();
+        let mut dribbling = TcpStream::connect(world.gate()).await.unwrap();
         dribbling.write_all(b"\x10").await.unwrap();
         let mut end = Vec::new();
         dribbling.read_to_end(&mut end).await.unwrap();
@@ -301,7 +301,7 @@ fn a_thousand_connections_of_random_bytes_leave_the_gate_as_it_was() {
         for _ in 0..1000 {
             let length = usize::try_from(random() % 200).unwrap();
             let bytes: Vec<u8> = (0..length).map(|_| random() as u8).collect();
-            let mut socket = TcpStream::connect(world.town.gate_tcp()).await.unwrap();
+            let mut socket = TcpStream::connect(world.gate()).await.unwrap();
             // The gate may have closed already.
             if socket.write_all(&bytes).await.is_ok() {
                 drop(socket);

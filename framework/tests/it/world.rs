@@ -2,6 +2,7 @@
 //! ports with a folder of its own, and clients to it.
 
 use std::{
+    net::SocketAddr,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use bastide::{
     def, msg,
 };
 use prost::Message;
+use tokio::runtime::{Builder, Runtime};
 
 /// Counts; everything else it does is told to it by the request.
 #[derive(Default)]
@@ -111,10 +113,19 @@ pub(crate) fn game() -> App<Counter> {
     game.on(echo).on(count).on(pushes).on(slow).on(panics).on(refuses).on(huge)
 }
 
-/// A running game and the folder that it keeps its data in.
+/// A running game: one process that has everything, or, with `TEST_SET=cluster` in the
+/// environment, an account center, a gate and two game servers on etcd, Redis and PostgreSQL.
 pub(crate) struct World {
-    pub(crate) town: Running,
-    dir: tempfile::TempDir,
+    /// The account center's first, then the gate, then the game servers; one may be all of them.
+    nodes: Vec<Running>,
+    home: Home,
+    clients: Runtime,
+}
+
+/// Where it keeps what survives a restart.
+enum Home {
+    Folder(tempfile::TempDir),
+    Cluster { name: String, database: String },
 }
 
 impl World {
@@ -124,37 +135,109 @@ impl World {
 
     /// Started with settings beside the usual, such as `"gate.idle_timeout=1s"`.
     pub(crate) fn with(settings: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let town = start(&dir, settings);
-        Self { town, dir }
+        match std::env::var("TEST_SET").as_deref() {
+            Ok("cluster") => {
+                let database = bastide_testkit::shared().postgres.database();
+                let name = bastide_testkit::cluster_name();
+                Self::at(Home::Cluster { name, database }, settings)
+            }
+            Ok("alone") | Err(_) => Self::alone(settings),
+            Ok(other) => panic!("TEST_SET={other}: alone and cluster are known"),
+        }
     }
 
-    /// Stops the game as an operator does and starts it again on the same data.
+    /// One process, whatever the set.
+    pub(crate) fn alone(settings: &[&str]) -> Self {
+        Self::at(Home::Folder(tempfile::tempdir().unwrap()), settings)
+    }
+
+    fn at(home: Home, settings: &[&str]) -> Self {
+        // The clients' own: they may outlive a game that is stopped.
+        let clients = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let nodes = match &home {
+            Home::Folder(dir) => {
+                vec![start(&["dev", "--data", dir.path().to_str().unwrap()], settings)]
+            }
+            Home::Cluster { name, database } => std::thread::scope(|scope| {
+                let node = |roles| scope.spawn(move || serve(name, database, roles, settings));
+                let nodes = ["account,rooms", "gate", "game", "game"].map(node);
+                nodes.map(|node| node.join().unwrap()).into()
+            }),
+        };
+        let world = Self { nodes, home, clients };
+        world.wait_for_nodes();
+        world
+    }
+
+    /// A node is ready when it sees itself; a client may come when the others see it too.
+    fn wait_for_nodes(&self) {
+        if self.nodes.len() > 1 {
+            self.run(async {
+                while !self.gate_knows_a_game_server().await {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+        }
+    }
+
+    async fn gate_knows_a_game_server(&self) -> bool {
+        let Ok(signed_in) = guest(&self.http().to_string(), "first").await else { return false };
+        let mut client = self.connect().await;
+        client.sign_in(&signed_in.token).await.is_ok()
+            && client.receive().await.is_ok()
+            && client.request(&echo_of(1)).await.is_ok()
+    }
+
+    /// Stops the game as an operator does: its gate says goodbye before its players go.
+    pub(crate) fn stop(self) -> Runtime {
+        let Self { nodes, home: _, clients } = self;
+        nodes.into_iter().for_each(Running::stop);
+        clients
+    }
+
+    /// Stops the game and starts it again on the same data.
     pub(crate) fn restart(self) -> Self {
-        let Self { town, dir } = self;
-        town.stop();
-        let town = start(&dir, &[]);
-        Self { town, dir }
+        let Self { nodes, home, clients: _ } = self;
+        nodes.into_iter().for_each(Running::stop);
+        Self::at(home, &[])
     }
 
-    /// The folder that it keeps its data in.
+    /// The folder of one process.
     pub(crate) fn data(&self) -> String {
-        self.dir.path().to_str().unwrap().to_owned()
+        match &self.home {
+            Home::Folder(dir) => dir.path().to_str().unwrap().to_owned(),
+            Home::Cluster { .. } => panic!("a cluster has no folder"),
+        }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn gate(&self) -> SocketAddr {
+        self.nodes.iter().find_map(Running::gate_tcp).unwrap()
+    }
+
+    /// Where people sign in.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.nodes.iter().find_map(Running::http).unwrap()
+    }
+
+    /// Where operators look, at each node.
+    pub(crate) fn admin(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(Running::admin).collect()
     }
 
     /// Runs a client's part.
     pub(crate) fn run<F: Future>(&self, client: F) -> F::Output {
-        self.town.block_on(client)
+        self.clients.block_on(client)
     }
 
     /// A connection that has not signed in.
     pub(crate) async fn connect(&self) -> Client {
-        Client::connect(&self.town.gate_tcp().to_string()).await.unwrap()
+        Client::connect(&self.gate().to_string()).await.unwrap()
     }
 
     /// The token of a guest; the same device is the same player.
     pub(crate) async fn token(&self, device: &str) -> String {
-        guest(&self.town.http().to_string(), device).await.unwrap().token
+        guest(&self.http().to_string(), device).await.unwrap().token
     }
 
     /// A signed-in guest of its own, its greeting push read off.
@@ -172,18 +255,31 @@ impl World {
         client
     }
 
-    /// What a meter shows, from the page that operators read.
+    /// What a meter shows on all nodes together, from the pages that operators read.
     pub(crate) async fn meter(&self, name: &str) -> f64 {
-        let page = get(&format!("http://{}/metrics", self.town.admin())).await.1;
-        let line = page.lines().find(|l| l.starts_with(&format!("{name} ")));
-        line.and_then(|l| l.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+        let mut sum = 0.0;
+        for admin in self.admin() {
+            let page = get(&format!("http://{admin}/metrics")).await.1;
+            let line = page.lines().find(|l| l.starts_with(&format!("{name} ")));
+            sum += line.and_then(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0);
+        }
+        sum
     }
 }
 
-fn start(dir: &tempfile::TempDir, settings: &[&str]) -> Running {
-    let data = dir.path().to_str().unwrap();
+fn serve(name: &str, database: &str, roles: &str, settings: &[&str]) -> Running {
+    let services = bastide_testkit::shared();
+    let (etcd, redis) = (services.etcd.url(), services.redis.url());
+    let name = format!("cluster.name={name}");
+    let cluster = ["--etcd", &etcd, "--redis", &redis, "--store", database, "--set", &name];
+    let link = ["--link", "127.0.0.1:0", "--set", "link.plaintext=true"];
+    start(&[&["serve", "--roles", roles], &cluster[..], &link[..]].concat(), settings)
+}
+
+fn start(args: &[&str], settings: &[&str]) -> Running {
+    let mut args = args.to_vec();
     // Two shards on any machine, so that messages do cross threads.
-    let mut args = vec!["--data", data, "--set", "node.shards=2"];
+    args.extend(["--set", "node.shards=2"]);
     for free in ["--http", "--gate-tcp", "--admin"] {
         args.extend([free, "127.0.0.1:0"]);
     }

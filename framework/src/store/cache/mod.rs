@@ -44,7 +44,6 @@ impl Cache {
     }
 
     /// A cache that all nodes of a cluster share.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a node of a cluster will ask"))]
     pub(crate) fn redis(redis: Redis) -> Self {
         Self(Backend::Redis(SharedCache(redis)))
     }

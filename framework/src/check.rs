@@ -1,0 +1,155 @@
+//! Owns `check`: tries what a node with this configuration needs, and says in a table what works
+//! and what to do about the rest. Changes nothing but bringing the store's tables up to date.
+
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
+
+use tokio::{runtime::Handle, time::timeout};
+
+use crate::{
+    config::{Config, redacted},
+    directory::{Etcd, Role},
+    doors::Doors,
+    link::Tls,
+    node::etcd_settings,
+    store::{Redis, Store},
+};
+
+/// How long one service may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was tried, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// The configuration key.
+    key: &'static str,
+    value: String,
+    /// What works, or what is wrong with the remedy.
+    outcome: Result<String, String>,
+}
+
+impl Finding {
+    pub(crate) fn is_fine(&self) -> bool {
+        self.outcome.is_ok()
+    }
+}
+
+/// Tries everything, one after the other.
+pub(crate) async fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![ports(config)];
+    if config.has(Role::Account) || config.has(Role::Game) {
+        findings.push(store(config).await);
+    }
+    if config.clustered() {
+        findings.push(etcd(config).await);
+        findings.push(link(config));
+    }
+    if config.cache.redis.is_some() {
+        findings.push(redis(config).await);
+    }
+    findings
+}
+
+fn ports(config: &Config) -> Finding {
+    let outcome = match Doors::bind(config) {
+        Ok(_) => Ok("free".to_owned()),
+        Err(e) => Err(e.to_string()),
+    };
+    let shown = |addrs: &[SocketAddr]| {
+        addrs.iter().map(|a| a.port().to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let mut addrs = vec![config.admin.listen];
+    if config.has(Role::Account) {
+        addrs.extend(&config.account.listen);
+    }
+    if config.has(Role::Gate) {
+        addrs.push(config.gate.tcp);
+    }
+    if config.clustered() {
+        addrs.push(config.link.listen);
+    }
+    Finding { key: "ports", value: shown(&addrs), outcome }
+}
+
+async fn store(config: &Config) -> Finding {
+    let url = config.store_url();
+    let tried = async {
+        let store = Store::open(&url, Handle::current()).await.map_err(|e| e.to_string())?;
+        let answered = store.ping().await.map_err(|e| e.to_string());
+        store.close().await;
+        answered.map(|()| "answers, its tables are up to date".to_owned())
+    };
+    let outcome = in_time(tried, "store.url").await;
+    Finding { key: "store.url", value: redacted(&url), outcome }
+}
+
+async fn etcd(config: &Config) -> Finding {
+    let tried = async {
+        let settings = etcd_settings(config);
+        let etcd = Etcd::connect(settings, Handle::current()).await.map_err(|e| e.to_string())?;
+        etcd.ping().await.map(|()| "answers".to_owned()).map_err(|e| e.to_string())
+    };
+    let outcome = in_time(tried, "discovery.etcd").await;
+    let value = config.discovery.etcd.iter().map(|url| redacted(url)).collect::<Vec<_>>();
+    Finding { key: "discovery.etcd", value: value.join(", "), outcome }
+}
+
+async fn redis(config: &Config) -> Finding {
+    let url = config.cache.redis.as_ref().map(|url| url.0.clone()).unwrap_or_default();
+    let tried = async {
+        let cluster = &config.cluster.name;
+        let redis = Redis::open(&url, cluster, Handle::current()).map_err(|e| e.to_string())?;
+        redis.ping().await.map(|()| "answers".to_owned()).map_err(|e| e.to_string())
+    };
+    let outcome = in_time(tried, "cache.redis").await;
+    Finding { key: "cache.redis", value: redacted(&url), outcome }
+}
+
+fn link(config: &Config) -> Finding {
+    let outcome = match Tls::load(&config.link) {
+        Ok(Some(_)) => Ok("mutual TLS, the files go together".to_owned()),
+        Ok(None) => Ok("plaintext: whoever reaches the port is a node".to_owned()),
+        Err(e) => Err(e.to_string()),
+    };
+    Finding { key: "link", value: config.link.listen.to_string(), outcome }
+}
+
+async fn in_time(
+    tried: impl Future<Output = Result<String, String>>,
+    key: &str,
+) -> Result<String, String> {
+    let late = || {
+        let seconds = PATIENCE.as_secs();
+        Err(format!("{key}: no answer within {seconds} s; see whether the service is up and reachable"))
+    };
+    timeout(PATIENCE, tried).await.unwrap_or_else(|_| late())
+}
+
+/// The findings, for people.
+pub(crate) fn table(findings: &[Finding]) -> String {
+    let width = |of: fn(&Finding) -> usize| findings.iter().map(of).max().unwrap_or_default();
+    let (keys, values) = (width(|f| f.key.len()), width(|f| f.value.len()));
+    let mut text = String::new();
+    for Finding { key, value, outcome } in findings {
+        let (mark, said) = match outcome {
+            Ok(said) => ("ok   ", said),
+            Err(said) => ("WRONG", said),
+        };
+        writeln!(text, "{mark}  {key:keys$}  {value:values$}  {said}")
+            .expect("writing to a String does not fail");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_what_works_and_what_to_do() {
+        let fine = Finding { key: "store.url", value: "a".into(), outcome: Ok("answers".into()) };
+        let wrong = Finding { key: "x", value: "bb".into(), outcome: Err("mend it".into()) };
+        assert!(fine.is_fine() && !wrong.is_fine());
+        let table = table(&[fine, wrong]);
+        assert_eq!(table, "ok     store.url  a   answers\nWRONG  x          bb  mend it\n");
+    }
+}

@@ -1,0 +1,209 @@
+//! Owns the listeners of a node: bound before anything else, opened after everything else.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket},
+    sync::Arc,
+};
+
+use actix_web::dev::{Server, ServerHandle};
+use serde::Serialize;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{
+    account,
+    admin::{self, Admin},
+    config::Config,
+    directory::Role,
+    gate::Gate,
+    limits::ACCEPT_QUEUE_MAX,
+    link::{Links, Served},
+    node::{StartError, system},
+    shards::Shards,
+    tasks::Tasks,
+};
+
+/// What a node listens on.
+pub(crate) struct Doors {
+    http: Vec<TcpListener>,
+    gate_tcp: Option<TcpListener>,
+    link: Option<TcpListener>,
+    admin: TcpListener,
+}
+
+/// Where a node is reached from this machine; what `--announce` writes.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Addresses {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) http: Vec<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gate_tcp: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) link: Option<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+    pub(crate) pid: u32,
+}
+
+impl Doors {
+    pub(crate) fn bind(config: &Config) -> Result<Self, StartError> {
+        let http = config.account.listen.iter().filter(|_| config.has(Role::Account));
+        let http = http.map(|a| listen("account.listen", "--http", *a));
+        let gate_tcp = || listen("gate.tcp", "--gate-tcp", config.gate.tcp);
+        let link = || listen("link.listen", "--link", config.link.listen);
+        Ok(Self {
+            http: http.collect::<Result<_, _>>()?,
+            gate_tcp: config.has(Role::Gate).then(gate_tcp).transpose()?,
+            link: config.clustered().then(link).transpose()?,
+            admin: listen("admin.listen", "--admin", config.admin.listen)?,
+        })
+    }
+
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses {
+            http: self.http.iter().map(reached).collect(),
+            gate_tcp: self.gate_tcp.as_ref().map(reached),
+            link: self.link.as_ref().map(reached),
+            admin: reached(&self.admin),
+            pid: std::process::id(),
+        }
+    }
+
+    /// What clients are told to connect to.
+    pub(crate) fn gate_advertised(&self, config: &Config) -> Option<String> {
+        let bound = address(self.gate_tcp.as_ref()?);
+        if let Some(said) = &config.gate.advertise {
+            return Some(said.clone());
+        }
+        let told = towards(config, bound);
+        if bound.ip().is_unspecified() && told.ip().is_loopback() {
+            tracing::warn!(
+                target: "node",
+                "gate.tcp = {bound} is every address of this machine: clients are told {told}; say \
+                 with --gate-advertise where they reach the gate from elsewhere"
+            );
+        }
+        Some(told.to_string())
+    }
+
+    /// Where other nodes reach this one's link.
+    pub(crate) fn link_advertised(&self, config: &Config) -> Option<String> {
+        let bound = address(self.link.as_ref()?);
+        Some(config.link.advertise.clone().unwrap_or_else(|| towards(config, bound).to_string()))
+    }
+
+    /// Lets other nodes in.
+    pub(crate) fn open_link(
+        &mut self,
+        links: &Links,
+        served: Served,
+        tasks: &Tasks,
+    ) -> Result<(), StartError> {
+        if let Some(listener) = self.link.take() {
+            let listener =
+                tokio::net::TcpListener::from_std(listener).map_err(system("link.listen"))?;
+            tasks.spawn(links.clone().accept(listener, served));
+        }
+        Ok(())
+    }
+
+    /// Lets clients, people and operators in. The account center's server is the first: it must
+    /// not send people here while the rest stops.
+    pub(crate) fn open(
+        self,
+        gate: Option<&Arc<Gate>>,
+        shards: &Arc<Shards>,
+        routes: Option<account::Routes>,
+        admin: Admin,
+        tasks: &Tasks,
+    ) -> Result<Vec<ServerHandle>, StartError> {
+        if let Some((listener, gate)) = self.gate_tcp.zip(gate) {
+            let tcp = tokio::net::TcpListener::from_std(listener).map_err(system("gate.tcp"))?;
+            tasks.spawn(gate.clone().accept(tcp, shards.clone()));
+        }
+        let people = routes.map(|routes| account::serve(self.http, routes)).transpose();
+        let people = people.map_err(system("account.listen"))?;
+        let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
+        Ok(people.into_iter().chain([operators]).map(|server| run(server, tasks)).collect())
+    }
+}
+
+/// Serves until the server is stopped, or the tasks are: whoever has not sent a whole request by
+/// then is cut.
+fn run(server: Server, tasks: &Tasks) -> ServerHandle {
+    let (handle, until) = (server.handle(), tasks.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            ended = server => if let Err(e) = ended {
+                tracing::error!(target: "node", "an HTTP server ended: {e}");
+            },
+            () = until.stopped() => {}
+        }
+    });
+    handle
+}
+
+fn listen(
+    key: &'static str,
+    flag: &'static str,
+    addr: SocketAddr,
+) -> Result<TcpListener, StartError> {
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        // A town that restarts takes its ports back at once; one that runs keeps them.
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(ACCEPT_QUEUE_MAX)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bound().map_err(|source| StartError::Listen { key, flag, addr, source })
+}
+
+fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("a bound listener has an address")
+}
+
+/// Where a program of this machine reaches it.
+fn reached(listener: &TcpListener) -> SocketAddr {
+    let mut addr = address(listener);
+    if addr.ip().is_unspecified() {
+        addr.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    addr
+}
+
+/// The address that others reach: of every address of the machine the one that leads to etcd, for
+/// there the others are as well.
+fn towards(config: &Config, bound: SocketAddr) -> SocketAddr {
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    let here = config.discovery.etcd.iter().find_map(|url| own_address(url).ok());
+    SocketAddr::new(here.unwrap_or(Ipv4Addr::LOCALHOST.into()), bound.port())
+}
+
+/// The address of this machine from which `url` is reached. Nothing is sent.
+fn own_address(url: &str) -> io::Result<IpAddr> {
+    let url = reqwest::Url::parse(url).map_err(io::Error::other)?;
+    let host = url.host_str().ok_or(io::ErrorKind::InvalidInput)?.trim_matches(['[', ']']);
+    let port = url.port_or_known_default().unwrap_or(2379);
+    let peer = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+    let any: SocketAddr = match peer {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_towards_a_server_is_that_of_the_way_to_it() {
+        assert_eq!(own_address("http://127.0.0.1:2379").ok(), Some(Ipv4Addr::LOCALHOST.into()));
+        assert!(own_address("nonsense").is_err());
+    }
+}
