@@ -15,6 +15,7 @@ use crate::{directory::NodeInfo, limits::DEREGISTER_DEADLINE, tasks::Tasks};
 impl Etcd {
     /// Registers what `info` holds and keeps it registered until the tasks stop or `info` has no
     /// sender any more; then, and while `info` holds nothing, what was registered is taken back.
+    /// The id in it must stay the same.
     /// If the task is dropped instead, the lease runs out.
     ///
     /// Calls `proved` with the instant of each question by whose answer etcd gave the lease its

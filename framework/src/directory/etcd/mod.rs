@@ -10,8 +10,6 @@ mod election;
 mod error;
 mod lease;
 mod pause;
-#[cfg(test)]
-mod tests;
 mod tls;
 mod watch;
 
@@ -327,3 +325,6 @@ fn check(endpoint: &str) -> Result<bool, EtcdError> {
         Ok(_) => Ok(secure),
     }
 }
+
+#[cfg(test)]
+mod tests;

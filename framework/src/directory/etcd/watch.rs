@@ -4,11 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::Arc,
+    time::Duration,
 };
 
-use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
+use etcd_client::{EventType, GetOptions, KeyValue, ResponseHeader, WatchOptions, WatchResponse};
 use serde::Deserialize as _;
-use tokio::{select, sync::watch, time::sleep};
+use tokio::{
+    select,
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{Etcd, EtcdError, Flag, Patience};
 use crate::{
@@ -19,7 +24,7 @@ use crate::{
 
 impl Etcd {
     /// Keeps `nodes` in step with etcd until the tasks stop. While etcd is away they stay as they
-    /// were, and `synced` is false.
+    /// were, and `synced` is false. Nobody else may write to `nodes`.
     pub(crate) async fn follow(
         self,
         nodes: Arc<watch::Sender<Nodes>>,
@@ -64,10 +69,10 @@ impl Etcd {
                 async move { kv.get(prefix, Some(all)).await }
             })
             .await?;
-        view.replace(snapshot.kvs());
+        let revision = snapshot.header().map_or(0, ResponseHeader::revision);
+        view.replace(snapshot.kvs(), revision, self.shared.settings.lease);
         view.publish(nodes);
 
-        let revision = snapshot.header().map_or(0, etcd_client::ResponseHeader::revision);
         let later = WatchOptions::new().with_prefix().with_start_revision(revision + 1);
         let mut stream = self
             .call(|etcd| {
@@ -78,7 +83,15 @@ impl Etcd {
             })
             .await?;
         loop {
-            let Some(news) = stream.message().await? else {
+            let news = select! {
+                news = stream.message() => news?,
+                () = sleep_until(view.orphans_until), if !view.orphans.is_empty() => {
+                    view.bury();
+                    view.publish(nodes);
+                    continue;
+                }
+            };
+            let Some(news) = news else {
                 return Err(EtcdError::Failed("the watch ended".to_owned()));
             };
             self.judge(&news).await?;
@@ -111,25 +124,50 @@ impl Etcd {
 struct View {
     prefix: String,
     nodes: BTreeMap<String, Arc<NodeInfo>>,
-    /// Keys that were told as unreadable and are so still.
+    /// Ids whose words were told as unreadable and are so still.
     unreadable: BTreeSet<String>,
+    /// What etcd had reached when it was last heard of.
+    revision: i64,
+    /// Nodes that an etcd without its memory does not know, and how long they have to register
+    /// there again.
+    orphans: BTreeSet<String>,
+    orphans_until: Instant,
 }
 
 impl View {
     fn new(prefix: String) -> Self {
-        Self { prefix, nodes: BTreeMap::new(), unreadable: BTreeSet::new() }
+        Self {
+            prefix,
+            nodes: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+            revision: 0,
+            orphans: BTreeSet::new(),
+            orphans_until: Instant::now(),
+        }
     }
 
-    fn replace(&mut self, all: &[KeyValue]) {
+    fn replace(&mut self, all: &[KeyValue], revision: i64, lease: Duration) {
         let ids: BTreeSet<String> = all.iter().map(|kv| self.id(kv)).collect();
-        self.nodes.retain(|id, _| ids.contains(id));
+        if revision < self.revision {
+            // etcd was wiped or put back to an older state. That it does not know a node says
+            // nothing of the node, which comes again within its lease if it lives.
+            tracing::warn!(target: "directory", "etcd has lost what it knew: nodes have time to register again");
+            self.orphans = self.nodes.keys().filter(|id| !ids.contains(*id)).cloned().collect();
+            self.orphans_until = Instant::now() + lease;
+        }
+        self.revision = revision;
+        self.orphans.retain(|id| !ids.contains(id));
+        self.nodes.retain(|id, _| ids.contains(id) || self.orphans.contains(id));
         self.unreadable.retain(|id| ids.contains(id));
         all.iter().for_each(|kv| self.put(kv));
     }
 
     fn apply(&mut self, news: &WatchResponse) {
+        self.revision = news.header().map_or(self.revision, ResponseHeader::revision);
         for event in news.events() {
             let Some(kv) = event.kv() else { continue };
+            let known_again = self.id(kv);
+            self.orphans.remove(&known_again);
             match event.event_type() {
                 EventType::Put => self.put(kv),
                 EventType::Delete => {
@@ -158,6 +196,13 @@ impl View {
                     tracing::warn!(target: "directory", key, "this key of etcd is no node and is passed over: {why}");
                 }
             }
+        }
+    }
+
+    /// Forgets those who did not come again.
+    fn bury(&mut self) {
+        for id in std::mem::take(&mut self.orphans) {
+            self.nodes.remove(&id);
         }
     }
 

@@ -8,6 +8,7 @@ mod watch;
 
 use std::{
     collections::BTreeSet,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,6 +21,8 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Etcd, EtcdSettings};
 use crate::{
@@ -159,4 +162,48 @@ async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
         }
     });
     assert!(waited.await.is_ok(), "{what} never happens");
+}
+
+/// What this thread's tasks log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// For a test with one thread: it hears no other.
+    fn listen(&self) -> DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::TRACE)
+            .with_writer(self.clone())
+            .with_ansi(false);
+        tracing::subscriber::set_default(subscriber.finish())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no test panics there")).into_owned()
+    }
+
+    /// The lines of ours that name a key of etcd.
+    fn lines_with(&self, key: &str) -> usize {
+        let end = format!("{key}\"");
+        self.text().lines().filter(|l| l.contains(" directory: ") && l.contains(&end)).count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no test panics there").extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }

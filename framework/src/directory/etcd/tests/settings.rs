@@ -177,8 +177,17 @@ async fn a_user_signs_in_and_does_so_again_after_etcd_forgot_its_tokens() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_and_shown_nowhere() {
+async fn a_wrong_password_is_said_and_no_password_is_shown_anywhere() {
     let (_server, world) = guarded().await;
+    let log = Log::default();
+    let listening = log.listen();
+    let right = EtcdSettings {
+        user: Some("node".into()),
+        password: Some(PASSWORD.into()),
+        ..world.settings()
+    };
+    let etcd = Etcd::connect(right, Handle::current()).await.expect("settings are right");
+    etcd.ping().await.expect("the password is right");
     let settings = EtcdSettings {
         user: Some("node".into()),
         password: Some("wr0ng".into()),
@@ -188,7 +197,10 @@ async fn a_wrong_password_is_said_and_shown_nowhere() {
     let etcd = Etcd::connect(settings, Handle::current()).await.expect("settings are right");
     let text = etcd.ping().await.expect_err("the password is wrong").to_string();
     says(&text, &["discovery.etcd", "invalid user ID or password"]);
-    for text in [text, shown, format!("{etcd:?}")] {
-        assert!(!text.contains("wr0ng"), "{text}");
+    drop(listening);
+    let log = log.text();
+    assert!(log.contains("h2"), "the log was heard, down to the bytes of the connection");
+    for text in [text, shown, format!("{etcd:?}"), log] {
+        assert!(!text.contains("wr0ng") && !text.contains(PASSWORD), "{text}");
     }
 }

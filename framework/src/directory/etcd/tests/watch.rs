@@ -1,11 +1,10 @@
 //! A node sees the others through what befalls etcd.
 
-use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bastide_testkit::Etcd as Server;
 use etcd_client::{CompactionOptions, WatchOptions};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::directory::etcd::EtcdError;
@@ -85,6 +84,36 @@ async fn what_was_compacted_while_the_watch_was_away_is_seen_all_the_same() {
     follower.sees(&["c"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_lost_its_memory_does_not_make_living_nodes_vanish_nor_dead_ones_stay() {
+    let mut server = Server::start();
+    let world = World::at(server.url(), SHORT);
+    let alive = world.node("alive").await;
+    let dead = world.node("dead").await;
+    let mut follower = world.follower().await;
+    follower.sees(&["alive", "dead"]).await;
+    let mut news = follower.nodes.clone();
+    let mut running = JoinSet::new();
+    let (vanished, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (vanishes, sees) = (vanished.clone(), seen.clone());
+    running.spawn(async move {
+        while news.changed().await.is_ok() {
+            let there = news.borrow_and_update().iter().any(|n| n.id == "alive");
+            vanishes.fetch_or(!there, Ordering::Relaxed);
+            sees.store(true, Ordering::Relaxed);
+        }
+    });
+    drop(dead);
+    server.kill();
+    server.wipe();
+    server.restart();
+    follower.sees(&["alive"]).await;
+    until("the change is looked at", async || seen.load(Ordering::Relaxed)).await;
+    assert!(!vanished.load(Ordering::Relaxed));
+    drop(alive);
+    follower.sees(&[]).await;
+}
+
 #[tokio::test]
 async fn a_watch_from_a_compacted_revision_ends_as_such() {
     let server = Server::start();
@@ -112,8 +141,7 @@ async fn a_watch_from_a_compacted_revision_ends_as_such() {
 #[tokio::test]
 async fn what_is_no_node_is_passed_over_and_what_another_release_tells_is_kept() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _listening = tracing::subscriber::set_default(subscriber);
+    let _listening = log.listen();
     let world = World::shared(LONG);
     let mut raw = world.raw().await;
     let newer = r#"{"roles": ["game", "weather"], "addr": "1.2.3.4:5", "novel": {"x": [1]}}"#;
@@ -135,37 +163,6 @@ async fn what_is_no_node_is_passed_over_and_what_another_release_tells_is_kept()
     follower.sees(&["b"]).await;
     for (id, told) in [("a", 1), ("b", 1), ("c", 1), ("d/e", 1), ("f", 1)] {
         assert_eq!(log.lines_with(&world.key(id)), told, "{id}");
-    }
-}
-
-/// What this thread's tasks log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines_with(&self, part: &str) -> usize {
-        let text = self.0.lock().expect("no test panics there");
-        let end = format!("{part}\"");
-        String::from_utf8_lossy(&text).lines().filter(|l| l.contains(&end)).count()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no test panics there").extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }
 
