@@ -150,6 +150,7 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
+    let addr = doors.link_advertised(config);
     if let Some(links) = &links {
         let served = Served { host: host.clone(), asker: asker.clone(), tasks: tasks.clone() };
         doors.open_link(links, served, &tasks)?;
@@ -158,7 +159,7 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     let keys = center.as_ref().map(AccountCenter::jwks).unwrap_or_default();
     directory.register(NodeInfo {
         id: directory.me().to_owned(),
-        addr: doors.link_advertised(config),
+        addr,
         roles: config.node.roles.iter().copied().collect(),
         apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
         gate: doors.gate_advertised(config),

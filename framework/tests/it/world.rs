@@ -156,7 +156,7 @@ impl World {
         let clients = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let nodes = match &home {
             Home::Folder(dir) => {
-                vec![start(&["dev", "--data", dir.path().to_str().unwrap()], settings)]
+                vec![start(&["--data", dir.path().to_str().unwrap()], settings)]
             }
             Home::Cluster { name, database } => std::thread::scope(|scope| {
                 let node = |roles| scope.spawn(move || serve(name, database, roles, settings));
