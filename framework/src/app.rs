@@ -6,8 +6,8 @@ use tokio::runtime::Runtime;
 
 use crate::{
     Request, cli,
-    entity::{AnyKind, Handler, Kind, Player, Table},
     doors::Addresses,
+    entity::{AnyKind, Handler, Kind, Player, Table},
     node::Node,
     play::{AnyScript, Script, any_script},
 };

@@ -7,9 +7,10 @@ use std::{
 
 use crate::{
     App, Ctx, Player,
+    chance::Chance,
     clock::Clock,
     directory::Claim,
-    entity::{Chance, EntityId, Table, World},
+    entity::{EntityId, Table, World},
     store::Store,
     tasks::Tasks,
     wire::{Cut, FRAME_BYTES_MAX, cut},

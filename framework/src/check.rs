@@ -119,7 +119,9 @@ async fn in_time(
 ) -> Result<String, String> {
     let late = || {
         let seconds = PATIENCE.as_secs();
-        Err(format!("{key}: no answer within {seconds} s; see whether the service is up and reachable"))
+        Err(format!(
+            "{key}: no answer within {seconds} s; see whether the service is up and reachable"
+        ))
     };
     timeout(PATIENCE, tried).await.unwrap_or_else(|_| late())
 }

@@ -34,6 +34,7 @@ mod account;
 mod admin;
 mod app;
 mod ask;
+mod chance;
 mod check;
 mod cli;
 pub mod client;

@@ -10,16 +10,15 @@ use crate::{
     account::{self, AccountCenter, AccountSettings},
     admin::Admin,
     ask::{Asker, Calls},
+    chance::Chance,
     clock::Clock,
     config::Config,
-    directory::{
-        ClusterSettings, Directory, EtcdSettings, JoinError, NodeInfo, NodeState, Role,
-    },
+    directory::{ClusterSettings, Directory, EtcdSettings, JoinError, NodeInfo, NodeState, Role},
     doors::{Addresses, Doors},
-    entity::{AnyKind, Chance, Host, World},
-    gate::{Gate, GateSettings},
+    entity::{AnyKind, Host, Hosted, World},
+    gate::{Gate, GateSettings, Players},
     limits::{LOAD_TOLD, NODE_LEASE},
-    link::{Links, Me, Players, Served, Tls, TlsError},
+    link::{Hosts, Links, Me, Served, Tls, TlsError},
     outage::Outage,
     shards::Shards,
     store::{Cache, CacheOpenError, OpenError, Redis, Store, StoreError},
@@ -97,69 +96,26 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     let addresses = doors.addresses();
 
     // 2. What everything stands on: clock, chance, threads, store, cache, directory, links.
-    let (clock, chance) = (Clock::system(), Chance::from_os());
-    let (tasks, meters) = (Tasks::default(), Meters::new());
-    let shards = Arc::new(Shards::start(config.node.shards).map_err(system("node.shards"))?);
-    let stop_unless_started = StopUnlessStarted(Some(tasks.clone()));
-    let keeps = config.has(Role::Account) || config.has(Role::Game);
-    let store = if keeps { Some(open_store(config).await?) } else { None };
-    let Ground { cache, directory, links, asker } =
-        ground(config, &store, &clock, &chance, &shards, &tasks, &meters).await?;
+    let tasks = Tasks::default();
+    let not_started = StopOnDrop(Some(tasks.clone()));
+    let ground = Ground::lay(config, tasks).await?;
 
     // 3. The game server: entities with the studio's handlers.
-    let host = store.clone().filter(|_| config.has(Role::Game)).map(|store| {
-        let world = World {
-            clock: clock.clone(),
-            store,
-            chance: chance.clone(),
-            tasks: tasks.clone(),
-        };
-        Host::new(player, directory.clone(), world, config.game.clone(), meters.entity.clone())
-    });
-    if let Some(host) = host.clone() {
-        let evict = Arc::new(move |evicted| {
-            let host = host.clone();
-            Box::pin(async move { host.evict(evicted).await }) as _
-        });
-        tasks.spawn(directory.clone().keep_claims(evict, tasks.clone()));
-        tasks.spawn(directory.clone().sweep(tasks.clone()));
-    }
+    let host = ground.host(config, player);
 
-    // 4. The gate, which follows the directory: what is handled, and whose tokens are good.
-    let gate = config.has(Role::Gate).then(|| {
-        let settings = GateSettings {
-            gate: config.gate.clone(),
-            cluster: config.cluster.name.clone(),
-            request_timeout: config.game.request_timeout,
-        };
-        let (here, links) = (host.clone(), links.clone());
-        let players = Players { here, links, directory: directory.clone() };
-        Gate::new(settings, players, clock.clone(), chance, meters.gate.clone(), tasks.clone())
-    });
+    // 4. The gate, which forwards what clients say to the players, wherever they are.
+    let gate = config.has(Role::Gate).then(|| ground.gate(config, host.clone()));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
-    let center = match store.clone().filter(|_| config.has(Role::Account)) {
-        Some(store) => Some(open_center(config, store, cache, &directory, clock).await?),
-        None => None,
-    };
-    if let Some(center) = &center {
-        let calls =
-            Calls::default().on(center, AccountCenter::auth).on(center, AccountCenter::registry);
-        asker.start(Role::Account, calls, &tasks);
-    }
+    let center = ground.center(config).await?;
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
-    let addr = doors.link_advertised(config);
-    if let Some(links) = &links {
-        let served = Served { host: host.clone(), asker: asker.clone(), tasks: tasks.clone() };
-        doors.open_link(links, served, &tasks)?;
-        tasks.spawn(keep_links(links.clone(), directory.clone(), tasks.clone()));
-    }
     let keys = center.as_ref().map(AccountCenter::jwks).unwrap_or_default();
-    directory.register(NodeInfo {
+    let directory = &ground.directory;
+    let me = NodeInfo {
         id: directory.me().to_owned(),
-        addr,
+        addr: doors.link_advertised(config),
         roles: config.node.roles.iter().copied().collect(),
         apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
         gate: doors.gate_advertised(config),
@@ -168,21 +124,25 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
         incarnation: directory.incarnation(),
         state: NodeState::Up,
         keys: keys.clone(),
-    });
+    };
+    ground.open_link(&mut doors, host.as_ref())?;
+    directory.register(me);
     directory.registered().await;
     if let Some(gate) = &gate {
         gate.learn(&directory.nodes());
-        tasks.spawn(gate.clone().follow(directory.clone()));
+        ground.tasks.spawn(gate.clone().follow(directory.clone()));
     }
-    tasks.spawn(tell_load(directory.clone(), gate.clone(), host.clone(), tasks.clone()));
+    let load = tell_load(directory.clone(), gate.clone(), host.clone(), ground.tasks.clone());
+    ground.tasks.spawn(load);
 
     // 7. The doors open.
-    let routes = center.map(|_| account::Routes { asker: asker.clone(), keys });
+    let routes = center.map(|_| account::Routes { asker: ground.asker.clone(), keys });
+    let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
     let admin = Admin { directory: directory.clone(), store: store.clone(), meters };
     let servers = doors.open(gate.as_ref(), &shards, routes, admin, &tasks)?;
 
+    not_started.defuse();
     let grace = config.shutdown.grace;
-    stop_unless_started.started();
     let node = Node {
         addresses,
         directory,
@@ -200,45 +160,136 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     Ok(node)
 }
 
-/// What differs between a process that is alone and a node of a cluster; nothing above knows.
+/// What the roles of a node stand on. Whether it is alone or one of many is decided here; nothing
+/// above knows.
 struct Ground {
+    clock: Clock,
+    chance: Chance,
+    tasks: Tasks,
+    meters: Meters,
+    shards: Arc<Shards>,
+    /// `None` where nothing is kept.
+    store: Option<Store>,
     cache: Cache,
     directory: Directory,
+    /// `None` where there are no others.
     links: Option<Links>,
     asker: Asker,
 }
 
-async fn ground(
-    config: &Config,
-    store: &Option<Store>,
-    clock: &Clock,
-    chance: &Chance,
-    shards: &Shards,
-    tasks: &Tasks,
-    meters: &Meters,
-) -> Result<Ground, StartError> {
-    let cluster = &config.cluster.name;
-    let Some(redis) = config.cache.redis.as_ref().filter(|_| config.clustered()) else {
-        let incarnation = match store {
-            Some(store) => store.next_incarnation(clock.now_ms()).await?,
-            None => clock.now_ms() * 1000,
+impl Ground {
+    async fn lay(config: &Config, tasks: Tasks) -> Result<Self, StartError> {
+        let (clock, chance, meters) = (Clock::system(), Chance::from_os(), Meters::new());
+        let shards = Arc::new(Shards::start(config.node.shards).map_err(system("node.shards"))?);
+        let keeps = config.has(Role::Account) || config.has(Role::Game);
+        let store = if keeps { Some(open_store(config).await?) } else { None };
+        let cluster = &config.cluster.name;
+        let redis = config.cache.redis.as_ref();
+        let redis = redis.map(|url| Redis::open(&url.0, cluster, Handle::current())).transpose()?;
+        let cache = redis.clone().map_or_else(Cache::memory, Cache::redis);
+        let Some(redis) = redis.filter(|_| config.clustered()) else {
+            let incarnation = match &store {
+                Some(store) => store.next_incarnation(clock.now_ms()).await?,
+                None => clock.now_ms() * 1000,
+            };
+            let directory = Directory::alone(&format!("{cluster}-{incarnation}"), incarnation);
+            let (links, asker) = (None, Asker::default());
+            return Ok(Self {
+                clock,
+                chance,
+                tasks,
+                meters,
+                shards,
+                store,
+                cache,
+                directory,
+                links,
+                asker,
+            });
         };
-        let directory = Directory::alone(&format!("{cluster}-{incarnation}"), incarnation);
-        let (cache, asker) = (cache_alone(config)?, Asker::default());
-        return Ok(Ground { cache, directory, links: None, asker });
-    };
-    let redis = Redis::open(&redis.0, cluster, Handle::current())?;
-    let node = node_id(chance);
-    let etcd = etcd_settings(config);
-    let tls = Tls::load(&config.link)?;
-    let settings =
-        ClusterSettings { node: node.clone(), etcd, redis: redis.clone(), clock: clock.clone() };
-    let directory = Directory::join(settings, Handle::current(), tasks).await?;
-    let me = Me { cluster: cluster.clone(), node };
-    let (handles, meters) = (shards.handles(), meters.link.clone());
-    let links = Links::new(me, tls, handles, tasks.clone(), chance.clone(), meters);
-    let asker = Asker::of_cluster(directory.clone(), links.clone());
-    Ok(Ground { cache: Cache::redis(redis), directory, links: Some(links), asker })
+        let (node, etcd, tls) = (node_id(&chance), etcd_settings(config), Tls::load(&config.link)?);
+        let settings = ClusterSettings { node: node.clone(), etcd, redis, clock: clock.clone() };
+        let directory = Directory::join(settings, Handle::current(), &tasks).await?;
+        let me = Me { cluster: cluster.clone(), node };
+        let (handles, counted) = (shards.handles(), meters.link.clone());
+        let links = Links::new(me, tls, handles, tasks.clone(), chance.clone(), counted);
+        let asker = Asker::of_cluster(directory.clone(), links.clone());
+        let links = Some(links);
+        Ok(Self { clock, chance, tasks, meters, shards, store, cache, directory, links, asker })
+    }
+
+    /// The game server, when this node is one, and its right to run what it claims.
+    fn host(&self, config: &Config, player: Arc<dyn AnyKind>) -> Option<Arc<Host>> {
+        let store = self.store.clone().filter(|_| config.has(Role::Game))?;
+        let world = World {
+            clock: self.clock.clone(),
+            store,
+            chance: self.chance.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let (directory, meters) = (self.directory.clone(), self.meters.entity.clone());
+        let host = Host::new(player, directory.clone(), world, config.game.clone(), meters);
+        let evicts = host.clone();
+        let evict = Arc::new(move |evicted| {
+            let host = evicts.clone();
+            Box::pin(async move { host.evict(evicted).await }) as _
+        });
+        self.tasks.spawn(directory.clone().keep_claims(evict, self.tasks.clone()));
+        self.tasks.spawn(directory.sweep(self.tasks.clone()));
+        Some(host)
+    }
+
+    fn gate(&self, config: &Config, here: Option<Arc<Host>>) -> Arc<Gate> {
+        let settings = GateSettings {
+            gate: config.gate.clone(),
+            cluster: config.cluster.name.clone(),
+            request_timeout: config.game.request_timeout,
+        };
+        let (links, directory) = (self.links.clone(), self.directory.clone());
+        let players = Players { here, links, directory };
+        let (clock, chance) = (self.clock.clone(), self.chance.clone());
+        Gate::new(settings, players, clock, chance, self.meters.gate.clone(), self.tasks.clone())
+    }
+
+    /// The account center, when this node is one, as an actor that any node may ask.
+    async fn center(&self, config: &Config) -> Result<Option<AccountCenter>, StartError> {
+        let Some(store) = self.store.as_ref().filter(|_| config.has(Role::Account)) else {
+            return Ok(None);
+        };
+        let outage = Outage::new("store.url");
+        let center = loop {
+            let gates = self.directory.clone();
+            let gates = Arc::new(move || gates.gate_for_sign_in());
+            let settings = AccountSettings {
+                cluster: config.cluster.name.clone(),
+                token_ttl: config.account.token_ttl,
+            };
+            let (store, cache) = (store.clone(), self.cache.clone());
+            match AccountCenter::start(store, cache, gates, self.clock.clone(), settings).await {
+                Ok(center) => break center,
+                Err(account::StartError::Store(e)) if config.clustered() => {
+                    let _news: bool = outage.away(&e);
+                }
+                Err(e) => return Err(e.into()),
+            }
+            tokio::time::sleep(START_RETRY).await;
+        };
+        let calls =
+            Calls::default().on(&center, AccountCenter::auth).on(&center, AccountCenter::registry);
+        self.asker.start(Role::Account, calls, &self.tasks);
+        Ok(Some(center))
+    }
+
+    /// Lets other nodes in, where there are others.
+    fn open_link(&self, doors: &mut Doors, host: Option<&Arc<Host>>) -> Result<(), StartError> {
+        let Some(links) = &self.links else { return Ok(()) };
+        let host = host.map(|host| Arc::new(Hosted(host.clone())) as Arc<dyn Hosts>);
+        let served = Served { host, asker: self.asker.clone(), tasks: self.tasks.clone() };
+        doors.open_link(links, served, &self.tasks)?;
+        let (directory, tasks) = (self.directory.clone(), self.tasks.clone());
+        self.tasks.spawn(keep_links(links.clone(), directory, tasks));
+        Ok(())
+    }
 }
 
 pub(crate) fn etcd_settings(config: &Config) -> EtcdSettings {
@@ -253,12 +304,6 @@ pub(crate) fn etcd_settings(config: &Config) -> EtcdSettings {
         cluster: config.cluster.name.clone(),
         lease: NODE_LEASE,
     }
-}
-
-/// Alone, a Redis may be used all the same: what it counts then survives a restart.
-fn cache_alone(config: &Config) -> Result<Cache, CacheOpenError> {
-    let Some(redis) = &config.cache.redis else { return Ok(Cache::memory()) };
-    Redis::open(&redis.0, &config.cluster.name, Handle::current()).map(Cache::redis)
 }
 
 /// The machine's name, for people, and chance: no two starts are the same node.
@@ -279,32 +324,9 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
     loop {
         match Store::open(&config.store_url(), Handle::current()).await {
             Ok(store) => return Ok(store),
-            Err(e) if e.is_away() => drop(outage.away(&e)),
-            Err(e) => return Err(e.into()),
-        }
-        tokio::time::sleep(START_RETRY).await;
-    }
-}
-
-async fn open_center(
-    config: &Config,
-    store: Store,
-    cache: Cache,
-    directory: &Directory,
-    clock: Clock,
-) -> Result<AccountCenter, StartError> {
-    let outage = Outage::new("store.url");
-    loop {
-        let gates = directory.clone();
-        let gates = Arc::new(move || gates.gate_for_sign_in());
-        let settings = AccountSettings {
-            cluster: config.cluster.name.clone(),
-            token_ttl: config.account.token_ttl,
-        };
-        let (store, cache, clock) = (store.clone(), cache.clone(), clock.clone());
-        match AccountCenter::start(store, cache, gates, clock, settings).await {
-            Ok(center) => return Ok(center),
-            Err(account::StartError::Store(e)) if config.clustered() => drop(outage.away(&e)),
+            Err(e) if e.is_away() => {
+                let _news: bool = outage.away(&e);
+            }
             Err(e) => return Err(e.into()),
         }
         tokio::time::sleep(START_RETRY).await;
@@ -345,15 +367,15 @@ async fn tell_load(
 }
 
 /// Ends the tasks of a node that did not come to be.
-struct StopUnlessStarted(Option<Tasks>);
+struct StopOnDrop(Option<Tasks>);
 
-impl StopUnlessStarted {
-    fn started(mut self) {
+impl StopOnDrop {
+    fn defuse(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for StopUnlessStarted {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         if let Some(tasks) = &self.0 {
             tasks.stop();

@@ -122,9 +122,8 @@ impl Config {
             return Err(refused("link.plaintext", "true", remedy));
         }
         if !self.clustered() {
-            if let Some(missing) = [Role::Account, Role::Gate, Role::Game]
-                .into_iter()
-                .find(|role| !self.has(*role))
+            if let Some(missing) =
+                [Role::Account, Role::Gate, Role::Game].into_iter().find(|role| !self.has(*role))
             {
                 let roles = roles.iter().map(|r| r.name()).collect::<Vec<_>>().join(",");
                 let remedy = format!(
@@ -173,7 +172,8 @@ impl Config {
             if let Some(told) = told
                 && !told.parse().is_ok_and(reachable)
             {
-                let remedy = format!("write the ip:port that {whom} reach, such as 203.0.113.5:3017");
+                let remedy =
+                    format!("write the ip:port that {whom} reach, such as 203.0.113.5:3017");
                 return Err(refused(key, redacted(told), remedy));
             }
         }

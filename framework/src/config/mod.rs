@@ -422,7 +422,7 @@ mod tests {
             load(&[], &[("BASTIDE_NODE__SHARDS", "257")]),
             &["(BASTIDE_NODE__SHARDS)", "1 to 256"],
         );
-        says(load(&["--port-base", "0"], &[]), &["port_base = 0", "(--port-base)", "1 to 65529"]);
+        says(load(&["--port-base", "0"], &[]), &["port_base = 0", "(--port-base)", "1 to 65528"]);
         says(load(&["--gate-tcp", "127.0.0.1:8080"], &[]), &["(--gate-tcp)"]);
         says(load(&[], &[("BASTIDE_DATA", "")]), &["(BASTIDE_DATA)", "name a folder"]);
         says(

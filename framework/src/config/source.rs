@@ -212,8 +212,9 @@ impl Flags {
 /// Adds one setting from a place that has text only; a list has commas.
 fn set(figment: Figment, origin: &str, key: &str, text: &str) -> Figment {
     let value: Value = match key {
-        "account.listen" | "node.roles" | "discovery.etcd" => text
-            .split(',').map(str::trim).collect::<Vec<_>>().into(),
+        "account.listen" | "node.roles" | "discovery.etcd" => {
+            text.split(',').map(str::trim).collect::<Vec<_>>().into()
+        }
         _ => text.into(),
     };
     // A key that begins with a dot nests nothing; it is unknown, and must be told so.

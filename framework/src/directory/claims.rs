@@ -161,13 +161,12 @@ impl RedisClaims {
     }
 
     /// Says that there is nobody who could own anything: a cluster that starts for the first time
-    /// need not settle. For the one node that founds it.
+    /// need not settle. For the one node that founds it, before any node's first renewal; nothing
+    /// happens when the cluster is known to Redis.
     pub(crate) async fn found(&self) -> Result<(), CacheError> {
         let mut set = Cmd::new();
         set.arg("SET").arg(self.redis.key(GENERATION)).arg(generation()).arg("NX");
-        let _new_or_not: Option<String> = self.redis.command(set).await?;
-        // Another node may have spoken in between.
-        self.redis.command(Cmd::new().arg("DEL").arg(self.redis.key(SETTLING)).take()).await
+        self.redis.command(set).await
     }
 
     /// In steps of a bounded size: Redis serves nobody else during a script.

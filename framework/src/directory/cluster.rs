@@ -24,7 +24,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    entity::EntityId,
     limits::NODE_LEASE,
     store::{CacheError, Redis},
     tasks::Tasks,
@@ -254,13 +253,23 @@ impl Cluster {
     }
 
     /// A cluster that never was before has lost nothing in Redis: its claims need no time to be
-    /// said again.
+    /// said again. One node says so, and the others wait for it before they speak themselves.
     async fn found(&self) -> Result<(), CacheError> {
-        match self.etcd.create("founded", &self.node).await {
-            Ok(true) => self.claims.found().await,
-            Ok(false) => Ok(()),
-            Err(e) => Err(CacheError::Unavailable(e.to_string())),
+        let away = |e: EtcdError| CacheError::Unavailable(e.to_string());
+        if self.etcd.create("founder", &self.node).await.map_err(away)? {
+            self.claims.found().await?;
+            self.etcd.create("founded", &self.node).await.map_err(away)?;
+            return Ok(());
         }
+        let patient_until = Instant::now() + FOUNDING_PATIENCE;
+        while !self.etcd.has("founded").await.map_err(away)? {
+            if Instant::now() > patient_until {
+                // Its founder is gone: claims settle as if Redis had lost them.
+                break;
+            }
+            sleep(FOUNDING_RETRY).await;
+        }
+        Ok(())
     }
 
     fn begin_anew(&self) {
@@ -280,30 +289,30 @@ impl Cluster {
         *self.synced.borrow() && !nodes.iter().any(here)
     }
 
-    pub(super) async fn locate(&self, entity: &EntityId) -> Result<Option<Owner>, Refusal> {
-        self.claims.locate(&entity.to_string()).await.map_err(|e| away(&e))
+    pub(super) async fn locate(&self, entity: &str) -> Result<Option<Owner>, Refusal> {
+        self.claims.locate(entity).await.map_err(|e| away(&e))
     }
 
     pub(super) async fn claim(
         &self,
-        entity: &EntityId,
+        entity: &str,
         floor: i64,
         nodes: &Nodes,
     ) -> Result<Claim, NotClaimed> {
-        let (name, me) = (entity.to_string(), self.owner());
+        let me = self.owner();
         let refused = |e: CacheError| NotClaimed::Refused(away(&e));
-        let mut claimed = self.claims.claim(&name, &me, floor).await.map_err(refused)?;
+        let mut claimed = self.claims.claim(entity, &me, floor).await.map_err(refused)?;
         if let Claimed::Held(owner) = &claimed
             && self.is_gone(owner, nodes)
         {
             let from = owner.clone();
-            let taken = self.claims.take_over(&name, &from, &me, floor).await;
+            let taken = self.claims.take_over(entity, &from, &me, floor).await;
             claimed = taken.map_err(refused)?;
         }
         let passing = |why: &'static str| NotClaimed::Refused(Code::NOT_CONNECTED.because(why));
         match claimed {
             Claimed::Granted { epoch } => {
-                self.owned().insert(name, epoch);
+                self.owned().insert(entity.to_owned(), epoch);
                 Ok(Claim { epoch })
             }
             Claimed::Held(owner) if nodes.iter().any(|n| n.id == owner.node) => {
@@ -315,18 +324,17 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn release(&self, entity: &EntityId, claim: Claim) {
-        let name = entity.to_string();
+    pub(super) async fn release(&self, entity: &str, claim: Claim) {
         {
             let mut owned = self.owned();
             // A later claim of ours stays.
-            if owned.get(&name) == Some(&claim.epoch) {
-                owned.remove(&name);
+            if owned.get(entity) == Some(&claim.epoch) {
+                owned.remove(entity);
             }
         }
         // What stays claimed is found here, and woken here again.
-        if let Err(e) = self.claims.release(&name, &self.owner(), claim.epoch).await {
-            tracing::debug!(target: "directory", %entity, "not released: {e}");
+        if let Err(e) = self.claims.release(entity, &self.owner(), claim.epoch).await {
+            tracing::debug!(target: "directory", entity, "not released: {e}");
         }
     }
 
@@ -341,4 +349,6 @@ fn away(_: &CacheError) -> Refusal {
     Code::NOT_READY.because("the cache is away")
 }
 
-const _: () = assert!(NODE_LEASE.as_millis() > Duration::from_secs(5).as_millis());
+/// How long a cluster's founder may take, and how often it is looked for.
+const FOUNDING_PATIENCE: Duration = Duration::from_secs(2);
+const FOUNDING_RETRY: Duration = Duration::from_millis(20);

@@ -26,10 +26,7 @@ pub(crate) use self::{
 };
 
 use self::cluster::Cluster;
-use crate::{
-    entity::EntityId,
-    wire::{Code, Refusal},
-};
+use crate::wire::{Code, Refusal};
 
 /// The nodes that are known now, in no particular order.
 pub(crate) type Nodes = Arc<Vec<Arc<NodeInfo>>>;
@@ -54,7 +51,9 @@ struct Inner {
 enum Kind {
     /// Grows with each start on the same store, so that what an earlier process still writes is
     /// refused.
-    Alone { incarnation: i64 },
+    Alone {
+        incarnation: i64,
+    },
     Cluster(Cluster),
 }
 
@@ -181,12 +180,13 @@ impl Directory {
     /// 101 when there is none, or the claims are away.
     pub(crate) async fn place(
         &self,
-        entity: &EntityId,
+        entity: &str,
         tried: &[String],
     ) -> Result<Arc<NodeInfo>, Refusal> {
         if let Kind::Cluster(cluster) = &self.0.kind
             && let Some(owner) = cluster.locate(entity).await?
-            && let Some(node) = self.node(&owner.node).filter(|n| n.incarnation == owner.incarnation)
+            && let Some(node) =
+                self.node(&owner.node).filter(|n| n.incarnation == owner.incarnation)
         {
             if tried.contains(&node.id) {
                 return Err(Code::NOT_CONNECTED.because("the player's game server is not reached"));
@@ -198,7 +198,7 @@ impl Directory {
     }
 
     /// Claims an entity for this node, under an epoch above `floor`.
-    pub(crate) async fn claim(&self, entity: &EntityId, floor: i64) -> Result<Claim, NotClaimed> {
+    pub(crate) async fn claim(&self, entity: &str, floor: i64) -> Result<Claim, NotClaimed> {
         match &self.0.kind {
             Kind::Alone { incarnation } => Ok(Claim { epoch: *incarnation }),
             Kind::Cluster(cluster) => cluster.claim(entity, floor, &self.nodes()).await,
@@ -206,7 +206,7 @@ impl Directory {
     }
 
     /// Gives an entity up.
-    pub(crate) async fn release(&self, entity: &EntityId, claim: Claim) {
+    pub(crate) async fn release(&self, entity: &str, claim: Claim) {
         if let Kind::Cluster(cluster) = &self.0.kind {
             cluster.release(entity, claim).await;
         }
@@ -227,7 +227,10 @@ impl fmt::Debug for Inner {
             Kind::Alone { .. } => "alone",
             Kind::Cluster(_) => "cluster",
         };
-        f.debug_struct("Directory").field("me", &self.me).field("kind", &kind).finish_non_exhaustive()
+        f.debug_struct("Directory")
+            .field("me", &self.me)
+            .field("kind", &kind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -269,8 +272,8 @@ mod tests {
     #[tokio::test]
     async fn a_player_is_placed_where_it_was_not_tried() {
         let directory = directory(vec![gate("a", 0), gate("b", 2)]);
-        let id = EntityId { kind: "player", key: "1".into() };
-        let place = async |tried: &[String]| directory.place(&id, tried).await.map(|n| n.id.clone());
+        let place =
+            async |tried: &[String]| directory.place("player/1", tried).await.map(|n| n.id.clone());
         assert_eq!(place(&[]).await.as_deref(), Ok("a"));
         assert_eq!(place(&["a".to_owned()]).await.as_deref(), Ok("b"));
         let all = ["a".to_owned(), "b".to_owned()];

@@ -465,12 +465,7 @@ type Outcome = Result<Result<(), Refusal>, Panic>;
 
 /// Waits for a handler until its deadline. What it answered and pushed so far goes out each time
 /// it waits.
-async fn wait(
-    call: &mut Calling<'_>,
-    ctx: &Ctx,
-    lease: &Lease,
-    deadline: Instant,
-) -> Outcome {
+async fn wait(call: &mut Calling<'_>, ctx: &Ctx, lease: &Lease, deadline: Instant) -> Outcome {
     ctx.flush();
     let rest = poll_fn(|cx| {
         if !lease.holds(Instant::now()) {

@@ -2,14 +2,13 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
-
-use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{EntityId, Player, writer::Writer};
 use crate::{
     Named, Request,
+    chance::Chance,
     clock::Clock,
     directory::Claim,
     link::{Account, Batch, SessionPort, UNTAGGED},
@@ -37,27 +36,6 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) chance: Chance,
     pub(crate) tasks: Tasks,
-}
-
-/// The node's randomness: a cryptographic generator, seeded once.
-#[derive(Clone)]
-pub(crate) struct Chance(Arc<Mutex<StdRng>>);
-
-impl Chance {
-    /// Seeded by the operating system.
-    pub(crate) fn from_os() -> Self {
-        Self(Arc::new(Mutex::new(StdRng::from_os_rng())))
-    }
-
-    pub(crate) fn next_u64(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
-    }
-}
-
-impl fmt::Debug for Chance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Chance")
-    }
 }
 
 impl Ctx {

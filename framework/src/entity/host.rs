@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use kameo::{actor::PreparedActor, mailbox};
 use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
@@ -19,7 +20,7 @@ use crate::{
     config, def,
     directory::{Claim, Directory, Evicted, Lease, NotClaimed},
     limits::{ATTACH_TRIES_MAX, MAILBOX_BATCHES_MAX},
-    link::{Account, Attach, Attached, Mail, Mailbox, NotAttached, SessionId, SessionPort},
+    link::{Account, Attach, Attached, Hosts, Mail, Mailbox, NotAttached, SessionId, SessionPort},
     store::StoreError,
     telemetry::{EntityMeters, Panic, catch},
     wire::{Code, Refusal},
@@ -253,7 +254,7 @@ impl Host {
             Ok(running) => running,
             Err(e) => {
                 tracing::error!(target: "entity", entity = %id, "{e}");
-                self.directory.release(&id, claim).await;
+                self.directory.release(&id.to_string(), claim).await;
                 return Err(Refusal::from(Code::USER_NOT_CREATED).into());
             }
         };
@@ -270,23 +271,24 @@ impl Host {
         let store = &self.world.store;
         let away = |why: &str| {
             self.save_failed(why);
-            Refusal::from(Code::NOT_READY.because("the store is away"))
+            Code::NOT_READY.because("the store is away")
         };
         let mut floor = 0;
         for _ in 0..2 {
-            let claim = self.directory.claim(id, floor).await.map_err(|e| match e {
-                NotClaimed::Elsewhere(node) => NotAttached::Elsewhere(node),
-                NotClaimed::Refused(refusal) => refusal.into(),
-            })?;
+            let claim =
+                self.directory.claim(&id.to_string(), floor).await.map_err(|e| match e {
+                    NotClaimed::Elsewhere(node) => NotAttached::Elsewhere(node),
+                    NotClaimed::Refused(refusal) => refusal.into(),
+                })?;
             match store.load_record(id.kind, &id.key, claim.epoch).await {
                 Ok(stored) => return Ok((claim, stored)),
                 Err(StoreError::Unavailable(why)) => {
-                    self.directory.release(id, claim).await;
+                    self.directory.release(&id.to_string(), claim).await;
                     return Err(away(&why).into());
                 }
                 // Written under an epoch of other claims, which this store saw before.
                 Err(StoreError::Fenced) => {
-                    self.directory.release(id, claim).await;
+                    self.directory.release(&id.to_string(), claim).await;
                     let epoch = store.record_epoch(id.kind, &id.key).await;
                     floor = epoch.map_err(|e| away(&e.to_string()))?.unwrap_or(0);
                 }
@@ -297,7 +299,7 @@ impl Host {
 
     /// An entity has stopped, or left: whoever wants it may claim it.
     pub(super) async fn release(&self, id: &EntityId, claim: Claim) {
-        self.directory.release(id, claim).await;
+        self.directory.release(&id.to_string(), claim).await;
     }
 
     /// The entity is about to stop: who looks for it waits until its state is saved.
@@ -350,8 +352,8 @@ impl Host {
         }
         // A handler that hangs is cut at its deadline, and its entity stops behind it.
         let mut count = self.count.subscribe();
-        let _gone = tokio::time::timeout(self.settings.request_timeout, count.wait_for(|n| *n == 0))
-            .await;
+        let _gone =
+            tokio::time::timeout(self.settings.request_timeout, count.wait_for(|n| *n == 0)).await;
     }
 
     fn tell_all_to_stop(&self, which: impl Fn(&EntityId) -> bool) {
@@ -410,6 +412,23 @@ impl Host {
     fn count_slots(&self, slots: &FxHashMap<EntityId, Slot>) {
         self.count.send_replace(slots.len());
         self.meters.entities.set(slots.len() as f64);
+    }
+}
+
+/// What a host is to the links that other nodes have to it.
+#[derive(Debug)]
+pub(crate) struct Hosted(pub(crate) Arc<Host>);
+
+impl Hosts for Hosted {
+    fn attach(
+        &self,
+        session: SessionId,
+        account: Account,
+        port: SessionPort,
+        moved: bool,
+    ) -> BoxFuture<'static, Result<(Mailbox, Attached), NotAttached>> {
+        let host = self.0.clone();
+        Box::pin(async move { host.attach(session, account, port, moved).await })
     }
 }
 

@@ -11,8 +11,8 @@ mod writer;
 use std::fmt;
 
 pub use context::Ctx;
-pub(crate) use context::{Chance, World};
-pub(crate) use host::{AnyKind, Host, Kind, PLAYER};
+pub(crate) use context::World;
+pub(crate) use host::{AnyKind, Host, Hosted, Kind, PLAYER};
 pub use player::{LoadError, Player};
 pub use table::Handler;
 pub(crate) use table::Table;

@@ -114,7 +114,7 @@ fn hash(state: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Clock, entity::Chance, store::Store, tasks::Tasks};
+    use crate::{chance::Chance, clock::Clock, store::Store, tasks::Tasks};
 
     fn writer(store: &Store, epoch: i64) -> Writer {
         let world = World {

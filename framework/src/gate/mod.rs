@@ -5,6 +5,7 @@ mod admission;
 mod close;
 mod connection;
 mod outbox;
+mod players;
 mod rate;
 mod routes;
 mod session;
@@ -36,15 +37,16 @@ use self::{
 };
 use crate::{
     account::TokenVerifier,
+    chance::Chance,
     clock::Clock,
     config,
     directory::{Directory, Nodes},
-    entity::Chance,
-    link::Players,
     shards::Shards,
     tasks::Tasks,
     telemetry::GateMeters,
 };
+
+pub(crate) use self::players::Players;
 
 use self::outbox::Outbox;
 

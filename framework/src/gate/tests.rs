@@ -15,15 +15,17 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use super::Players;
 use super::{Gate, GateSettings};
 use crate::{
     Account, Code, Ctx, LoadError, Player,
     account::{TokenIssuer, new_signing_key},
+    chance::Chance,
     client::{Client, ClientError},
     clock::Clock,
     config,
-    directory::{Directory, NodeInfo},
-    entity::{Chance, Host, Kind, Table, World},
+    directory::{Directory, NodeInfo, Role},
+    entity::{Host, Kind, Table, World},
     msg,
     store::Store,
     tasks::Tasks,

@@ -2,10 +2,12 @@
 //! speak to, and what the other end asks of this node's roles.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -21,7 +23,6 @@ use super::{
 use crate::{
     ask::Asker,
     directory::Role,
-    entity::Host,
     limits::LINK_CALLS_MAX,
     proto::link as proto,
     tasks::Tasks,
@@ -29,11 +30,23 @@ use crate::{
     wire::{Code, Refusal},
 };
 
+/// A game server, as a link knows it.
+pub(crate) trait Hosts: fmt::Debug + Send + Sync {
+    /// Brings a session to its player.
+    fn attach(
+        &self,
+        session: SessionId,
+        account: Account,
+        port: SessionPort,
+        moved: bool,
+    ) -> BoxFuture<'static, Result<(Mailbox, Attached), NotAttached>>;
+}
+
 /// Who answers what other nodes ask.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
     /// The game server, when this node is one.
-    pub(crate) host: Option<Arc<Host>>,
+    pub(crate) host: Option<Arc<dyn Hosts>>,
     pub(crate) asker: Asker,
     pub(crate) tasks: Tasks,
 }

@@ -111,9 +111,8 @@ impl<'a> Frames<'a> {
         if self.0.len() <= bytes_max {
             return (self, Frames(&[]));
         }
-        let mut rest = self;
         let mut end = 0;
-        while let Some((_, frame)) = rest.next() {
+        for (_, frame) in self {
             let next = end + TAG_BYTES + frame.bytes.len();
             if end > 0 && next > bytes_max {
                 break;
@@ -156,7 +155,8 @@ mod tests {
         let mut batch = Batch::default();
         batch.push_message(7, &msg::echo::Req { val: Some(1), ct: None }).expect("fits");
         batch.push_error(UNTAGGED, "msg.Echo.Req", Code::BUSY, "later");
-        let seen: Vec<_> = batch.frames().map(|(tag, frame)| (tag, frame.api.to_string())).collect();
+        let seen: Vec<_> =
+            batch.frames().map(|(tag, frame)| (tag, frame.api.to_string())).collect();
         assert_eq!(seen, [(7, "msg.Echo.Req".into()), (0, "msg.Error.Res".into())]);
     }
 

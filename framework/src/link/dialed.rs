@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Account, Attached, Batch, NotAttached, SessionEnd, SessionId,
+    Attached, Batch, NotAttached, Seeking, SessionEnd, SessionId,
     envelope::{Envelope, Garbage, pieces},
     line::{Line, Side, Unsent},
 };
@@ -59,12 +59,10 @@ impl Dialed {
     /// Asks the other end to bring a session to its player.
     pub(super) async fn attach(
         &self,
-        session: SessionId,
-        account: &Account,
-        end: Arc<dyn SessionEnd>,
-        moved: bool,
+        seeking: &Seeking,
         deadline: Instant,
     ) -> Result<Attached, NotAttached> {
+        let Seeking { session, account, end, moved } = seeking.clone();
         // What the player says at once must find the session.
         self.sessions().insert(session.0, Seated { end, attached: false });
         let given_up = GivenUp { dialed: self, session: Some(session) };
@@ -73,7 +71,7 @@ impl Dialed {
                 call,
                 session: session.0,
                 account: account.id,
-                openid: account.openid.clone(),
+                openid: account.openid,
                 moved,
                 deadline_ms: remaining_ms(deadline),
             })
@@ -139,7 +137,8 @@ impl Dialed {
             Unsent::Full => Refusal::from(Code::BUSY),
             Unsent::Closed => Code::NOT_CONNECTED.into(),
         })?;
-        let answer = timeout_at(deadline, answer).await.map_err(|_| Refusal::from(Code::DEADLINE))?;
+        let answer =
+            timeout_at(deadline, answer).await.map_err(|_| Refusal::from(Code::DEADLINE))?;
         // Whether it was done before the link broke is not known.
         answer.map_err(|_| Code::DEADLINE.because("the link to the other node broke"))
     }

@@ -1,7 +1,6 @@
 //! Owns what two nodes say to each other over a link: `len: u32 LE | kind: u8 | body`, where `len`
 //! counts what comes after itself. Batches travel as they are, everything else as protobuf.
 
-
 use super::{Batch, Frames, SessionId};
 use crate::{limits::ENVELOPE_BYTES_MAX, proto::link as proto};
 
@@ -112,8 +111,7 @@ impl<'a> Envelope<'a> {
             3 => Self::Attach(decode(body)?),
             4 => {
                 let (session, rest) = session(body)?;
-                let (deadline, frames) =
-                    rest.split_first_chunk::<DEADLINE_BYTES>().ok_or(SHORT)?;
+                let (deadline, frames) = rest.split_first_chunk::<DEADLINE_BYTES>().ok_or(SHORT)?;
                 Self::Requests(session, u32::from_le_bytes(*deadline), Frames(frames))
             }
             5 => Self::Detach(alone(body)?),

@@ -18,15 +18,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Served, Tls,
+    Attached, EntityPort, NotAttached, RemotePlayer, Seeking, Served, Tls,
     accepted::Accepted,
     dialed::Dialed,
     envelope::{Envelope, Garbage},
     line::{Ended, Line},
 };
 use crate::{
+    chance::Chance,
     directory::{NodeInfo, Role},
-    entity::Chance,
     limits::{LINK_HELLO_DEADLINE, LINK_RETRY, LINK_STRANGERS_MAX},
     proto::link as proto,
     shards,
@@ -123,7 +123,7 @@ impl Links {
     ///
     /// # Errors
     /// 1001 when the node cannot be reached; at once while a failure is not long ago.
-    pub(super) async fn to(&self, node: &NodeInfo) -> Result<Arc<Dialed>, Refusal> {
+    async fn to(&self, node: &NodeInfo) -> Result<Arc<Dialed>, Refusal> {
         let shard = shards::here();
         let slot = {
             let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,6 +159,21 @@ impl Links {
         }
     }
 
+    /// Brings a session to its player at another node.
+    ///
+    /// # Errors
+    /// As [`Links::to`]; the other node's own; 1003 when no answer came in time, or the link broke.
+    pub(crate) async fn attach(
+        &self,
+        node: &NodeInfo,
+        seeking: &Seeking,
+        deadline: Instant,
+    ) -> Result<(EntityPort, Attached), NotAttached> {
+        let dialed = self.to(node).await?;
+        let attached = dialed.attach(seeking, deadline).await?;
+        Ok((EntityPort::Remote(RemotePlayer(dialed)), attached))
+    }
+
     /// Asks a role of another node.
     ///
     /// # Errors
@@ -179,9 +194,9 @@ impl Links {
         let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|(node, _), slot| {
             nodes.iter().any(|n| n.id == *node)
-                || slot.try_lock().map_or(true, |way| {
-                    way.up.as_ref().is_some_and(|up| up.line.is_open())
-                })
+                || slot
+                    .try_lock()
+                    .map_or(true, |way| way.up.as_ref().is_some_and(|up| up.line.is_open()))
         });
     }
 
@@ -308,8 +323,7 @@ impl Links {
     {
         let (hello, unread) = in_time(self.greet(&mut carrier)).await??;
         drop(place);
-        let accepted =
-            Accepted::new(self.line(), hello.node, served, self.0.meters.clone());
+        let accepted = Accepted::new(self.line(), hello.node, served, self.0.meters.clone());
         let ended = accepted.line.run(carrier, unread, &accepted).await;
         let sessions = accepted.sessions_count();
         accepted.closed();

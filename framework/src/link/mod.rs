@@ -12,7 +12,6 @@ mod dialed;
 mod envelope;
 mod line;
 mod links;
-mod players;
 mod tls;
 
 use std::{fmt, sync::Arc};
@@ -21,10 +20,9 @@ use kameo::actor::Recipient;
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::{
-    accepted::Served,
+    accepted::{Hosts, Served},
     batch::{Batch, Frames, UNTAGGED, error_message},
     links::{Links, Me},
-    players::{Players, Seeking},
     tls::{Tls, TlsError},
 };
 
@@ -96,6 +94,16 @@ pub struct Account {
     pub id: i64,
     /// The name by which other services know the account.
     pub openid: String,
+}
+
+/// A session on its way to its player.
+#[derive(Clone, Debug)]
+pub(crate) struct Seeking {
+    pub(crate) session: SessionId,
+    pub(crate) account: Account,
+    pub(crate) end: Arc<dyn SessionEnd>,
+    /// Its player was with another node before.
+    pub(crate) moved: bool,
 }
 
 /// Why a session was not brought to its player.

@@ -67,7 +67,7 @@ fn a_player_whom_nobody_needs_is_saved_and_leaves_the_memory() {
     world.run(async {
         let mut client = world.player_on("leaver").await;
         client.request(&msg::get_items::Req::default()).await.unwrap();
-        assert_eq!(world.meter("entity_running").await, 1.0);
+        assert!(world.meter("entity_running").await >= 1.0);
         drop(client);
         let gone = async {
             while world.meter("entity_running").await > 0.0 {

@@ -134,16 +134,33 @@ impl Etcd {
         Ok(())
     }
 
+    /// Whether the cluster has a key.
+    ///
+    /// # Errors
+    /// When etcd does not answer, in time.
+    pub(crate) async fn has(&self, name: &str) -> Result<bool, EtcdError> {
+        let key = self.key(name);
+        let found = self.call(|mut etcd| {
+            let key = key.clone();
+            async move { etcd.get(key, None).await }
+        });
+        Ok(found.await?.count() > 0)
+    }
+
     /// Makes a key of the cluster; of many who try, one hears that it was made.
     ///
     /// # Errors
     /// When etcd does not answer, in time.
     pub(crate) async fn create(&self, name: &str, value: &str) -> Result<bool, EtcdError> {
-        let key = format!("/bastide/{}/{name}", self.shared.settings.cluster);
+        let key = self.key(name);
         let absent = Compare::version(key.as_str(), CompareOp::Equal, 0);
         let put = TxnOp::put(key.as_str(), value, None);
         let txn = Txn::new().when([absent]).and_then([put]);
-        Ok(self.call(async |mut etcd| etcd.txn(txn.clone()).await).await?.succeeded())
+        let made = self.call(|mut etcd| {
+            let txn = txn.clone();
+            async move { etcd.txn(txn).await }
+        });
+        Ok(made.await?.succeeded())
     }
 
     /// The same etcd through a connection of its own.
@@ -219,6 +236,10 @@ impl Etcd {
     fn patience(&self) -> Patience {
         // A third of the lease: whatever happened, there are further tries before it runs out.
         Patience::new(&self.shared.health, self.shared.settings.lease / 3)
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("/bastide/{}/{name}", self.shared.settings.cluster)
     }
 
     fn nodes_prefix(&self) -> String {

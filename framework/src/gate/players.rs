@@ -4,14 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{
-    Account, Attached, EntityPort, Links, NotAttached, RemotePlayer, SessionEnd, SessionId,
-    SessionPort,
-};
 use crate::{
     directory::{Directory, NodeInfo},
     entity::{EntityId, Host, PLAYER},
     limits::{ATTACH_PATIENCE, ATTACH_RETRY},
+    link::{Attached, EntityPort, Links, NotAttached, Seeking, SessionPort},
     wire::{Code, Refusal},
 };
 
@@ -23,16 +20,6 @@ pub(crate) struct Players {
     /// To the others, when there are others.
     pub(crate) links: Option<Links>,
     pub(crate) directory: Directory,
-}
-
-/// A session on its way to its player.
-#[derive(Clone, Debug)]
-pub(crate) struct Seeking {
-    pub(crate) session: SessionId,
-    pub(crate) account: Account,
-    pub(crate) end: Arc<dyn SessionEnd>,
-    /// Its player was with another node before.
-    pub(crate) moved: bool,
 }
 
 impl Players {
@@ -48,20 +35,23 @@ impl Players {
         &self,
         seeking: &Seeking,
     ) -> Result<(EntityPort, Attached), Refusal> {
-        let entity = EntityId { kind: PLAYER, key: seeking.account.id.to_string().into() };
+        let key = seeking.account.id.to_string().into();
+        let player = EntityId { kind: PLAYER, key }.to_string();
         let patient_until = Instant::now() + ATTACH_PATIENCE;
         let mut pause = ATTACH_RETRY.0;
         let (mut not, mut hint) = (Vec::new(), None::<String>);
         loop {
             let found = match hint.take().and_then(|id| self.directory.node(&id)) {
                 Some(node) => Ok(node),
-                None => self.directory.place(&entity, &not).await,
+                None => self.directory.place(&player, &not).await,
             };
             let refusal = match found {
                 Err(refusal) => refusal,
                 Ok(node) => match self.attach_at(&node, seeking, patient_until).await {
                     Ok(attached) => return Ok(attached),
-                    Err(NotAttached::Elsewhere(other)) if other != node.id && !not.contains(&other) => {
+                    Err(NotAttached::Elsewhere(other))
+                        if other != node.id && !not.contains(&other) =>
+                    {
                         not.push(node.id.clone());
                         hint = Some(other);
                         continue;
@@ -91,17 +81,18 @@ impl Players {
         seeking: &Seeking,
         deadline: Instant,
     ) -> Result<(EntityPort, Attached), NotAttached> {
-        let Seeking { session, account, end, moved } = seeking;
         if node.id == self.directory.me() {
+            let Seeking { session, account, end, moved } = seeking;
             let host = self.here.as_ref().ok_or(Refusal::from(Code::NOT_READY))?;
             let port = SessionPort::Local(end.clone());
-            let attached = host.attach(*session, account.clone(), port, *moved).await?;
-            return Ok((EntityPort::Local(attached.0), attached.1));
+            let (mailbox, attached) = host.attach(*session, account.clone(), port, *moved).await?;
+            return Ok((EntityPort::Local(mailbox), attached));
         }
         let links = self.links.as_ref().ok_or(Refusal::from(Code::NOT_CONNECTED))?;
-        let dialed = links.to(node).await?;
-        let deadline = deadline.max(Instant::now() + Duration::from_secs(1));
-        let attached = dialed.attach(*session, account, end.clone(), *moved, deadline).await?;
-        Ok((EntityPort::Remote(RemotePlayer(dialed)), attached))
+        let deadline = deadline.max(Instant::now() + LAST_TRY);
+        links.attach(node, seeking, deadline).await
     }
 }
+
+/// What a try that begins at the end of the patience has all the same.
+const LAST_TRY: Duration = Duration::from_secs(1);
