@@ -126,6 +126,10 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
         keys: keys.clone(),
     };
     ground.open_link(&mut doors, host.as_ref())?;
+    if host.is_some() {
+        // Nobody is sent to a game server that may not run anything yet.
+        directory.lease().held().await;
+    }
     directory.register(me);
     directory.registered().await;
     if let Some(gate) = &gate {

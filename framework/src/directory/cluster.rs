@@ -133,7 +133,9 @@ impl Directory {
         let mut generation = None;
         loop {
             let pause = match self.renew(cluster, &mut generation, &evict).await {
-                Ok(()) => NODE_LEASE / 3,
+                Ok(true) => NODE_LEASE / 3,
+                // Anew, at once.
+                Ok(false) => continue,
                 // The log has it; several tries are left before the lease is over.
                 Err(_away) => NODE_LEASE / 10,
             };
@@ -145,12 +147,13 @@ impl Directory {
         }
     }
 
+    /// Says whether this start of the node lives.
     async fn renew(
         &self,
         cluster: &Cluster,
         generation: &mut Option<String>,
         evict: &Evict,
-    ) -> Result<(), CacheError> {
+    ) -> Result<bool, CacheError> {
         if generation.is_none() {
             cluster.found().await?;
         }
@@ -168,6 +171,7 @@ impl Directory {
                     *generation = Some(now);
                 }
                 self.0.lease.proved_by_claims(sent);
+                Ok(true)
             }
             Renewed::Dead => {
                 self.0.lease.lost();
@@ -178,9 +182,9 @@ impl Directory {
                 );
                 evict(Evicted::All).await;
                 cluster.begin_anew();
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// The node ends: what it claims is free at once.

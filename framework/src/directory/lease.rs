@@ -12,11 +12,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// How much earlier than the witnesses this node gives itself up: what lies between asking for the
 /// time and acting on it, on a busy machine.
 const MARGIN: Duration = Duration::from_millis(500);
+
+/// How often a node that starts looks whether it holds its lease.
+const HELD_AGAIN: Duration = Duration::from_millis(5);
 
 /// The right to run entities. A clone is the same right.
 #[derive(Clone, Debug)]
@@ -61,6 +64,13 @@ impl Lease {
     #[inline]
     pub(crate) fn holds(&self, now: Instant) -> bool {
         self.micros(now) < self.0.until_us.load(Ordering::Acquire)
+    }
+
+    /// Ready when it is held.
+    pub(crate) async fn held(&self) {
+        while !self.holds(Instant::now()) {
+            sleep(HELD_AGAIN).await;
+        }
     }
 
     /// Discovery answered what was asked at `sent`: it shows this node.

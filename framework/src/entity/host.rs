@@ -12,7 +12,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use kameo::{actor::PreparedActor, mailbox};
 use rustc_hash::FxHashMap;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Ctx, EntityId, LoadError, Player, Table, World, actor::Entity, writer::Writer};
@@ -224,6 +227,10 @@ impl Host {
         loop {
             if self.closing.load(Ordering::Relaxed) {
                 return Err(Refusal::from(Code::DRAINING).into());
+            }
+            if !self.lease().holds(Instant::now()) {
+                let why = "this game server has lost touch with the others";
+                return Err(Code::NOT_CONNECTED.because(why).into());
             }
             let busy = match self.slots().get(id) {
                 Some(Slot::Running(running)) => return Ok(running.clone()),

@@ -154,10 +154,14 @@ impl Dialed {
         timeout_ms: u32,
         batch: &mut Batch,
     ) -> Result<(), Code> {
-        let mut sent = Ok(());
+        let (mut sent, mut first) = (Ok(()), true);
         pieces(batch, |frames| {
-            if sent.is_ok() {
-                sent = self.line.post(&Envelope::Requests(session, timeout_ms, frames));
+            let envelope = Envelope::Requests(session, timeout_ms, frames);
+            // All of it or nothing: what is refused must not have been sent.
+            match std::mem::take(&mut first) {
+                true => sent = self.line.post(&envelope),
+                false if sent.is_ok() => self.line.must_post(&envelope),
+                false => {}
             }
         });
         match sent {

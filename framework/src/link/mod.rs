@@ -12,6 +12,8 @@ mod dialed;
 mod envelope;
 mod line;
 mod links;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{fmt, sync::Arc};
