@@ -324,6 +324,13 @@ const START_RETRY: Duration = Duration::from_millis(500);
 
 /// A database that starts later than its nodes is waited for.
 async fn open_store(config: &Config) -> Result<Store, StartError> {
+    if config.clustered() && config.store.url.is_none() {
+        tracing::warn!(
+            target: "node",
+            "store.url is not set: accounts and players are kept in a file of this node, which no \
+             other node reads; set it to the PostgreSQL that all nodes share"
+        );
+    }
     let outage = Outage::new("store.url");
     loop {
         match Store::open(&config.store_url(), Handle::current()).await {

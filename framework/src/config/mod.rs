@@ -155,7 +155,7 @@ section! {
         etcd: Vec<String> = Vec::new(),
         /// The user that etcd knows this cluster by, and its password; absent: none.
         user: Option<String> = None,
-        password: Option<Url> = None,
+        password: Option<Secret> = None,
         /// PEM file of who signed etcd's certificate; absent: the system's authorities.
         ca: Option<PathBuf> = None,
         /// PEM files of the certificate that etcd is shown, and its key.
@@ -247,6 +247,17 @@ impl fmt::Debug for Url {
     }
 }
 
+/// Something that nobody is shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
 impl Config {
     /// Whether this node has a role.
     pub(crate) fn has(&self, role: Role) -> bool {
@@ -318,6 +329,18 @@ mod tests {
     };
 
     fn load(flags: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        load_for(&For::Dev, flags, environment)
+    }
+
+    fn serve(roles: &str, flags: &[&str]) -> Result<Config, ConfigError> {
+        load_for(&For::Serve { roles: Some(roles) }, flags, &[])
+    }
+
+    fn load_for(
+        purpose: &For<'_>,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Config, ConfigError> {
         #[derive(clap::Parser)]
         struct Line {
             #[command(flatten)]
@@ -326,7 +349,7 @@ mod tests {
         let line = [&["town"], flags].concat();
         let flags = <Line as clap::Parser>::try_parse_from(line).expect("flags").flags;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Config::load_with(&flags, &For::Dev, environment)
+        Config::load_with(&flags, purpose, environment)
     }
 
     fn load_file(
@@ -518,5 +541,49 @@ mod tests {
             let sentence = wrong.map(|_| ()).expect_err("refused").to_string();
             assert!(!sentence.contains("s3cret"), "{sentence}");
         }
+    }
+
+    const CLUSTER: &[&str] = &["--etcd", "http://10.0.0.5:2379", "--redis", "redis://10.0.0.6"];
+
+    #[test]
+    fn a_node_of_a_cluster_proves_itself_unless_the_operator_says_otherwise_by_name() {
+        let gate = |more: &[&str]| serve("gate", &[CLUSTER, more].concat());
+        says(gate(&[]), &["link.plaintext", "link.cert", "link.key", "link.ca"]);
+        let config = gate(&["--set", "link.plaintext=true"]).expect("said by name");
+        assert!(config.clustered() && config.has(Role::Gate) && !config.has(Role::Game));
+        let files = ["--set", "link.cert=c", "--set", "link.key=k", "--set", "link.ca=a"];
+        gate(&files).expect("proves itself");
+        says(gate(&files[..4]), &["link.cert", "link.ca", "all three"]);
+        says(gate(&[&files[..], &["--set", "link.plaintext=true"]].concat()), &["link.plaintext"]);
+        load(CLUSTER, &[]).expect("a developer's town may be a node too");
+    }
+
+    #[test]
+    fn a_password_is_shown_to_nobody() {
+        let config = load(&["--set", "discovery.password=hunter2"], &[]).expect("fine");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let wrong = load_file("[discovery]\npassword = [\"hunter2\"]", &[], &[]);
+        let sentence = wrong.map(|_| ()).expect_err("refused").to_string();
+        assert!(sentence.contains("discovery.password") && !sentence.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_node_that_lacks_what_others_must_bring_says_what() {
+        says(serve("gate", &[]), &["node.roles = gate", "--roles", "account", "discovery.etcd"]);
+        says(serve("gate,gmae", &[]), &["node.roles", "gmae", "game"]);
+        says(serve("", &[]), &["node.roles"]);
+        says(serve("gate", &CLUSTER[..2]), &["cache.redis", "redis://"]);
+        serve("account,gate,game", &[]).expect("nobody else is needed");
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_listens_for_others_and_its_operators_pages_do_not() {
+        let config = serve("account,gate,game", &["--port-base", "20000"]).expect("fine");
+        let every = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        assert_eq!(config.account.listen[0], every(20000));
+        assert_eq!((config.gate.tcp, config.link.listen), (every(20003), every(20007)));
+        assert_eq!(config.admin.listen, local(20006));
+        let config = serve("account,gate,game", &["--gate-tcp", "127.0.0.1:1"]).expect("fine");
+        assert_eq!(config.gate.tcp, local(1), "what is said stands");
     }
 }

@@ -259,7 +259,11 @@ fn explain(figment: &Figment, error: figment::Error) -> ConfigError {
     };
     // An item of a list is told with its list: it cannot be looked up by itself.
     let list = key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
-    let value = figment.find_value(list).map(|v| shown(&v)).unwrap_or_default();
+    let value = match figment.find_value(list) {
+        Ok(_) if list.ends_with("password") => "…".to_owned(),
+        Ok(value) => shown(&value),
+        Err(_) => String::new(),
+    };
     ConfigError::Value { origin, key, value, remedy }
 }
 
