@@ -245,7 +245,14 @@ impl Side for Dialed {
             Envelope::GiveBack(session, frames) => {
                 self.with_end(session, |end| end.give_back(frames));
             }
-            Envelope::Detached(session) => self.with_end(session, |end| end.detached()),
+            Envelope::Detached(session) => {
+                if let Some(seated) = self.sessions().get_mut(&session.0) {
+                    // It is on its way to another node: that this connection ends, perhaps in the
+                    // same read, does not concern it any more.
+                    seated.attached = false;
+                    seated.end.detached();
+                }
+            }
             Envelope::Hello(_)
             | Envelope::Attach(_)
             | Envelope::Requests(..)

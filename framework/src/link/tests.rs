@@ -250,6 +250,23 @@ async fn a_player_that_leaves_gives_back_what_it_had_not_begun() {
     until(|| game.host.count() == 0).await;
 }
 
+/// A node that drains closes its links right behind its last player's last word: the gate may read
+/// both at once, before the session has looked for its player elsewhere.
+#[tokio::test]
+async fn a_player_that_has_left_does_not_miss_the_link_to_its_old_node() {
+    let (gate, game) = (node("c", "gate", None).await, node("c", "game", None).await);
+    let (port, ear) = attached(&gate, &game, 1).await;
+    ear.after(1).await;
+    let host = game.host.clone();
+    game.tasks.spawn(async move { host.stop_all(Duration::from_secs(5)).await });
+    ear.after(2).await;
+    port.detach(SessionId(1), &gate.tasks);
+    assert_eq!(ear.after(3).await[1..], ["leaving", "detached"]);
+    game.links.close();
+    gate.counted("link_up", "0").await;
+    assert_eq!(ear.heard.lock().unwrap().len(), 3, "it is not told that its player is gone");
+}
+
 #[tokio::test]
 async fn when_a_link_breaks_its_sessions_end_and_its_calls_are_answered() {
     let (gate, game) = (node("c", "gate", None).await, node("c", "game", None).await);
