@@ -22,6 +22,12 @@ tests() {
     cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$test_log"
 }
 
+# The framework's end-to-end suite once more, on the other set of backends: an account center, a
+# gate and two game servers on etcd, Redis and PostgreSQL. The first time each was one process.
+cluster_tests() {
+    TEST_SET=cluster cargo test -p bastide --test it --locked --no-fail-fast 2>&1 | tee -a "$test_log"
+}
+
 docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 }
@@ -45,4 +51,5 @@ step ./services.sh
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 step tests
+step cluster_tests
 step docs

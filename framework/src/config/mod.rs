@@ -586,4 +586,33 @@ mod tests {
         let config = serve("account,gate,game", &["--gate-tcp", "127.0.0.1:1"]).expect("fine");
         assert_eq!(config.gate.tcp, local(1), "what is said stands");
     }
+
+    /// What shows a section or two stands for a file that has these as well.
+    const SECTIONS: &[(&str, &str)] = &[
+        ("[cluster]", "name = \"prod\""),
+        ("[discovery]", "etcd = [\"http://127.0.0.1:2379\"]"),
+        ("[cache]", "redis = \"redis://127.0.0.1:6379\""),
+        ("[store]", "url = \"postgres://town:secret@127.0.0.1/town\""),
+        ("[link]", "plaintext = true"),
+    ];
+
+    #[test]
+    fn every_cluster_file_that_the_documents_print_is_one_that_a_node_starts_with() {
+        let page = include_str!("../../../docs/CLUSTER.md");
+        let printed = page.split("```toml\n").skip(1).filter_map(|t| t.split("```").next());
+        let deployed = include_str!("../../../docs/deploy/cluster.toml");
+        let (mut whole, mut seen) = (0, 0);
+        for text in printed.chain([deployed]) {
+            let missing = SECTIONS.iter().filter(|(section, _)| !text.contains(section));
+            let added: String = missing.map(|(s, key)| format!("{s}\n{key}\n")).collect();
+            (seen, whole) = (seen + 1, whole + usize::from(added.is_empty()));
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("cluster.toml");
+            fs::write(&path, format!("{text}\n{added}")).expect("written");
+            let config = serve("gate,game", &["--config", path.to_str().expect("text")]);
+            let config = config.unwrap_or_else(|e| panic!("{e}\n{text}"));
+            assert!(config.clustered() && config.store_url().starts_with("postgres://"), "{text}");
+        }
+        assert!(whole >= 3 && seen > whole, "one machine, several machines, and parts: {seen}");
+    }
 }
