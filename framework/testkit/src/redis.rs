@@ -102,8 +102,6 @@ pub(crate) fn ask(port: u16, request: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn it_is_asked_in_words_and_answers_in_strings() {
         let redis = &crate::shared().redis;

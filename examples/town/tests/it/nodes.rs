@@ -180,10 +180,10 @@ impl Cluster {
         etcd.has(&format!("/bastide/{}/nodes/{node}", self.name))
     }
 
-    /// The epoch under which a player was read or written last.
-    pub(crate) fn stored_epoch(&self, postgres: &Postgres, account: i64) -> String {
-        let query = format!("SELECT owner_epoch FROM records WHERE key = '{account}'");
-        postgres.sql_in(&self.database, &query).trim().to_owned()
+    /// A number that stands in the row of a player: `owner_epoch`, or `updated_ms`.
+    pub(crate) fn stored(&self, postgres: &Postgres, account: i64, column: &str) -> i64 {
+        let query = format!("SELECT {column} FROM records WHERE key = '{account}'");
+        postgres.sql_in(&self.database, &query).trim().parse().unwrap()
     }
 
     fn prefix(&self) -> String {

@@ -142,6 +142,13 @@ impl Player {
         Ok(Bag::Wrong(format!("{who} has {cards} cards, and drew {least} to {most}")))
     }
 
+    /// Looks into the bag, which must hold what was drawn.
+    pub(crate) async fn look_sure(&mut self) {
+        if let Bag::Wrong(why) = self.look().await.unwrap() {
+            panic!("{why}");
+        }
+    }
+
     /// Gold, and when it changed last.
     pub(crate) async fn gold(&mut self) -> Result<(i64, i64), ClientError> {
         let items = self.items().await?;
