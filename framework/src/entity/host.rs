@@ -12,7 +12,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use kameo::{actor::PreparedActor, mailbox};
 use rustc_hash::FxHashMap;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Ctx, EntityId, LoadError, Player, Table, World, actor::Entity, writer::Writer};
@@ -185,7 +188,7 @@ impl Host {
     /// ran it for this session before.
     ///
     /// # Errors
-    /// A [`Refusal`] for the client: 101 store away, 1002 busy, 2003 the record is unreadable,
+    /// A [`Refusal`] for the client: 101 store away, 1001 nothing may run here now, 1002 busy, 2003 the record is unreadable,
     /// 2007 the node is going away; or which node runs the player.
     pub(crate) async fn attach(
         self: &Arc<Self>,
@@ -224,6 +227,12 @@ impl Host {
         loop {
             if self.closing.load(Ordering::Relaxed) {
                 return Err(Refusal::from(Code::DRAINING).into());
+            }
+            if !self.lease().holds(Instant::now()) {
+                // It would be refused whatever it asks for; soon this node may run it, or another.
+                return Err(Code::NOT_CONNECTED
+                    .because("this game server may run nothing now")
+                    .into());
             }
             let busy = match self.slots().get(id) {
                 Some(Slot::Running(running)) => return Ok(running.clone()),

@@ -1,7 +1,13 @@
 //! A cluster as its operator sees it: it is checked, played in, drained, and replaced node by
 //! node. What happens when something breaks is in `outages`.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use bastide::Code;
+use tokio::task::JoinSet;
 
 use crate::{
     nodes::{Cluster, until},
@@ -43,6 +49,35 @@ async fn a_game_server_that_drains_hands_its_players_over_and_they_notice_nothin
     load.goes_on().await;
     load.end().await.is_unharmed();
     assert_eq!(gate.counted("gate_sessions_moved_total").await, moving);
+}
+
+/// Requests are under way at every moment, so that a player leaves with some in its mailbox: they
+/// must be given back, and done elsewhere in their turn.
+#[tokio::test]
+async fn requests_that_wait_when_a_game_server_drains_are_each_done_once_and_in_order() {
+    let cluster = Cluster::shared();
+    let roles = ["account", "gate", "gate", "game", "game"];
+    let [_account, gate, gate_too, one, other] = cluster.nodes(roles).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut streams = JoinSet::new();
+    for mut player in players(&cluster.accounts, "p", 6).await {
+        player.look_sure().await;
+        streams.spawn(player.stream(over.clone()));
+    }
+    let moving = one.counted("entity_running").await;
+    assert!(moving > 0, "they are spread");
+    assert_eq!(one.drain().await.code(), Some(0));
+    let third = cluster.node("game").await;
+    let again = other.counted("entity_running").await;
+    assert_eq!(again, 6);
+    assert_eq!(other.drain().await.code(), Some(0));
+    until("all are with the third", async || third.counted("entity_running").await == 6).await;
+    over.store(true, Ordering::Relaxed);
+    let answered = streams.join_all().await;
+    assert!(answered.iter().all(|n| *n > 100), "{answered:?}");
+    let moved = [&gate, &gate_too].map(|gate| gate.counted("gate_sessions_moved_total"));
+    let [here, there] = moved;
+    assert_eq!(here.await + there.await, moving + again);
 }
 
 #[tokio::test]

@@ -108,8 +108,16 @@ async fn a_game_server_that_wakes_after_its_lease_harms_nobody_who_went_on_elsew
 
     frozen.signal("-CONT");
     until("it knows what happened", async || frozen.logged(&["it begins anew"]) == 1).await;
-    until("it stopped them", async || frozen.counted("entity_running").await == 0).await;
-    until("it is ready", async || frozen.ready().await).await;
+    // Whom it lets in, it serves.
+    let mut number = 0;
+    until("it serves somebody again", async || {
+        number += 1;
+        let mut player = Player::new(&cluster.accounts, &format!("new-{number}"));
+        player.sign_in().await.unwrap();
+        player.draw(1).await.unwrap();
+        cluster.owner(&services.redis, player.account) == frozen.id
+    })
+    .await;
     for (player, epoch) in players.iter_mut().zip(&epochs) {
         player.look_sure().await;
         player.draw(1).await.unwrap();
@@ -118,15 +126,7 @@ async fn a_game_server_that_wakes_after_its_lease_harms_nobody_who_went_on_elsew
         player.play_again().await;
         assert_eq!(cluster.owner(&services.redis, player.account), other.id);
     }
-    let mut number = 0;
-    until("it serves somebody again", async || {
-        number += 1;
-        let mut player = Player::new(&cluster.accounts, &format!("new-{number}"));
-        player.play_again().await;
-        player.draw(1).await.unwrap();
-        cluster.owner(&services.redis, player.account) == frozen.id
-    })
-    .await;
+    until("it is ready", async || frozen.ready().await).await;
 }
 
 // === Services ===

@@ -2,7 +2,7 @@
 //! count what becomes of each request. Leaves the processes to `nodes`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,9 +11,10 @@ use std::{
 };
 
 use bastide::{
-    Code,
-    client::{Client, ClientError, guest},
+    Code, Named as _,
+    client::{Client, ClientError, Push, guest},
     def, msg,
+    prost::Message as _,
 };
 use cards::draw;
 use tokio::{
@@ -36,6 +37,11 @@ const REQUEST_PAUSE: Duration = Duration::from_millis(25);
 
 /// One request in so many draws a card; a new player has gold for a hundred.
 const DRAW_EVERY: usize = 16;
+
+/// Requests under way of a player who streams, and how many of them draw: each such waits for the
+/// store, so that others wait behind it when a game server drains.
+const STREAM_DEPTH: usize = 32;
+const STREAM_DRAW_EVERY: i64 = 20;
 
 /// A player, and what it knows of its bag.
 pub(crate) struct Player {
@@ -129,6 +135,41 @@ impl Player {
         self.client = None;
     }
 
+    /// Asks one thing behind the other without waiting for answers, and draws now and then, until
+    /// it is told that it is over. How many answers came; each must be the next one due.
+    pub(crate) async fn stream(mut self, over: Arc<AtomicBool>) -> usize {
+        let (mut asked, mut answered, mut due) = (0, 0, VecDeque::new());
+        let mut client = self.client.take().unwrap();
+        while !over.load(Ordering::Relaxed) || !due.is_empty() {
+            if !over.load(Ordering::Relaxed) && due.len() < STREAM_DEPTH {
+                asked += 1;
+                due.push_back(asked);
+                match asked % STREAM_DRAW_EVERY {
+                    0 => client.send(&draw::Req { count: 1 }).await.unwrap(),
+                    _ => client.send(&echo(asked)).await.unwrap(),
+                }
+                continue;
+            }
+            let frame = client.receive().await.unwrap();
+            if frame.api == msg::get_items::Res::NAME {
+                continue;
+            }
+            let asked = due.pop_front().unwrap();
+            answered += 1;
+            if asked % STREAM_DRAW_EVERY == 0 {
+                assert!(frame.api == draw::Res::NAME || no_gold(&frame), "{asked}: {frame:?}");
+                self.sure += i64::from(frame.api == draw::Res::NAME);
+            } else {
+                assert_eq!(frame.api, msg::echo::Res::NAME, "{asked}: {frame:?}");
+                let echo = msg::echo::Res::decode(frame.payload.as_slice()).unwrap();
+                assert_eq!(echo.val, Some(asked));
+            }
+        }
+        self.client = Some(client);
+        self.look_sure().await;
+        answered
+    }
+
     /// Looks into the bag, and knows from then on what is in it.
     pub(crate) async fn look(&mut self) -> Result<Bag, ClientError> {
         let items = self.items().await?;
@@ -169,6 +210,15 @@ impl Player {
         }
         answer
     }
+}
+
+fn echo(val: i64) -> msg::echo::Req {
+    msg::echo::Req { val: Some(val), ct: None }
+}
+
+fn no_gold(frame: &Push) -> bool {
+    let error = msg::error::Res::decode(frame.payload.as_slice());
+    frame.api == msg::error::Res::NAME && error.is_ok_and(|e| e.code == NOT_ENOUGH_GOLD.0)
 }
 
 /// What a look into the bag showed.
