@@ -71,7 +71,13 @@ async fn requests_that_wait_when_a_game_server_drains_are_each_done_once_and_in_
     let again = other.counted("entity_running").await;
     assert_eq!(again, 6);
     assert_eq!(other.drain().await.code(), Some(0));
-    until("all are with the third", async || third.counted("entity_running").await == 6).await;
+    until("all are with the third", async || {
+        if let Some(ended) = streams.try_join_next() {
+            panic!("no stream ends by itself: {ended:?}");
+        }
+        third.counted("entity_running").await == 6
+    })
+    .await;
     over.store(true, Ordering::Relaxed);
     let answered = streams.join_all().await;
     assert!(answered.iter().all(|n| *n > 100), "{answered:?}");
