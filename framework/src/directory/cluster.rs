@@ -74,6 +74,14 @@ pub(super) struct Cluster {
     owned: Mutex<HashMap<String, i64>>,
 }
 
+/// This start of this node, as a renewal leaves it.
+enum Start {
+    /// The claims know it.
+    Known,
+    /// They do not know it yet: another took over from the one before.
+    Anew,
+}
+
 impl Directory {
     /// Joins a cluster: from now on the nodes are etcd's. This one is not among them before
     /// [`Directory::register`].
@@ -133,9 +141,9 @@ impl Directory {
         let mut generation = None;
         loop {
             let pause = match self.renew(cluster, &mut generation, &evict).await {
-                Ok(true) => NODE_LEASE / 3,
-                // Anew, at once.
-                Ok(false) => continue,
+                Ok(Start::Known) => NODE_LEASE / 3,
+                // At once: nothing may run here before the claims know this new start.
+                Ok(Start::Anew) => Duration::ZERO,
                 // The log has it; several tries are left before the lease is over.
                 Err(_away) => NODE_LEASE / 10,
             };
@@ -153,7 +161,7 @@ impl Directory {
         cluster: &Cluster,
         generation: &mut Option<String>,
         evict: &Evict,
-    ) -> Result<bool, CacheError> {
+    ) -> Result<Start, CacheError> {
         if generation.is_none() {
             cluster.found().await?;
         }
@@ -171,7 +179,7 @@ impl Directory {
                     *generation = Some(now);
                 }
                 self.0.lease.proved_by_claims(sent);
-                Ok(true)
+                Ok(Start::Known)
             }
             Renewed::Dead => {
                 self.0.lease.lost();
@@ -182,7 +190,7 @@ impl Directory {
                 );
                 evict(Evicted::All).await;
                 cluster.begin_anew();
-                Ok(false)
+                Ok(Start::Anew)
             }
         }
     }

@@ -68,7 +68,7 @@ impl Ctx {
     /// [`Code::NOT_READY`] when the store is away. [`Code::NOT_CONNECTED`] when another node has
     /// taken this player over; what was changed here is then lost, and should not be answered.
     pub async fn save<P: Player>(&self, player: &P) -> Result<(), Refusal> {
-        self.writer.write(player.save()).await.map_err(|e| match e {
+        self.writer.write_soon(player.save()).await.map_err(|e| match e {
             StoreError::Fenced => Code::NOT_CONNECTED.into(),
             StoreError::Unavailable(_) => Code::NOT_READY.because("the store is away"),
         })

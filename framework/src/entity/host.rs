@@ -188,7 +188,7 @@ impl Host {
     /// ran it for this session before.
     ///
     /// # Errors
-    /// A [`Refusal`] for the client: 101 store away, 1002 busy, 2003 the record is unreadable,
+    /// A [`Refusal`] for the client: 101 store away, 1001 nothing may run here now, 1002 busy, 2003 the record is unreadable,
     /// 2007 the node is going away; or which node runs the player.
     pub(crate) async fn attach(
         self: &Arc<Self>,

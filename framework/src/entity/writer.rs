@@ -29,6 +29,16 @@ struct Shared {
     /// taken in a task of its own, so that a caller who stops waiting does not let the next pass.
     stored: Mutex<Stored>,
     fenced: AtomicBool,
+    /// How often the store did not answer.
+    failed: AtomicU64,
+}
+
+/// Whether a write is still made when one before it has failed meanwhile.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    Waits,
+    /// Not when there are more failures than so many.
+    UntilFailed(u64),
 }
 
 /// What the store holds.
@@ -43,7 +53,8 @@ impl Writer {
     pub(super) fn new(id: EntityId, claim: Claim, world: World, stored: Option<&[u8]>) -> Self {
         let stored = Mutex::new(Stored { number: 0, hash: stored.map(hash) });
         let (taken, fenced) = (AtomicU64::new(1), AtomicBool::new(false));
-        Self(Arc::new(Shared { id, claim, world, taken, stored, fenced }))
+        let failed = AtomicU64::new(0);
+        Self(Arc::new(Shared { id, claim, world, taken, stored, fenced, failed }))
     }
 
     /// Writes a state. It is written to its end even when the future is dropped.
@@ -51,11 +62,29 @@ impl Writer {
         &self,
         state: Vec<u8>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+        self.write_with(state, Patience::Waits)
+    }
+
+    /// The same for who has a deadline, and is told that the store is away rather than wait for
+    /// it once behind another write and once more by itself.
+    pub(super) fn write_soon(
+        &self,
+        state: Vec<u8>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+        let failed = self.0.failed.load(Ordering::Acquire);
+        self.write_with(state, Patience::UntilFailed(failed))
+    }
+
+    fn write_with(
+        &self,
+        state: Vec<u8>,
+        patience: Patience,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
         let number = self.0.taken.fetch_add(1, Ordering::Relaxed);
         let (done, result) = oneshot::channel();
         let shared = self.0.clone();
         self.0.world.tasks.spawn(async move {
-            let written = shared.write(number, state).await;
+            let written = shared.write(number, state, patience).await;
             if done.send(written).is_err() {
                 tracing::trace!(target: "entity", "nobody waited for a write");
             }
@@ -85,8 +114,18 @@ impl Writer {
 }
 
 impl Shared {
-    async fn write(&self, number: u64, state: Vec<u8>) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        number: u64,
+        state: Vec<u8>,
+        patience: Patience,
+    ) -> Result<(), StoreError> {
         let mut stored = self.stored.lock().await;
+        if let Patience::UntilFailed(before) = patience
+            && self.failed.load(Ordering::Acquire) > before
+        {
+            return Err(StoreError::Unavailable("a write before this one failed".to_owned()));
+        }
         let hash = hash(&state);
         if stored.number > number || stored.hash == Some(hash) {
             return Ok(());
@@ -99,7 +138,9 @@ impl Shared {
         match &written {
             Ok(()) => *stored = Stored { number, hash: Some(hash) },
             Err(StoreError::Fenced) => self.fenced.store(true, Ordering::Relaxed),
-            Err(StoreError::Unavailable(_)) => {}
+            Err(StoreError::Unavailable(_)) => {
+                self.failed.fetch_add(1, Ordering::Release);
+            }
         }
         written
     }
@@ -138,7 +179,7 @@ mod tests {
         // Taken first, asked for last.
         let number = writer.0.taken.fetch_add(1, Ordering::Relaxed);
         writer.write(b"new".to_vec()).await.expect("written");
-        writer.0.write(number, b"old".to_vec()).await.expect("skipped");
+        writer.0.write(number, b"old".to_vec(), Patience::Waits).await.expect("skipped");
         assert_eq!(stored(&store).await, b"new");
     }
 
@@ -149,6 +190,21 @@ mod tests {
         drop(writer.write(b"abandoned".to_vec()));
         writer.write(b"last".to_vec()).await.expect("written");
         assert_eq!(stored(&store).await, b"last");
+    }
+
+    #[tokio::test]
+    async fn who_has_a_deadline_does_not_wait_for_a_store_that_failed_the_write_before() {
+        let store = Store::memory();
+        let writer = writer(&store, 1);
+        let stored_now = writer.0.stored.lock().await;
+        let (soon, patient) = (writer.write_soon(b"soon".to_vec()), writer.write(b"last".to_vec()));
+        // The write that has the lock fails.
+        writer.0.failed.fetch_add(1, Ordering::Release);
+        drop(stored_now);
+        assert!(matches!(soon.await, Err(StoreError::Unavailable(_))));
+        patient.await.expect("written");
+        writer.write_soon(b"again".to_vec()).await.expect("the failure was before");
+        assert_eq!(stored(&store).await, b"again");
     }
 
     #[tokio::test]

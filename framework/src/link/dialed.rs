@@ -302,3 +302,40 @@ impl Drop for GivenUp<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::{link::Frames, telemetry::Meters};
+
+    /// A session that hears only whether it was ended.
+    #[derive(Debug, Default)]
+    struct Ear(AtomicBool);
+
+    impl SessionEnd for Ear {
+        fn deliver(&self, _: Frames<'_>) {}
+        fn kick(&self, _: Code, _: &str) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        fn leaving(&self) {}
+        fn give_back(&self, _: Frames<'_>) {}
+        fn detached(&self) {}
+    }
+
+    /// What a node that drains says last and the end of its link may be read at once.
+    #[test]
+    fn a_session_whose_player_has_left_outlives_the_link_and_any_other_does_not() {
+        let line = Arc::new(Line::new(Meters::new().link));
+        let dialed = Dialed::new(line, "other".to_owned());
+        let ears = [Arc::new(Ear::default()), Arc::new(Ear::default())];
+        for (session, end) in (1..).zip(&ears) {
+            dialed.sessions().insert(session, Seated { end: end.clone(), attached: true });
+            dialed.take(Envelope::Leaving(SessionId(session))).expect("taken");
+        }
+        dialed.take(Envelope::Detached(SessionId(1))).expect("taken");
+        dialed.closed();
+        assert_eq!(ears.map(|ear| ear.0.load(Ordering::Relaxed)), [false, true]);
+    }
+}

@@ -31,6 +31,23 @@ impl Etcd {
         format!("http://127.0.0.1:{}", self.0.port())
     }
 
+    /// Whether a key is there.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn has(&self, key: &str) -> bool {
+        let asked = format!(r#"{{"key":"{}","count_only":true}}"#, base64(key.as_bytes()));
+        let request = format!(
+            "POST /v3/kv/range HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\n{asked}",
+            asked.len()
+        );
+        let said = ask(self.0.port(), &request).unwrap_or_default();
+        assert!(said.contains("revision"), "no answer about {key} from {}: {said}", self.url());
+        // A count of 0 is left out.
+        said.contains(r#""count""#)
+    }
+
     /// Forgets the data.
     ///
     /// # Panics
@@ -70,4 +87,34 @@ fn command(folder: &Path, port: u16) -> Vec<OsString> {
 fn answers(port: u16) -> bool {
     let request = "GET /health HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n";
     ask(port, request).is_some_and(|said| said.contains(r#""health":"true""#))
+}
+
+/// As its JSON wants bytes.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, n| bits << 8 | u32::from(*group.get(n).unwrap_or(&0)));
+        for n in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * n)) as usize & 63];
+            text.push(if n > group.len() { '=' } else { char::from(letter) });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_nobody_put_is_not_there() {
+        assert!(!crate::shared().etcd.has("nobody"));
+    }
+
+    #[test]
+    fn bytes_are_written_as_json_wants_them() {
+        let written = ["", "f", "fo", "foo", "foob"].map(|text| base64(text.as_bytes()));
+        assert_eq!(written, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
+    }
 }

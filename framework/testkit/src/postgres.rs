@@ -56,8 +56,17 @@ impl Postgres {
     ///
     /// When one of them fails.
     pub fn sql(&self, statements: &str) -> String {
+        self.sql_in(&self.url(), statements)
+    }
+
+    /// The same in a database of this server.
+    ///
+    /// # Panics
+    ///
+    /// When one of them fails.
+    pub fn sql_in(&self, database: &str, statements: &str) -> String {
         let mut psql = Command::new(tool("psql"));
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url()]);
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database]);
         printed(psql.args(["-c", statements]))
     }
 

@@ -35,6 +35,20 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.0.port())
     }
 
+    /// What a command answers, a string each; nothing where it answers with none. A space ends a
+    /// word of the command.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn ask(&self, command: &str) -> Vec<String> {
+        let said = ask(self.0.port(), &format!("{command}\r\nQUIT\r\n"));
+        let said = said.unwrap_or_else(|| panic!("no answer to {command} from {}", self.url()));
+        // What begins so is a length, or the answer to QUIT.
+        let frame = |line: &&str| !line.starts_with(['*', '$', '+']);
+        said.lines().filter(frame).map(str::to_owned).collect()
+    }
+
     /// Forgets the data, which a stopped Redis has none of: here so that a test may treat all
     /// servers alike.
     ///
@@ -84,4 +98,17 @@ pub(crate) fn ask(port: u16, request: &str) -> Option<String> {
     let mut said = String::new();
     stream.read_to_string(&mut said).ok()?;
     Some(said)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_is_asked_in_words_and_answers_in_strings() {
+        let redis = &crate::shared().redis;
+        let key = crate::cluster_name();
+        assert_eq!(redis.ask(&format!("GET {key}")), Vec::<String>::new());
+        redis.ask(&format!("SET {key} 7"));
+        assert_eq!(redis.ask(&format!("GET {key}")), ["7"]);
+        assert_eq!(redis.ask(&format!("KEYS {key}*")), [key]);
+    }
 }

@@ -2,5 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cluster;
+mod nodes;
 mod operate;
+mod outages;
+mod players;
 mod town;
