@@ -41,7 +41,7 @@ pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     }
     if config.clustered() {
         findings.push(etcd(config).await);
-        findings.push(link(config));
+        findings.push(link(config).await);
     }
     if config.cache.redis.is_some() {
         findings.push(redis(config).await);
@@ -76,7 +76,10 @@ async fn store(config: &Config) -> Finding {
         let store = Store::open(&url, Handle::current()).await.map_err(|e| e.to_string())?;
         let answered = store.ping().await.map_err(|e| e.to_string());
         store.close().await;
-        answered.map(|()| "answers, its tables are up to date".to_owned())
+        answered.map(|()| match config.clustered() && config.store.url.is_none() {
+            false => "answers, its tables are up to date".to_owned(),
+            true => "a file that no other node reads: set it to a PostgreSQL".to_owned(),
+        })
     };
     let outcome = in_time(tried, "store.url").await;
     Finding { key: "store.url", value: redacted(&url), outcome }
@@ -104,12 +107,17 @@ async fn redis(config: &Config) -> Finding {
     Finding { key: "cache.redis", value: redacted(&url), outcome }
 }
 
-fn link(config: &Config) -> Finding {
-    let outcome = match Tls::load(&config.link) {
-        Ok(Some(_)) => Ok("mutual TLS, the files go together".to_owned()),
-        Ok(None) => Ok("plaintext: whoever reaches the port is a node".to_owned()),
-        Err(e) => Err(e.to_string()),
+async fn link(config: &Config) -> Finding {
+    let tried = async {
+        match Tls::load(&config.link).map_err(|e| e.to_string())? {
+            None => Ok("plaintext: whoever reaches the port is a node".to_owned()),
+            Some(tls) => {
+                let met = tls.check().await.map_err(|e| e.to_string());
+                met.map(|()| "mutual TLS: two nodes with these files know each other".to_owned())
+            }
+        }
     };
+    let outcome = in_time(tried, "link").await;
     Finding { key: "link", value: config.link.listen.to_string(), outcome }
 }
 

@@ -19,8 +19,9 @@ use crate::config::LogFormat;
 /// # Errors
 /// A sentence when `RUST_LOG` is not a filter.
 pub(crate) fn start_logging(format: LogFormat) -> Result<(), String> {
-    // actix tells at `info` that it starts and stops workers; the node says that itself.
-    const QUIET: &str = "info,actix_server=warn";
+    // actix tells at `info` that it starts and stops workers; the node says that itself. sqlx
+    // tells at `info` that tables are there already.
+    const QUIET: &str = "info,actix_server=warn,sqlx::postgres::notice=warn";
     let said = std::env::var("RUST_LOG").ok().filter(|said| !said.is_empty());
     let filter = EnvFilter::builder().parse(said.as_deref().unwrap_or(QUIET)).map_err(|e| {
         let said = said.unwrap_or_default();

@@ -407,6 +407,19 @@ async fn nodes_with_certificates_of_one_authority_speak_and_no_one_else_does() {
     assert_eq!(ask(&friend, &misnamed, 1, soon()).await, Err(Code::NOT_CONNECTED));
 }
 
+#[tokio::test]
+async fn a_certificate_that_no_node_would_accept_is_found_before_a_node_starts() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    ours.tls("bastide-node").unwrap().check().await.expect("fine");
+    let misnamed = ours.tls("www.example.org").unwrap().check().await.unwrap_err().to_string();
+    assert!(misnamed.contains("bastide-node") && misnamed.contains("link.cert"), "{misnamed}");
+    let (_dir, mut link) = ours.files("bastide-node");
+    let (_other, other) = theirs.files("bastide-node");
+    link.ca = other.ca;
+    let foreign = Tls::load(&link).unwrap().unwrap().check().await.unwrap_err().to_string();
+    assert!(foreign.contains("link.ca"), "{foreign}");
+}
+
 #[test]
 fn files_that_do_not_go_together_are_named_with_the_remedy() {
     let (one, two) = (Authority::new(), Authority::new());

@@ -2,11 +2,15 @@
 
 use std::{
     io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector, client, rustls,
     rustls::{
@@ -88,6 +92,24 @@ impl Tls {
             .map_err(|e| refused(&e))?;
         let (acceptor, connector) = (Arc::new(server).into(), Arc::new(client).into());
         Ok(Self { acceptor, connector })
+    }
+
+    /// Whether two nodes with these files would know each other.
+    ///
+    /// # Errors
+    /// [`TlsError::Refused`] with what a peer would say.
+    pub(crate) async fn check(&self) -> Result<(), TlsError> {
+        let met = async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let one = TcpStream::connect(listener.local_addr()?).await?;
+            let (other, _) = listener.accept().await?;
+            // The client ends its handshake before the server has judged it.
+            let (mut one, mut other) = tokio::try_join!(self.connect(one), self.accept(other))?;
+            other.write_all(b"!").await?;
+            other.flush().await?;
+            one.read_u8().await
+        };
+        met.await.map(drop).map_err(|e| TlsError::Refused(e.to_string()))
     }
 
     pub(super) async fn accept(
