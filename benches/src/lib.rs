@@ -1,4 +1,8 @@
-//! What the benchmarks share: the message they send and the game that answers it.
+//! What the benchmarks share: the message they send, the game that answers it, the processes
+//! that run it, and a client that costs little beside them.
+
+mod guest;
+mod servers;
 
 use bastide::{Account, App, Code, Ctx, LoadError, Player};
 
@@ -6,7 +10,9 @@ mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }
 
+pub use guest::Guest;
 pub use proto::bench::echo::{Req, Res};
+pub use servers::{Nodes, ROLE, Servers, median};
 
 /// Bytes of the protobuf payload that every benchmark sends: two for the field's header.
 pub const PAYLOAD_BYTES: usize = 64;
