@@ -104,6 +104,41 @@ async fn a_gate_that_drains_answers_every_request_and_its_players_sign_in_at_the
 }
 
 #[tokio::test]
+async fn what_a_draining_gate_has_read_is_answered_and_what_it_has_not_is_not_done() {
+    let cluster = Cluster::shared();
+    let [_account, one] = cluster.nodes(["account,game", "gate"]).await;
+    let never = Arc::new(AtomicBool::new(false));
+    let mut streams = JoinSet::new();
+    for player in players(&cluster.accounts, "p", 6).await {
+        streams.spawn(player.stream(never.clone()));
+    }
+    until("requests are under way", async || one.counted("gate_frames_in_total").await > 500).await;
+    let _other = cluster.node("gate").await;
+    assert_eq!(one.drain().await.code(), Some(0));
+    let answered = streams.join_all().await;
+    assert!(answered.iter().all(|n| *n > 0), "{answered:?}");
+}
+
+/// The smallest cluster: the players of a node that drains were its own gate's, come back through
+/// the other gate while it still runs them, and then move.
+#[tokio::test]
+async fn of_two_nodes_that_do_everything_each_may_drain() {
+    let cluster = Cluster::shared();
+    let all = "account,gate,game,rooms";
+    let [one, other] = cluster.nodes([all, all]).await;
+    let load = Load::begin(&cluster.accounts, 6).await;
+    assert_eq!(one.drain().await.code(), Some(0));
+    load.goes_on().await;
+    let _third = cluster.node(all).await;
+    assert_eq!(other.drain().await.code(), Some(0));
+    load.goes_on().await;
+    let record = load.end().await;
+    record.is_sound();
+    assert!(record.refused.is_empty() && record.cut == 0, "{record:#?}");
+    assert!(record.kicked.keys().all(|code| *code == Code::DRAINING.0), "{record:#?}");
+}
+
+#[tokio::test]
 async fn every_node_is_replaced_one_after_the_other_and_nobody_fails() {
     let cluster = Cluster::shared();
     let roles = ["account", "account", "gate", "gate", "game", "game"];

@@ -180,10 +180,10 @@ impl Cluster {
         etcd.has(&format!("/bastide/{}/nodes/{node}", self.name))
     }
 
-    /// A number that stands in the row of a player: `owner_epoch`, or `updated_ms`.
-    pub(crate) fn stored(&self, postgres: &Postgres, account: i64, column: &str) -> i64 {
-        let query = format!("SELECT {column} FROM records WHERE key = '{account}'");
-        postgres.sql_in(&self.database, &query).trim().parse().unwrap()
+    /// What stands in the row of a player, such as `updated_ms`.
+    pub(crate) fn stored(&self, postgres: &Postgres, account: i64, columns: &str) -> String {
+        let query = format!("SELECT {columns} FROM records WHERE key = '{account}'");
+        postgres.sql_in(&self.database, &query).trim().to_owned()
     }
 
     fn prefix(&self) -> String {

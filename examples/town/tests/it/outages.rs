@@ -97,14 +97,20 @@ async fn a_game_server_that_wakes_after_its_lease_harms_nobody_who_went_on_elsew
     // The gate answers in its stead.
     let late = waits.draw(1).await;
     assert!(is_code(&late, Code::DEADLINE), "{late:?}");
-    let mut epochs = Vec::new();
     for player in &mut players {
         player.play_again().await;
         tell(&format!("from SIGSTOP to an answer of another: {:?}", stopped.elapsed()));
         player.draw(1).await.unwrap();
         assert_eq!(cluster.owner(&services.redis, player.account), other.id);
-        epochs.push(cluster.stored(&services.postgres, player.account, "owner_epoch"));
     }
+    let rows = |players: &[Player]| {
+        let row = |player: &Player| {
+            let columns = "owner_epoch, md5(data), updated_ms";
+            cluster.stored(&services.postgres, player.account, columns)
+        };
+        players.iter().map(row).collect::<Vec<_>>()
+    };
+    let before = rows(&players);
 
     frozen.signal("-CONT");
     until("it knows what happened", async || frozen.logged(&["it begins anew"]) == 1).await;
@@ -118,10 +124,10 @@ async fn a_game_server_that_wakes_after_its_lease_harms_nobody_who_went_on_elsew
         cluster.owner(&services.redis, player.account) == frozen.id
     })
     .await;
-    for (player, epoch) in players.iter_mut().zip(&epochs) {
+    // By now everything that it ran has stopped, and has written what it could.
+    assert_eq!(rows(&players), before);
+    for player in &mut players {
         player.look_sure().await;
-        player.draw(1).await.unwrap();
-        assert_eq!(&cluster.stored(&services.postgres, player.account, "owner_epoch"), epoch);
         // Once more through the door: what is stored is what was answered.
         player.play_again().await;
         assert_eq!(cluster.owner(&services.redis, player.account), other.id);
@@ -159,6 +165,12 @@ async fn without_redis_everybody_plays_on_and_its_empty_return_takes_nothing_awa
     let mut redis = block_in_place(Redis::start);
     let cluster = Cluster::on(&shared().etcd, &redis, &shared().postgres);
     let mut nodes = cluster.nodes(ROLES).await;
+    let mut players = players(&cluster.accounts, "p", 4).await;
+    let owners = |redis: &Redis, players: &[Player]| {
+        let owner = |player: &Player| cluster.owner(redis, player.account);
+        players.iter().map(owner).collect::<Vec<_>>()
+    };
+    let before = owners(&redis, &players);
     let load = Load::begin(&cluster.accounts, 4).await;
     block_in_place(|| redis.stop());
     let began = Instant::now();
@@ -173,6 +185,13 @@ async fn without_redis_everybody_plays_on_and_its_empty_return_takes_nothing_awa
     block_in_place(|| redis.restart());
     all_are_back(&mut nodes, "cache.redis").await;
     anybody_signs_in(&cluster.accounts, "after").await;
+    // Whoever ran a player said so again, before anybody else could claim it.
+    assert_eq!(owners(&redis, &players), before);
+    for player in &mut players {
+        player.draw(1).await.unwrap();
+        player.play_again().await;
+    }
+    assert_eq!(owners(&redis, &players), before);
     load.goes_on().await;
     load.end().await.is_unharmed();
 }
@@ -222,7 +241,8 @@ async fn without_the_store_states_stay_in_memory_and_are_saved_when_it_is_back()
     assert!(nodes.iter_mut().all(Node::lives));
 
     until("it is saved", async || {
-        cluster.stored(&postgres, poor.account, "updated_ms") >= topped_up.1
+        let saved: i64 = cluster.stored(&postgres, poor.account, "updated_ms").parse().unwrap();
+        saved >= topped_up.1
     })
     .await;
     let owner = cluster.owner(&shared().redis, poor.account);

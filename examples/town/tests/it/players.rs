@@ -136,7 +136,8 @@ impl Player {
     }
 
     /// Asks one thing behind the other without waiting for answers, and draws now and then, until
-    /// it is told that it is over. How many answers came; each must be the next one due.
+    /// it is told that it is over, or is sent away by a gate that drains. How many answers came;
+    /// each must be the next one due, and what was not answered must not have been done.
     pub(crate) async fn stream(mut self, over: Arc<AtomicBool>) -> usize {
         let (mut asked, mut answered, mut due) = (0, 0, VecDeque::new());
         let mut client = self.client.take().unwrap();
@@ -144,13 +145,20 @@ impl Player {
             if !over.load(Ordering::Relaxed) && due.len() < STREAM_DEPTH {
                 asked += 1;
                 due.push_back(asked);
-                match asked % STREAM_DRAW_EVERY {
-                    0 => client.send(&draw::Req { count: 1 }).await.unwrap(),
-                    _ => client.send(&echo(asked)).await.unwrap(),
-                }
+                // Where the gate has closed by now, its last words are still to be read.
+                let _sent = match asked % STREAM_DRAW_EVERY {
+                    0 => client.send(&draw::Req { count: 1 }).await,
+                    _ => client.send(&echo(asked)).await,
+                };
                 continue;
             }
-            let frame = client.receive().await.unwrap();
+            let frame = match client.receive().await {
+                Err(ClientError::Kicked(why)) if why.code == Code::DRAINING => {
+                    self.play_again().await;
+                    return answered;
+                }
+                frame => frame.unwrap(),
+            };
             if frame.api == msg::get_items::Res::NAME {
                 continue;
             }
