@@ -18,6 +18,9 @@ use tokio::time::{Instant, sleep};
 /// time and acting on it, on a busy machine.
 const MARGIN: Duration = Duration::from_millis(500);
 
+/// How long a change in discovery, and a take-over that was begun before it, may take.
+const SEEN_BY_ALL: Duration = Duration::from_secs(3);
+
 /// How often a node that starts looks whether it holds its lease.
 const HELD_AGAIN: Duration = Duration::from_millis(5);
 
@@ -41,6 +44,8 @@ struct Discovery {
     until: Instant,
     /// There was no gap since the claims last said that nobody took over.
     unbroken: bool,
+    /// Until when the claims hold the node's lease.
+    claims_until: Instant,
 }
 
 impl Lease {
@@ -56,7 +61,8 @@ impl Lease {
 
     fn with(ttl: Duration, until_us: u64) -> Self {
         let began = Instant::now();
-        let discovery = Mutex::new(Discovery { until: began, unbroken: false });
+        let discovery =
+            Mutex::new(Discovery { until: began, unbroken: false, claims_until: began });
         Self(Arc::new(Shared { began, ttl, until_us: until_us.into(), discovery }))
     }
 
@@ -77,8 +83,9 @@ impl Lease {
     pub(crate) fn proved_by_discovery(&self, sent: Instant) {
         let mut discovery = self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner);
         if sent > discovery.until {
-            // It may have been gone in between, and somebody may have acted on that.
-            discovery.unbroken = false;
+            // It was gone in between, and somebody may act on that as soon as the claims give the
+            // node up too: unless they hold it until everybody has seen that it is there again.
+            discovery.unbroken = discovery.claims_until > sent + SEEN_BY_ALL;
         }
         discovery.until = discovery.until.max(sent + self.0.ttl);
         if discovery.unbroken {
@@ -88,13 +95,21 @@ impl Lease {
 
     /// The claims answered what was asked at `sent`: nobody took over from this node.
     pub(crate) fn proved_by_claims(&self, sent: Instant) {
-        self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner).unbroken = true;
+        {
+            let mut discovery = self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner);
+            discovery.unbroken = true;
+            discovery.claims_until = discovery.claims_until.max(sent + self.0.ttl);
+        }
         self.extend(sent);
     }
 
     /// Somebody took over: nothing may run here until the claims speak for this node again.
     pub(crate) fn lost(&self) {
-        self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner).unbroken = false;
+        {
+            let mut discovery = self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner);
+            discovery.unbroken = false;
+            discovery.claims_until = self.0.began;
+        }
         self.0.until_us.store(0, Ordering::Release);
     }
 
@@ -155,6 +170,18 @@ mod tests {
             let now = pass(3).await;
             assert!(lease.holds(now));
             lease.proved_by_claims(now);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_discovery_did_not_show_before_it_shows_in_time_while_the_claims_hold() {
+        for (seconds, kept) in [(1, true), (6, true), (7, false), (9, false)] {
+            let lease = Lease::new(TTL);
+            lease.proved_by_claims(Instant::now());
+            // The claims are away from now on.
+            let shown = pass(seconds).await;
+            lease.proved_by_discovery(shown);
+            assert_eq!(lease.holds(shown + Duration::from_secs(9)), kept, "{seconds}");
         }
     }
 
