@@ -41,11 +41,7 @@ async fn players_of_a_killed_game_server_come_back_on_the_other_with_what_was_sa
         assert_eq!(cluster.owner(&services.redis, player.account), other.id);
     }
     until("it is gone from discovery", async || !cluster.knows(&services.etcd, &one.id)).await;
-    until("what it claimed is swept", async || {
-        let left = cluster.keys_of(&services.redis, &one.id);
-        left.iter().all(|key| key.starts_with("dead:")) && left.len() == 1
-    })
-    .await;
+    is_swept(&cluster, &one).await;
     tell(&format!("to the end of its last trace: {:?}", killed.elapsed()));
 }
 
@@ -111,6 +107,8 @@ async fn a_game_server_that_wakes_after_its_lease_harms_nobody_who_went_on_elsew
         players.iter().map(row).collect::<Vec<_>>()
     };
     let before = rows(&players);
+    is_swept(&cluster, &frozen).await;
+    tell(&format!("from SIGSTOP to SIGCONT: {:?}", stopped.elapsed()));
 
     frozen.signal("-CONT");
     until("it knows what happened", async || frozen.logged(&["it begins anew"]) == 1).await;
@@ -133,6 +131,15 @@ async fn a_game_server_that_wakes_after_its_lease_harms_nobody_who_went_on_elsew
         assert_eq!(cluster.owner(&services.redis, player.account), other.id);
     }
     until("it is ready", async || frozen.ready().await).await;
+}
+
+/// Waits until Redis has nothing of a dead node but its grave.
+async fn is_swept(cluster: &Cluster, node: &Node) {
+    until("what a dead node claimed is swept", async || {
+        let left = cluster.keys_of(&shared().redis, &node.id);
+        left.len() == 1 && left[0].starts_with("dead:")
+    })
+    .await;
 }
 
 // === Services ===
