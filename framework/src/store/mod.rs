@@ -27,7 +27,7 @@ pub(crate) use open::OpenError;
 
 use records::MemoryRecords;
 
-use crate::limits::STORE_DEADLINE;
+use crate::{limits::STORE_DEADLINE, outage::Outage};
 
 /// What a town keeps across restarts. A clone is a handle to the same store.
 #[derive(Clone)]
@@ -49,6 +49,7 @@ struct Sql {
     /// SQLite: one connection, since a transaction that begins to write while another writes
     /// fails at once, whatever the busy timeout is. PostgreSQL: the same pool as `read`.
     write: AnyPool,
+    outage: Outage,
     /// Keeps a second town away from a SQLite file; `close` gives it up. `None` on PostgreSQL.
     /// Std mutex: held to take the file out, never across an await.
     lock: Mutex<Option<File>>,
@@ -132,11 +133,22 @@ impl Sql {
         F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
     {
         // The timer is made inside: the caller's runtime may have none.
-        match self.handle.spawn(async { timeout(STORE_DEADLINE, query).await }).await {
+        let done = match self.handle.spawn(async { timeout(STORE_DEADLINE, query).await }).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(sqlx::Error::PoolTimedOut),
             Err(_) => Err(sqlx::Error::WorkerCrashed),
-        }
+        };
+        let _news: bool = match &done {
+            Err(e @ (sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut)) => self.outage.away(e),
+            // 57P: PostgreSQL stops, or has only just started.
+            Err(sqlx::Error::Database(e)) if e.code().is_some_and(|c| c.starts_with("57P")) => {
+                self.outage.away(e)
+            }
+            // A database that refuses is there.
+            Ok(_) | Err(sqlx::Error::Database(_)) => self.outage.back(),
+            Err(_) => false,
+        };
+        done
     }
 }
 

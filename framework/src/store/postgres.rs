@@ -13,9 +13,12 @@ use super::{
     Sql,
     open::{OpenError, migrate},
 };
-use crate::limits::{
-    STORE_CHECK_DEADLINE, STORE_CONNECTIONS_MAX, STORE_DEADLINE, STORE_LOCK_DEADLINE,
-    STORE_MIGRATIONS_DEADLINE, STORE_STATEMENT_DEADLINE,
+use crate::{
+    limits::{
+        STORE_CHECK_DEADLINE, STORE_CONNECTIONS_MAX, STORE_DEADLINE, STORE_LOCK_DEADLINE,
+        STORE_MIGRATIONS_DEADLINE, STORE_STATEMENT_DEADLINE,
+    },
+    outage::Outage,
 };
 
 /// Connects once, so that what is wrong is known at the start, and brings the tables up to date.
@@ -36,7 +39,8 @@ async fn connect(url: String, shown: String, handle: Handle) -> Result<Sql, Open
     first.close().await.ok();
 
     let pool = pool(&url).map_err(failed)?;
-    Ok(Sql { shown, handle, read: pool.clone(), write: pool, lock: Mutex::new(None) })
+    let outage = Outage::new("store.url");
+    Ok(Sql { shown, handle, read: pool.clone(), write: pool, outage, lock: Mutex::new(None) })
 }
 
 async fn within<T>(

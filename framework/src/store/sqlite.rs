@@ -15,7 +15,7 @@ use super::{
     Sql,
     open::{OpenError, migrate},
 };
-use crate::limits::STORE_DEADLINE;
+use crate::{limits::STORE_DEADLINE, outage::Outage};
 
 /// 4: SQLite reads from its page cache; each connection is a thread.
 const READERS: u32 = 4;
@@ -102,7 +102,8 @@ async fn connect(path: PathBuf, url: String, lock: File, handle: Handle) -> Resu
             .map_err(failed)
     };
     let (write, read) = (pool(1, PRAGMAS)?, pool(READERS, READER_PRAGMAS)?);
-    Ok(Sql { shown: url, handle, read, write, lock: Mutex::new(Some(lock)) })
+    let (outage, lock) = (Outage::new("store.url"), Mutex::new(Some(lock)));
+    Ok(Sql { shown: url, handle, read, write, outage, lock })
 }
 
 /// A path as the path of a url: `?`, `#`, `%` and spaces are legal in names of files.

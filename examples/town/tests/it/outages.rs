@@ -246,6 +246,9 @@ async fn without_the_store_states_stay_in_memory_and_are_saved_when_it_is_back()
     assert!(record.refused.keys().all(|code| *code == Code::NOT_READY.0), "{record:#?}");
     assert!(record.kicked.is_empty() && record.cut == 0, "{record:#?}");
     assert!(nodes.iter_mut().all(Node::lives));
+    let account = &nodes[0];
+    let told = |what: &str| account.logged(&["service=\"store.url\"", what]);
+    assert_eq!((told("away"), told("back")), (1, 1), "{}", account.log());
 
     until("it is saved", async || {
         let saved: i64 = cluster.stored(&postgres, poor.account, "updated_ms").parse().unwrap();
