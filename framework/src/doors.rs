@@ -178,16 +178,18 @@ fn towards(config: &Config, bound: SocketAddr) -> SocketAddr {
     if !bound.ip().is_unspecified() {
         return bound;
     }
-    let here = config.discovery.etcd.iter().find_map(|url| own_address(url).ok());
+    let here = config.discovery.etcd.iter().find_map(|url| own_address(url, bound.is_ipv4()).ok());
     SocketAddr::new(here.unwrap_or(Ipv4Addr::LOCALHOST.into()), bound.port())
 }
 
-/// The address of this machine from which `url` is reached. Nothing is sent.
-fn own_address(url: &str) -> io::Result<IpAddr> {
+/// The address of this machine from which `url` is reached, of the family that is listened on.
+/// Nothing is sent.
+fn own_address(url: &str, v4: bool) -> io::Result<IpAddr> {
     let url = reqwest::Url::parse(url).map_err(io::Error::other)?;
     let host = url.host_str().ok_or(io::ErrorKind::InvalidInput)?.trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or(2379);
-    let peer = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut peers = (host, port).to_socket_addrs()?;
+    let peer = peers.find(|peer| peer.is_ipv4() == v4).ok_or(io::ErrorKind::NotFound)?;
     let any: SocketAddr = match peer {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -203,7 +205,11 @@ mod tests {
 
     #[test]
     fn the_address_towards_a_server_is_that_of_the_way_to_it() {
-        assert_eq!(own_address("http://127.0.0.1:2379").ok(), Some(Ipv4Addr::LOCALHOST.into()));
-        assert!(own_address("nonsense").is_err());
+        assert_eq!(
+            own_address("http://127.0.0.1:2379", true).ok(),
+            Some(Ipv4Addr::LOCALHOST.into())
+        );
+        assert!(own_address("http://127.0.0.1:2379", false).is_err());
+        assert!(own_address("nonsense", true).is_err());
     }
 }

@@ -23,6 +23,9 @@ pub(crate) const WRITE_BYTES_KEPT_MAX: usize = 4096;
 /// Beyond: refused, 1002.
 pub(crate) const MAILBOX_BATCHES_MAX: usize = 256;
 
+/// Mail that an entity takes in a row. Beyond: the others of its shard have their turn.
+pub(crate) const MAIL_PER_TURN_MAX: usize = 32;
+
 /// How often a sign-in tries to reach a player that is stopping just then. Beyond: 1002.
 pub(crate) const ATTACH_TRIES_MAX: usize = 3;
 

@@ -1,7 +1,7 @@
 //! Owns which node of a cluster runs which entity: leases, claims and their epochs, in Redis.
 //! Leaves which nodes there are to discovery, and what a claim is good for to the entity host.
 //!
-//! Each step is one script, and each may be run twice with the same outcome: after an error the
+//! Each step is one script, and each may be run twice with the same owner as outcome: after an error the
 //! caller does not know whether it was done, and asks again. What Redis loses, its owners say
 //! again; what is granted meanwhile by mistake the store refuses, since epochs only grow.
 
@@ -34,7 +34,7 @@ pub(crate) struct RedisClaims {
 /// What came of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Claimed {
-    /// Ours now, or already.
+    /// Ours now.
     Granted { epoch: i64 },
     /// Another node runs it.
     Held(Owner),
@@ -80,8 +80,8 @@ impl RedisClaims {
         claim.map(|claim| Owner::parse(claim.split_once(' ').map_or("", |c| c.1))).transpose()
     }
 
-    /// Claims a free entity. Ours already: the same epoch again, unless it is below `floor`, the
-    /// epoch under which the entity was written last. A new epoch is above it.
+    /// Claims a free entity, or one that is ours already, each time under a new epoch: above
+    /// `floor`, under which the entity was written last, and above all before.
     pub(crate) async fn claim(
         &self,
         entity: &str,

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -72,6 +72,8 @@ pub(super) struct Cluster {
     /// What this node claims, by name, with the epochs: Redis may lose them. Std mutex: held for
     /// a look-up, never across an await.
     owned: Mutex<HashMap<String, i64>>,
+    /// The node has ended.
+    resigned: AtomicBool,
 }
 
 /// This start of this node, as a renewal leaves it.
@@ -114,6 +116,7 @@ impl Directory {
             redis,
             clock,
             owned: Mutex::default(),
+            resigned: AtomicBool::new(false),
         };
         Ok(Self::new(&node, nodes, lease, Kind::Cluster(cluster)))
     }
@@ -162,6 +165,9 @@ impl Directory {
         generation: &mut Option<String>,
         evict: &Evict,
     ) -> Result<Start, CacheError> {
+        if cluster.resigned.load(Ordering::Acquire) {
+            return Ok(Start::Known);
+        }
         if generation.is_none() {
             cluster.found().await?;
         }
@@ -195,8 +201,12 @@ impl Directory {
         }
     }
 
-    /// The node ends: what it claims is free at once.
+    /// The node ends: nothing runs here any more, and what it claims is free at once.
     pub(crate) async fn resign(&self) {
+        self.0.lease.lost();
+        if let Kind::Cluster(cluster) = &self.0.kind {
+            cluster.resigned.store(true, Ordering::Release);
+        }
         if let Kind::Cluster(cluster) = &self.0.kind
             && let Err(e) = cluster.claims.resign(&cluster.owner()).await
         {
@@ -268,16 +278,20 @@ impl Cluster {
     /// said again. One node says so, and the others wait for it before they speak themselves.
     async fn found(&self) -> Result<(), CacheError> {
         let away = |e: EtcdError| CacheError::Unavailable(e.to_string());
-        if self.etcd.create("founder", &self.node).await.map_err(away)? {
+        // Redis first: a founder that cannot found lets another be it.
+        self.redis.ping().await?;
+        let made = self.etcd.create("founder", &self.node).await.map_err(away)?;
+        // An answer may have been lost: who is named there is it.
+        let founder = self.etcd.value("founder").await.map_err(away)?;
+        if made || founder.as_deref() == Some(self.node.as_str()) {
             self.claims.found().await?;
-            self.etcd.create("founded", &self.node).await.map_err(away)?;
-            return Ok(());
+            return self.etcd.create("founded", &self.node).await.map(drop).map_err(away);
         }
         let patient_until = Instant::now() + FOUNDING_PATIENCE;
-        while !self.etcd.has("founded").await.map_err(away)? {
+        while self.etcd.value("founded").await.map_err(away)?.is_none() {
             if Instant::now() > patient_until {
                 // Its founder is gone: claims settle as if Redis had lost them.
-                break;
+                return self.etcd.create("founded", &self.node).await.map(drop).map_err(away);
             }
             sleep(FOUNDING_RETRY).await;
         }

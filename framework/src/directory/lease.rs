@@ -14,12 +14,15 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
+use crate::limits::{ETCD_PROBE_DEADLINE, ETCD_PROBE_INTERVAL};
+
 /// How much earlier than the witnesses this node gives itself up: what lies between asking for the
 /// time and acting on it, on a busy machine.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// How long a change in discovery, and a take-over that was begun before it, may take.
-const SEEN_BY_ALL: Duration = Duration::from_secs(3);
+/// How long another node may go on with an older view of discovery: until it notices that its
+/// connection is silent.
+const SEEN_BY_ALL: Duration = ETCD_PROBE_INTERVAL.saturating_add(ETCD_PROBE_DEADLINE);
 
 /// How often a node that starts looks whether it holds its lease.
 const HELD_AGAIN: Duration = Duration::from_millis(5);
@@ -85,7 +88,7 @@ impl Lease {
         if sent > discovery.until {
             // It was gone in between, and somebody may act on that as soon as the claims give the
             // node up too: unless they hold it until everybody has seen that it is there again.
-            discovery.unbroken = discovery.claims_until > sent + SEEN_BY_ALL;
+            discovery.unbroken = discovery.claims_until > Instant::now() + SEEN_BY_ALL;
         }
         discovery.until = discovery.until.max(sent + self.0.ttl);
         if discovery.unbroken {
@@ -175,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_discovery_did_not_show_before_it_shows_in_time_while_the_claims_hold() {
-        for (seconds, kept) in [(1, true), (6, true), (7, false), (9, false)] {
+        for (seconds, kept) in [(0, true), (1, true), (2, false), (9, false)] {
             let lease = Lease::new(TTL);
             lease.proved_by_claims(Instant::now());
             // The claims are away from now on.

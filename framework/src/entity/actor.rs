@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
+    ops::ControlFlow,
     pin::Pin,
     sync::{
         Arc,
@@ -18,7 +19,6 @@ use kameo::{
     actor::{ActorRef, WeakActorRef},
     error::ActorStopReason,
     mailbox::{MailboxReceiver, Signal},
-    message::{self, BoxMessage, Message},
 };
 use prost::Message as _;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
@@ -27,8 +27,8 @@ use super::{Ctx, Host, Kind, table::Calling};
 use crate::{
     def,
     directory::Lease,
-    limits::{LEAVE_DEADLINE, USER_BYTES_MAX},
-    link::{Account, Attach, Attached, Mail, Requests, SessionId, SessionPort},
+    limits::{LEAVE_DEADLINE, MAIL_PER_TURN_MAX, USER_BYTES_MAX},
+    link::{Account, Attach, Attached, Mail, Mailbox, Requests, SessionId, SessionPort},
     store::StoreError,
     telemetry::{Panic, catch},
     wire::{Code, Frame, Refusal},
@@ -45,6 +45,9 @@ pub(crate) struct Entity<S> {
     /// The session that asked last to speak to it. What an older one has in the mailbox is
     /// skipped at once, so that a busy old session keeps no new one waiting.
     pub(super) newest: Arc<AtomicU64>,
+    pub(super) mailbox: Mailbox,
+    /// How much mail was taken since the others of the shard had their turn.
+    pub(super) streak: usize,
     /// When the state is to be written; `None` while nothing has happened since the last time.
     pub(super) save_due: Option<Instant>,
     pub(super) saving: Option<BoxFuture<'static, Result<(), StoreError>>>,
@@ -58,9 +61,9 @@ pub(crate) struct Entity<S> {
 }
 
 /// Everything that can wake an entity; the order is the priority.
-enum Wake<S: Send + Sync + 'static> {
+enum Wake {
     Saved(Result<(), StoreError>),
-    Mail(Option<Signal<Entity<S>>>),
+    Mail(Mail),
     Timer,
 }
 
@@ -72,19 +75,23 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         Ok(entity)
     }
 
-    /// Waits for mail, for a save to end, or for the time to save or to stop.
+    /// Lives: takes mail, saves, until nobody needs it. What kameo would have for it is nothing.
     async fn next(
         &mut self,
         _: WeakActorRef<Self>,
-        mailbox: &mut MailboxReceiver<Self>,
+        _: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Infallible> {
         loop {
             if self.ctx.writer().fenced() {
                 tracing::warn!(target: "entity", entity = %self.ctx.entity(), "another node runs it now: stopping");
                 return Ok(None);
             }
-            match poll_fn(|cx| self.poll_wake(cx, mailbox)).await {
-                Wake::Mail(signal) => return Ok(signal),
+            match poll_fn(|cx| self.poll_wake(cx)).await {
+                Wake::Mail(mail) => {
+                    if self.take(mail).await.is_break() {
+                        return Ok(None);
+                    }
+                }
                 Wake::Saved(result) => self.saved(result),
                 Wake::Timer => {
                     if self.unneeded() {
@@ -102,6 +109,7 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         _: ActorStopReason,
     ) -> Result<(), Infallible> {
         self.host.stopping(self.ctx.entity());
+        self.refuse_mail();
         if self.left {
             self.host.stopped(self.ctx.entity());
             return Ok(());
@@ -119,32 +127,16 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         self.host.stopped(self.ctx.entity());
         Ok(())
     }
-
-    async fn on_undelivered(
-        &mut self,
-        _: ActorStopReason,
-        mail: Vec<BoxMessage<Self>>,
-    ) -> Result<(), Infallible> {
-        for mail in mail {
-            let Ok(mail) = mail.as_any().downcast::<Mail>() else { continue };
-            match *mail {
-                Mail::Requests(requests) if self.left => self.give_back(&requests),
-                Mail::Requests(requests) => {
-                    self.refuse_all(&requests, &Code::NOT_CONNECTED.into());
-                }
-                Mail::Detach(session) => self.detached(session),
-                // An attach is answered by the drop of its reply: the caller tries again.
-                Mail::Attach(_) | Mail::Stop => {}
-            }
-        }
-        Ok(())
-    }
 }
 
-impl<S: Send + Sync + 'static> Message<Mail> for Entity<S> {
-    type Reply = ();
-
-    async fn handle(&mut self, mail: Mail, ctx: &mut message::Context<Self, ()>) {
+impl<S: Send + Sync + 'static> Entity<S> {
+    /// Does what a piece of mail asks for; the entity may be over then.
+    async fn take(&mut self, mail: Mail) -> ControlFlow<()> {
+        self.streak += 1;
+        if self.streak >= MAIL_PER_TURN_MAX {
+            self.streak = 0;
+            tokio::task::yield_now().await;
+        }
         match mail {
             Mail::Requests(requests) if self.left => self.give_back(&requests),
             Mail::Requests(requests) => self.requests(requests).await,
@@ -154,20 +146,35 @@ impl<S: Send + Sync + 'static> Message<Mail> for Entity<S> {
             Mail::Detach(session) if self.left => {
                 self.detached(session);
                 if self.session == Some(session) {
-                    ctx.stop();
+                    return ControlFlow::Break(());
                 }
             }
             Mail::Detach(session) => self.detach(session),
+            Mail::Stop if self.left => {}
             Mail::Stop => {
-                if !self.left && !self.leave().await {
-                    ctx.stop();
+                if !self.leave().await {
+                    return ControlFlow::Break(());
                 }
             }
         }
+        ControlFlow::Continue(())
     }
-}
 
-impl<S: Send + Sync + 'static> Entity<S> {
+    /// Takes no more mail, and answers what was not taken.
+    fn refuse_mail(&mut self) {
+        for mail in self.mailbox.close() {
+            match mail {
+                Mail::Requests(requests) if self.left => self.give_back(&requests),
+                Mail::Requests(requests) => {
+                    self.refuse_all(&requests, &Code::NOT_CONNECTED.into());
+                }
+                Mail::Detach(session) => self.detached(session),
+                // An attach is answered by the drop of its reply: the caller tries again.
+                Mail::Attach(_) | Mail::Stop => {}
+            }
+        }
+    }
+
     async fn requests(&mut self, requests: Requests) {
         let Requests { session, deadline, ref batch } = requests;
         if self.session != Some(session) || self.newest.load(Ordering::Acquire) != session.0 {
@@ -337,7 +344,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             session.leaving();
         }
         self.left = true;
-        (self.save_due, self.saving) = (None, None);
+        (self.save_due, self.saving, self.save_failed) = (None, None, false);
         self.linger_until = Some(Instant::now() + LEAVE_DEADLINE);
         self.set_timer();
         true
@@ -441,23 +448,27 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
     }
 
-    fn poll_wake(
-        &mut self,
-        cx: &mut Context<'_>,
-        mail: &mut MailboxReceiver<Self>,
-    ) -> Poll<Wake<S>> {
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         if let Some(save) = &mut self.saving
             && let Poll::Ready(result) = save.as_mut().poll(cx)
         {
             return Poll::Ready(Wake::Saved(result));
         }
-        if let Poll::Ready(signal) = mail.poll_recv(cx) {
-            return Poll::Ready(Wake::Mail(signal));
+        if let Poll::Ready(mail) = self.mailbox.poll_take(cx) {
+            return Poll::Ready(Wake::Mail(mail));
         }
+        self.streak = 0;
         match &mut self.timer {
             Some(timer) => timer.as_mut().poll(cx).map(|()| Wake::Timer),
             None => Poll::Pending,
         }
+    }
+}
+
+impl<S> Drop for Entity<S> {
+    /// However it ended, nobody waits for it.
+    fn drop(&mut self) {
+        drop(self.mailbox.close());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Owns the entities of one node: finds the running one, wakes a sleeping one, stops them all.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,7 +23,7 @@ use super::{Ctx, EntityId, LoadError, Player, Table, World, actor::Entity, write
 use crate::{
     config, def,
     directory::{Claim, Directory, Evicted, Lease, NotClaimed},
-    limits::{ATTACH_TRIES_MAX, MAILBOX_BATCHES_MAX},
+    limits::ATTACH_TRIES_MAX,
     link::{Account, Attach, Attached, Hosts, Mail, Mailbox, NotAttached, SessionId, SessionPort},
     store::StoreError,
     telemetry::{EntityMeters, Panic, catch},
@@ -99,6 +100,7 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
         waking: &Waking<'_>,
     ) -> Result<Running, LoadError> {
         let (world, newest) = (host.world.clone(), Arc::new(AtomicU64::new(0)));
+        let mailbox = Mailbox::default();
         let stored = waking.stored.as_deref();
         let state = catch(|| (self.load)(waking.account, stored, world.clock.now_ms()))
             .unwrap_or_else(|Panic(text)| Err(LoadError::new(format!("load panicked: {text}"))))?;
@@ -109,6 +111,8 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             ctx: Ctx::new(Writer::new(id, waking.claim, world, stored)),
             session: None,
             newest: newest.clone(),
+            mailbox: mailbox.clone(),
+            streak: 0,
             save_due: None,
             saving: None,
             save_failed: false,
@@ -116,8 +120,8 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             linger_until: None,
             timer: None,
         };
-        let prepared = PreparedActor::<Entity<S>>::new(mailbox::bounded(MAILBOX_BATCHES_MAX));
-        let mailbox = Mailbox(prepared.actor_ref().clone().recipient());
+        // Its mail comes through a mailbox of ours: kameo's own has nothing to hold.
+        let prepared = PreparedActor::<Entity<S>>::new(mailbox::bounded(1));
         // On the caller's shard: an entity lives beside the connection that woke it.
         host.world.tasks.spawn(async move {
             if let Err(panic) = prepared.run(entity).await {
@@ -148,6 +152,8 @@ pub(crate) struct Host {
     meters: EntityMeters,
     /// The node is going away: nothing is woken any more.
     closing: AtomicBool,
+    /// How often this node has lost the right to run something.
+    evictions: AtomicU64,
     /// When a failed save was last logged, in ms: an outage is told once a minute, not per player.
     outage_told_ms: AtomicI64,
 }
@@ -175,6 +181,7 @@ impl Host {
             settings,
             meters,
             closing: AtomicBool::new(false),
+            evictions: AtomicU64::new(0),
             outage_told_ms: AtomicI64::new(i64::MIN),
         })
     }
@@ -254,6 +261,7 @@ impl Host {
         account: &Account,
     ) -> Result<Running, NotAttached> {
         let id = place.id.clone();
+        let evictions = self.evictions.load(Ordering::Acquire);
         let (claim, stored) = self.claim_and_load(&id).await?;
         let waking = Waking { account, claim, stored };
         let woken = self.player.clone().wake(self, id.clone(), &waking);
@@ -266,8 +274,10 @@ impl Host {
             }
         };
         place.fill(running.clone());
-        if self.closing.load(Ordering::Relaxed) {
-            // Woken while the node began to go away: it was not among those that were told.
+        let evicted = evictions != self.evictions.load(Ordering::Acquire);
+        if evicted || self.closing.load(Ordering::Relaxed) {
+            // Woken while the node lost its right, or began to go away: it was not among those
+            // that were told.
             self.tell_to_stop(&running.mailbox);
         }
         Ok(running)
@@ -340,7 +350,7 @@ impl Host {
     /// Saves and stops every entity; how many were left when `patience` was over.
     pub(crate) async fn stop_all(&self, patience: Duration) -> usize {
         self.closing.store(true, Ordering::Relaxed);
-        self.tell_all_to_stop(|_| true);
+        self.tell_to_stop_those(|_| true);
         let mut count = self.count.subscribe();
         match tokio::time::timeout(patience, count.wait_for(|n| *n == 0)).await {
             Ok(_) => 0,
@@ -351,19 +361,21 @@ impl Host {
     /// Stops what this node has lost the right to run. What it had not saved is refused by the
     /// store where another node runs it by now.
     pub(crate) async fn evict(&self, evicted: Evicted) {
-        match evicted {
-            Evicted::All => self.tell_all_to_stop(|_| true),
-            Evicted::These(names) => {
-                return self.tell_all_to_stop(|id| names.contains(&id.to_string()));
-            }
-        }
+        // What is being woken now was claimed before, and must not come to run.
+        self.evictions.fetch_add(1, Ordering::AcqRel);
+        let names: Option<HashSet<String>> = match evicted {
+            Evicted::All => None,
+            Evicted::These(names) => Some(names.into_iter().collect()),
+        };
+        let lost = |id: &EntityId| names.as_ref().is_none_or(|n| n.contains(&id.to_string()));
+        self.tell_to_stop_those(lost);
         // A handler that hangs is cut at its deadline, and its entity stops behind it.
         let mut count = self.count.subscribe();
-        let _gone =
-            tokio::time::timeout(self.settings.request_timeout, count.wait_for(|n| *n == 0)).await;
+        let gone = count.wait_for(|_| !self.slots().keys().any(lost));
+        let _gone = tokio::time::timeout(self.settings.request_timeout, gone).await;
     }
 
-    fn tell_all_to_stop(&self, which: impl Fn(&EntityId) -> bool) {
+    fn tell_to_stop_those(&self, which: impl Fn(&EntityId) -> bool) {
         let running: Vec<_> = self
             .slots()
             .iter()

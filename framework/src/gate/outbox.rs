@@ -196,6 +196,11 @@ impl Outbox {
         .await
     }
 
+    /// Nobody is here who would follow the player.
+    pub(crate) fn stay(&self) {
+        self.lock().moving = None;
+    }
+
     /// The gate is going away: no new requests, the answers still due are awaited.
     pub(crate) fn drain(&self) {
         self.lock().draining = true;

@@ -39,7 +39,7 @@ impl Players {
         let player = EntityId { kind: PLAYER, key }.to_string();
         let patient_until = Instant::now() + ATTACH_PATIENCE;
         let mut pause = ATTACH_RETRY.0;
-        let (mut not, mut hint) = (Vec::new(), None::<String>);
+        let (mut not, mut hint, mut last) = (Vec::new(), None::<String>, None);
         loop {
             let found = match hint.take().and_then(|id| self.directory.node(&id)) {
                 Some(node) => Ok(node),
@@ -49,24 +49,27 @@ impl Players {
                 Err(refusal) => refusal,
                 Ok(node) => match self.attach_at(&node, seeking, patient_until).await {
                     Ok(attached) => return Ok(attached),
-                    Err(NotAttached::Elsewhere(other))
-                        if other != node.id && !not.contains(&other) =>
-                    {
+                    Err(NotAttached::Elsewhere(other)) if !not.contains(&other) => {
                         not.push(node.id.clone());
                         hint = Some(other);
                         continue;
                     }
                     Err(NotAttached::Elsewhere(_)) => Code::NOT_CONNECTED.into(),
-                    Err(NotAttached::Refused(refusal)) => {
+                    Err(NotAttached::Refused(refusal)) if seeking.may_pass(refusal.code) => {
+                        // Another node may do it at once.
+                        last = Some(refusal);
                         not.push(node.id.clone());
-                        refusal
+                        continue;
                     }
+                    Err(NotAttached::Refused(refusal)) => return Err(refusal),
                 },
             };
-            // These pass by themselves: a node that goes away frees its players, the claims of
-            // one that is dead can be taken over when its lease is over.
-            let passing = matches!(refusal.code, Code::DRAINING | Code::NOT_CONNECTED);
-            if !passing || self.links.is_none() || Instant::now() + pause > patient_until {
+            // What a node said is more than that there is no other.
+            let refusal = last.take().unwrap_or(refusal);
+            let passes = seeking.may_pass(refusal.code) && !not.is_empty()
+                || matches!(refusal.code, Code::DRAINING | Code::NOT_CONNECTED)
+                || seeking.moved;
+            if !passes || self.links.is_none() || Instant::now() + pause > patient_until {
                 return Err(refusal);
             }
             sleep(pause).await;
@@ -91,6 +94,16 @@ impl Players {
         let links = self.links.as_ref().ok_or(Refusal::from(Code::NOT_CONNECTED))?;
         let deadline = deadline.max(Instant::now() + LAST_TRY);
         links.attach(node, seeking, deadline).await
+    }
+}
+
+impl Seeking {
+    /// Whether a refusal is of the node that was asked, or of the moment: a node that goes away
+    /// frees its players, the claims of one that is dead can be taken over when its lease is over,
+    /// one that has lost touch with a service is not the only one.
+    fn may_pass(&self, code: Code) -> bool {
+        matches!(code, Code::DRAINING | Code::NOT_CONNECTED | Code::NOT_READY)
+            || (self.moved && code == Code::BUSY)
     }
 }
 

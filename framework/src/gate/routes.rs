@@ -54,6 +54,10 @@ impl Routes {
     /// The table after the directory has changed to `nodes`.
     pub(crate) fn with_nodes(&self, nodes: &[Arc<NodeInfo>]) -> Self {
         let mut next = self.clone();
+        if nodes.iter().all(|n| n.apis.is_empty()) {
+            // No game server is known: players that run go on, and so does the way to them.
+            return next;
+        }
         for route in &mut next.routes {
             if route.target == Target::Player {
                 route.target = Target::Nobody;
@@ -115,6 +119,12 @@ mod tests {
         assert_eq!(target(&two, "b.Req"), Some(&Target::Nobody));
         assert_eq!(target(&two, "c.Req"), Some(&Target::Player));
         assert_eq!(target(&two, "d.Req"), None);
+    }
+
+    #[test]
+    fn while_no_game_server_is_known_messages_keep_their_way() {
+        let routes = Routes::new().with_nodes(&[node(&["a.Req"])]).with_nodes(&[node(&[])]);
+        assert_eq!(target(&routes, "a.Req"), Some(&Target::Player));
     }
 
     #[test]

@@ -77,7 +77,7 @@ where
     /// The player's node goes away: finds the player where it is now, and says again what it had
     /// not begun. The client notices nothing but the time it takes.
     pub(super) async fn follow_player(&mut self) {
-        let Some(session) = self.session.clone() else { return };
+        let Some(session) = self.session.clone() else { return self.outbox.stay() };
         let found = timeout(SIGN_IN_DEADLINE, self.find_again(&session)).await;
         let (player, mut returned) = match found.unwrap_or_else(|_| Err(Code::DEADLINE.into())) {
             Ok(found) => found,

@@ -59,7 +59,8 @@ pub(super) struct Accepted {
     pub(super) node: String,
     served: Served,
     /// Std mutex: held to look one mailbox up and put mail into it, never across an await.
-    sessions: Mutex<FxHashMap<u64, Mailbox>>,
+    /// `None`: on its way to its player.
+    sessions: Mutex<FxHashMap<u64, Option<Mailbox>>>,
     /// Sign-ins and questions under way.
     places: Arc<Semaphore>,
     meters: LinkMeters,
@@ -86,11 +87,11 @@ impl Accepted {
         let sessions = std::mem::take(&mut *self.sessions());
         for (session, mailbox) in sessions {
             // A player that has stopped needs no telling.
-            let _told: bool = mailbox.detach(SessionId(session), &self.served.tasks);
+            let _told = mailbox.map(|m| m.detach(SessionId(session), &self.served.tasks));
         }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, FxHashMap<u64, Mailbox>> {
+    fn sessions(&self) -> MutexGuard<'_, FxHashMap<u64, Option<Mailbox>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,8 +102,8 @@ impl Accepted {
         let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
         let mail = Mail::Requests(Requests { session, deadline, batch });
         let sent = match self.sessions().get(&session.0) {
-            Some(mailbox) => mailbox.send(mail),
-            None => Err(SendError::Stopped(mail)),
+            Some(Some(mailbox)) => mailbox.send(mail),
+            Some(None) | None => Err(SendError::Stopped(mail)),
         };
         let (mail, code) = match sent {
             Ok(()) => return,
@@ -116,7 +117,7 @@ impl Accepted {
     }
 
     fn detach(&self, session: SessionId) {
-        let mailbox = self.sessions().remove(&session.0);
+        let mailbox = self.sessions().remove(&session.0).flatten();
         // A player that has left says itself that nothing more comes.
         let told = mailbox.is_some_and(|m| m.detach(session, &self.served.tasks));
         if !told {
@@ -132,6 +133,7 @@ impl Accepted {
             let code = if self.served.host.is_some() { Code::BUSY } else { Code::NOT_READY };
             return self.attached(call, session, Err(Refusal::from(code).into()));
         };
+        self.sessions().insert(session, None);
         let accepted = self.clone();
         self.served.tasks.spawn(async move {
             let proto::Attach { account: id, openid, moved, deadline_ms, .. } = ask;
@@ -144,10 +146,23 @@ impl Accepted {
             let attached = host.attach(SessionId(session), account, port, moved);
             let attached = timeout(patience, attached).await;
             let attached = attached.unwrap_or_else(|_| Err(Refusal::from(Code::DEADLINE).into()));
-            let attached = attached.map(|(mailbox, attached)| {
-                accepted.sessions().insert(session, mailbox);
-                attached
+            let attached = attached.and_then(|(mailbox, attached)| {
+                let session = SessionId(session);
+                match accepted.sessions().get_mut(&session.0) {
+                    Some(seat) => {
+                        *seat = Some(mailbox);
+                        Ok(attached)
+                    }
+                    // The gate has given up meanwhile.
+                    None => {
+                        let _told: bool = mailbox.detach(session, &accepted.served.tasks);
+                        Err(Refusal::from(Code::DEADLINE).into())
+                    }
+                }
             });
+            if attached.is_err() {
+                accepted.sessions().remove(&session);
+            }
             accepted.attached(call, session, attached);
             if !accepted.line.is_open() {
                 // The connection broke meanwhile.

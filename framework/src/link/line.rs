@@ -14,15 +14,15 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    time::{Instant, Sleep, sleep, timeout},
 };
 
 use super::envelope::{Envelope, Garbage};
 use crate::{
     limits::{
-        LINK_ALIVE, LINK_BYTES_KEPT_MAX, LINK_BYTES_MAX, LINK_READ_BYTES, LINK_SILENCE_MAX,
-        READS_PER_WAKE_MAX,
+        CLOSE_LINGER, LINK_ALIVE, LINK_BYTES_KEPT_MAX, LINK_BYTES_MAX, LINK_READ_BYTES,
+        LINK_SILENCE_MAX, READS_PER_WAKE_MAX,
     },
     telemetry::LinkMeters,
 };
@@ -162,7 +162,11 @@ impl Line {
         let mut wire = Wire::new(carrier, unread);
         // Whoever stops waiting for this closes the line as well.
         let _closed = Closed(self);
-        poll_fn(|cx| wire.poll(cx, self, side)).await
+        let ended = poll_fn(|cx| wire.poll(cx, self, side)).await;
+        if matches!(ended, Ended::Closed) {
+            wire.say_goodbye().await;
+        }
+        ended
     }
 }
 
@@ -230,6 +234,18 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Wire<C> {
         // A peer that never stops lets the others of the shard have their turn.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Ends the connection so that the peer reads everything: closing over bytes that were not
+    /// read would take the last ones from it.
+    async fn say_goodbye(&mut self) {
+        let goodbye = async {
+            self.carrier.shutdown().await?;
+            while self.carrier.read(&mut self.unread).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // The peer may be gone already, or not answer: everything was written.
+        let _ended = timeout(CLOSE_LINGER, goodbye).await;
     }
 
     /// Writes what is there, as much as the peer takes.

@@ -252,6 +252,7 @@ impl Links {
         if made.send(dialed.clone()).is_err() {
             return Ok(());
         }
+        self.begun(&dialed.node);
         let ended = dialed.line.run(carrier, unread, &*dialed).await;
         let sessions = dialed.sessions_count();
         dialed.closed();
@@ -324,6 +325,7 @@ impl Links {
         let (hello, unread) = in_time(self.greet(&mut carrier)).await??;
         drop(place);
         let accepted = Accepted::new(self.line(), hello.node, served, self.0.meters.clone());
+        self.begun(&accepted.node);
         let ended = accepted.line.run(carrier, unread, &accepted).await;
         let sessions = accepted.sessions_count();
         accepted.closed();
@@ -364,8 +366,6 @@ impl Links {
         if hello.cluster != self.0.me.cluster {
             return Err(NoLink::Cluster(hello.cluster));
         }
-        tracing::info!(target: "link", node = hello.node, "link up");
-        self.0.meters.up.increment(1.0);
         Ok((hello, unread))
     }
 
@@ -378,6 +378,11 @@ impl Links {
             line.close();
         }
         line
+    }
+
+    fn begun(&self, node: &str) {
+        tracing::info!(target: "link", node, "link up");
+        self.0.meters.up.increment(1.0);
     }
 
     fn ended(&self, node: &str, ended: &Ended, sessions: usize) {

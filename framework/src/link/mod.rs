@@ -12,19 +12,20 @@ mod dialed;
 mod envelope;
 mod line;
 mod links;
+mod mailbox;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 use std::{fmt, sync::Arc};
 
-use kameo::actor::Recipient;
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::{
     accepted::{Hosts, Served},
     batch::{Batch, Frames, UNTAGGED, error_message},
     links::{Links, Me},
+    mailbox::{Mailbox, SendError},
     tls::{Tls, TlsError},
 };
 
@@ -120,63 +121,6 @@ pub(crate) enum NotAttached {
 impl From<Refusal> for NotAttached {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
-    }
-}
-
-/// An entity's mailbox, in this process.
-#[derive(Clone, Debug)]
-pub(crate) struct Mailbox(pub(crate) Recipient<Mail>);
-
-/// Why an entity did not take its mail; the mail comes back.
-#[derive(Debug)]
-pub(crate) enum SendError {
-    /// Its mailbox is full: the entity is slower than its callers.
-    Full(Mail),
-    /// It has stopped.
-    Stopped(Mail),
-}
-
-impl Mailbox {
-    /// Hands mail over without waiting.
-    ///
-    /// # Errors
-    /// [`SendError`] with the mail, when the mailbox is full or the entity has stopped.
-    #[inline]
-    pub(crate) fn send(&self, mail: Mail) -> Result<(), SendError> {
-        use kameo::error::SendError as Kameo;
-        match self.0.tell(mail).try_send() {
-            Ok(()) => Ok(()),
-            Err(Kameo::MailboxFull(mail)) => Err(SendError::Full(mail)),
-            Err(e) => match e.msg() {
-                Some(mail) => Err(SendError::Stopped(mail)),
-                None => Ok(()),
-            },
-        }
-    }
-
-    /// Hands mail over, waiting for a place in the mailbox: for the few that must not be lost.
-    /// Says whether the entity was there to take it.
-    pub(crate) async fn deliver(&self, mail: Mail) -> bool {
-        self.0.tell(mail).await.is_ok()
-    }
-
-    /// Hands over what must not be lost, in its turn, without waiting here. Says whether the
-    /// entity was there.
-    pub(crate) fn must_send(&self, mail: Mail, tasks: &Tasks) -> bool {
-        match self.send(mail) {
-            Ok(()) => true,
-            Err(SendError::Stopped(_)) => false,
-            Err(SendError::Full(mail)) => {
-                let mailbox = self.clone();
-                tasks.spawn(async move { mailbox.deliver(mail).await });
-                true
-            }
-        }
-    }
-
-    /// Tells the entity that a session is gone: it would never know that it is alone.
-    pub(crate) fn detach(&self, session: SessionId, tasks: &Tasks) -> bool {
-        self.must_send(Mail::Detach(session), tasks)
     }
 }
 

@@ -350,6 +350,37 @@ async fn a_peer_that_speaks_out_of_turn_after_its_hello_is_cut_off_and_counted()
     game.counted("link_up", "0").await;
 }
 
+/// The gate has given up before the game server came to it.
+#[tokio::test]
+async fn a_session_that_leaves_while_it_is_on_its_way_to_its_player_does_not_arrive() {
+    let game = node("c", "game", None).await;
+    let mut peer = TcpStream::connect(game.info.addr.as_deref().unwrap()).await.unwrap();
+    let (cluster, node) = ("c".to_owned(), "peer".to_owned());
+    let mut said = Vec::new();
+    Envelope::Hello(proto::Hello { protocol: 1, cluster, node }).put(&mut said);
+    let attach = proto::Attach { call: 1, session: 7, account: 7, ..Default::default() };
+    Envelope::Attach(proto::Attach { deadline_ms: 5000, ..attach }).put(&mut said);
+    Envelope::Detach(SessionId(7)).put(&mut said);
+    peer.write_all(&said).await.unwrap();
+    let mut bytes = Vec::new();
+    let answer = async {
+        loop {
+            let mut rest = &bytes[..];
+            while let Ok(Some((envelope, len))) = Envelope::cut(rest) {
+                if let Envelope::Attached(answer) = envelope {
+                    return answer;
+                }
+                rest = &rest[len..];
+            }
+            peer.read_buf(&mut bytes).await.unwrap();
+        }
+    };
+    let answer = timeout(Duration::from_secs(10), answer).await.expect("answered");
+    assert_eq!(answer.code, Code::DEADLINE.0);
+    // A player without a session is let go at once when its node ends; a ghost would hold it.
+    assert_eq!(game.host.stop_all(Duration::from_secs(2)).await, 0);
+}
+
 // === TLS ===
 
 struct Authority {

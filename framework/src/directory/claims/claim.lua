@@ -4,8 +4,8 @@ local ENTITY, FLOOR, FROM = ARGV[6], tonumber(ARGV[7]), ARGV[8]
 
 if not lives() then return {'dead'} end
 local epoch, owner = claimed(CLAIM)
--- Equal to the floor: what is stored was written under this very claim.
-if owner == ME and tonumber(epoch) >= FLOOR then return {'granted', epoch} end
+-- Ours already: a fresh epoch all the same, so that a release or a write of an earlier run that
+-- is late finds that it is not meant.
 if owner ~= ME then
   if redis.call('EXISTS', SETTLING) == 1 then return {'settling'} end
   if owner then

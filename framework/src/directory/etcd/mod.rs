@@ -134,17 +134,18 @@ impl Etcd {
         Ok(())
     }
 
-    /// Whether the cluster has a key.
+    /// What a key of the cluster says.
     ///
     /// # Errors
     /// When etcd does not answer, in time.
-    pub(crate) async fn has(&self, name: &str) -> Result<bool, EtcdError> {
+    pub(crate) async fn value(&self, name: &str) -> Result<Option<String>, EtcdError> {
         let key = self.key(name);
         let found = self.call(|mut etcd| {
             let key = key.clone();
             async move { etcd.get(key, None).await }
         });
-        Ok(found.await?.count() > 0)
+        let found = found.await?;
+        Ok(found.kvs().first().map(|kv| String::from_utf8_lossy(kv.value()).into_owned()))
     }
 
     /// Makes a key of the cluster; of many who try, one hears that it was made.

@@ -149,10 +149,15 @@ impl View {
     fn replace(&mut self, all: &[KeyValue], revision: i64, lease: Duration) {
         let ids: BTreeSet<String> = all.iter().map(|kv| self.id(kv)).collect();
         if revision < self.revision {
-            // etcd was wiped or put back to an older state. That it does not know a node says
-            // nothing of the node, which comes again within its lease if it lives.
             tracing::warn!(target: "directory", "etcd has lost what it knew: nodes have time to register again");
-            self.orphans = self.nodes.keys().filter(|id| !ids.contains(*id)).cloned().collect();
+        }
+        // etcd was away, wiped, or put back to an older state: leases may have run out because
+        // nobody could renew them. That it does not know a node says nothing of the node, which
+        // comes again within its lease if it lives.
+        let missing: BTreeSet<_> =
+            self.nodes.keys().filter(|id| !ids.contains(*id)).cloned().collect();
+        if !missing.is_empty() {
+            self.orphans = missing;
             self.orphans_until = Instant::now() + lease;
         }
         self.revision = revision;

@@ -106,14 +106,12 @@ impl Model {
     }
 
     /// What a claim, or with `from` a take-over, must come to; `None`: a new epoch.
-    fn claim(&mut self, step: Step, from: Option<usize>, floor: i64) -> Option<Claimed> {
+    fn claim(&mut self, step: Step, from: Option<usize>) -> Option<Claimed> {
         if !self.lives(step.owner) {
             return Some(Claimed::Dead);
         }
         match self.claims.get(&step.entity) {
-            Some((owner, epoch)) if *owner == step.owner => {
-                (*epoch >= floor).then_some(Claimed::Granted { epoch: *epoch })
-            }
+            Some((owner, _)) if *owner == step.owner => None,
             _ if self.settling => Some(Claimed::Settling),
             Some((owner, _)) if Some(*owner) != from || self.leases.contains(owner) => {
                 Some(Claimed::Held(owner_of(*owner)))
@@ -252,11 +250,19 @@ async fn claim(
         None => cluster.claims.claim(entity, &me, floor).await.unwrap(),
         Some(from) => cluster.claims.take_over(entity, &owner_of(from), &me, floor).await.unwrap(),
     };
-    let answer = ask().await;
+    let mut answer = ask().await;
     if step.twice {
-        assert_eq!(ask().await, answer, "asked twice");
+        // Granted again, under a later epoch; anything else stays what it was.
+        let again = ask().await;
+        match (&answer, &again) {
+            (Claimed::Granted { epoch: first }, Claimed::Granted { epoch: second }) => {
+                assert!(first < second, "asked twice");
+            }
+            _ => assert_eq!(again, answer, "asked twice"),
+        }
+        answer = again;
     }
-    match (model.claim(step, from, floor), answer) {
+    match (model.claim(step, from), answer) {
         (Some(expected), answer) => {
             assert_eq!(answer, expected);
         }

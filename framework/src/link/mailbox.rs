@@ -1,0 +1,205 @@
+//! Owns the queue before an entity: bounded, in order, and whatever comes while the entity is awake
+//! or on its way costs no further wake.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::{Mail, SessionId};
+use crate::{limits::MAILBOX_BATCHES_MAX, tasks::Tasks};
+
+/// An entity's mailbox, in this process. A clone is the same one.
+///
+/// The entity's actor takes from it beside what kameo has for it: with a thousand players that each
+/// ask once in a while, a queue of the runtime's own costs a microsecond a message more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mailbox(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Std mutex: held to append or to take one piece of mail, never across an await.
+    queue: Mutex<Queue>,
+    entity: AtomicWaker,
+    /// Who waits for a place.
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    mail: VecDeque<Mail>,
+    /// The entity has stopped.
+    closed: bool,
+}
+
+/// Why an entity did not take its mail; the mail comes back.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// Its mailbox is full: the entity is slower than its callers.
+    Full(Mail),
+    /// It has stopped.
+    Stopped(Mail),
+}
+
+impl Mailbox {
+    // === Called by whoever has mail ===
+
+    /// Hands mail over without waiting.
+    ///
+    /// # Errors
+    /// [`SendError`] with the mail, when the mailbox is full or the entity has stopped.
+    #[inline]
+    pub(crate) fn send(&self, mail: Mail) -> Result<(), SendError> {
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(SendError::Stopped(mail));
+        }
+        if queue.mail.len() >= MAILBOX_BATCHES_MAX {
+            return Err(SendError::Full(mail));
+        }
+        queue.mail.push_back(mail);
+        drop(queue);
+        self.0.entity.wake();
+        Ok(())
+    }
+
+    /// Hands mail over, waiting for a place in the mailbox: for the few that must not be lost.
+    /// Says whether the entity was there to take it.
+    pub(crate) async fn deliver(&self, mut mail: Mail) -> bool {
+        loop {
+            let room = self.0.room.notified();
+            mail = match self.send(mail) {
+                Ok(()) => return true,
+                Err(SendError::Stopped(_)) => return false,
+                Err(SendError::Full(mail)) => mail,
+            };
+            room.await;
+        }
+    }
+
+    /// Hands over what must not be lost, in its turn, without waiting here. Says whether the
+    /// entity was there.
+    pub(crate) fn must_send(&self, mail: Mail, tasks: &Tasks) -> bool {
+        match self.send(mail) {
+            Ok(()) => true,
+            Err(SendError::Stopped(_)) => false,
+            Err(SendError::Full(mail)) => {
+                let mailbox = self.clone();
+                tasks.spawn(async move { mailbox.deliver(mail).await });
+                true
+            }
+        }
+    }
+
+    /// Tells the entity that a session is gone: it would never know that it is alone.
+    pub(crate) fn detach(&self, session: SessionId, tasks: &Tasks) -> bool {
+        self.must_send(Mail::Detach(session), tasks)
+    }
+
+    // === Called by the entity ===
+
+    /// Takes the next piece of mail.
+    #[inline]
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Mail> {
+        if let Some(mail) = self.take() {
+            return Poll::Ready(mail);
+        }
+        self.0.entity.register(cx.waker());
+        // What came in between has woken nobody.
+        self.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take(&self) -> Option<Mail> {
+        let mut queue = self.queue();
+        let mail = queue.mail.pop_front()?;
+        if queue.mail.is_empty() {
+            // An entity that was busy once does not keep the room for it.
+            queue.mail.shrink_to(KEPT);
+        }
+        drop(queue);
+        self.0.room.notify_one();
+        Some(mail)
+    }
+
+    /// Takes nothing more; what was not taken comes back.
+    pub(crate) fn close(&self) -> VecDeque<Mail> {
+        let mut queue = self.queue();
+        queue.closed = true;
+        let left = std::mem::take(&mut queue.mail);
+        drop(queue);
+        self.0.room.notify_waiters();
+        left
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Places that an empty mailbox keeps.
+const KEPT: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    fn numbered(n: u64) -> Mail {
+        Mail::Detach(SessionId(n))
+    }
+
+    async fn next(mailbox: &Mailbox) -> u64 {
+        match poll_fn(|cx| mailbox.poll_take(cx)).await {
+            Mail::Detach(SessionId(n)) => n,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn mail_is_taken_in_order_and_who_waits_for_a_place_gets_the_next() {
+        let mailbox = Mailbox::default();
+        let max = MAILBOX_BATCHES_MAX as u64;
+        for n in 0..max {
+            mailbox.send(numbered(n)).expect("there is room");
+        }
+        assert!(matches!(mailbox.send(numbered(9)), Err(SendError::Full(_))));
+        let waits = mailbox.deliver(numbered(max));
+        let takes = async {
+            for n in 0..=max {
+                assert_eq!(next(&mailbox).await, n);
+            }
+        };
+        assert!(tokio::join!(waits, takes).0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_hears_that_the_entity_has_stopped() {
+        let mailbox = Mailbox::default();
+        while mailbox.send(numbered(1)).is_ok() {}
+        let closes = async { mailbox.close() };
+        let (delivered, left) = tokio::join!(mailbox.deliver(numbered(2)), closes);
+        assert!(!delivered);
+        assert_eq!(left.len(), MAILBOX_BATCHES_MAX);
+        assert!(matches!(mailbox.send(numbered(3)), Err(SendError::Stopped(_))));
+    }
+
+    #[tokio::test]
+    async fn of_many_who_wait_for_a_place_all_get_one() {
+        let (mailbox, tasks) = (Mailbox::default(), Tasks::default());
+        while mailbox.send(numbered(0)).is_ok() {}
+        for n in 1..=10 {
+            assert!(mailbox.must_send(numbered(n), &tasks));
+        }
+        let mut seen = Vec::new();
+        while seen.len() < 10 {
+            seen.extend(Some(next(&mailbox).await).filter(|n| *n > 0));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+    }
+}
