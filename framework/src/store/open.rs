@@ -1,18 +1,24 @@
 //! Owns the way from `store.url` to a store: which database it names, what may be wrong with it,
 //! and its tables. Leaves how each is connected to `sqlite` and `postgres`.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::LazyLock};
 
 use sqlx::{
-    AnyConnection,
-    migrate::{MigrateError, Migrator},
+    AnyConnection, SqlSafeStr as _,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 use tokio::runtime::Handle;
 
 use super::{Sql, postgres, sqlite};
 use crate::config::redacted;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// Without sqlx's macro, which would build every database driver a second time for the compiler:
+/// most of a minute.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let start = include_str!("../../migrations/0001_start.sql").into_sql_str();
+    let start = Migration::new(1, "start".into(), MigrationType::Simple, start, false);
+    Migrator::with_migrations(vec![start])
+});
 
 /// Why a store could not be opened; each is for the operator, who can set it right.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +164,13 @@ pub(super) async fn migrate(
 #[cfg(test)]
 mod tests {
     use super::super::tests::refused;
+
+    #[test]
+    fn every_file_of_migrations_is_among_them() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let files = std::fs::read_dir(folder).unwrap().count();
+        assert_eq!(super::MIGRATIONS.iter().count(), files);
+    }
 
     #[tokio::test]
     async fn an_unknown_url_is_named_without_its_password() {
