@@ -260,7 +260,6 @@ impl Ground {
         let Some(store) = self.store.as_ref().filter(|_| config.has(Role::Account)) else {
             return Ok(None);
         };
-        let outage = Outage::new("store.url");
         let center = loop {
             let gates = self.directory.clone();
             let gates = Arc::new(move || gates.gate_for_sign_in());
@@ -271,9 +270,8 @@ impl Ground {
             let (store, cache) = (store.clone(), self.cache.clone());
             match AccountCenter::start(store, cache, gates, self.clock.clone(), settings).await {
                 Ok(center) => break center,
-                Err(account::StartError::Store(e)) if config.clustered() => {
-                    let _news: bool = outage.away(&e);
-                }
+                // The store has said so itself.
+                Err(account::StartError::Store(_)) if config.clustered() => {}
                 Err(e) => return Err(e.into()),
             }
             tokio::time::sleep(START_RETRY).await;

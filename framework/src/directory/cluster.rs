@@ -203,13 +203,10 @@ impl Directory {
 
     /// The node ends: nothing runs here any more, and what it claims is free at once.
     pub(crate) async fn resign(&self) {
+        let Kind::Cluster(cluster) = &self.0.kind else { return };
         self.0.lease.lost();
-        if let Kind::Cluster(cluster) = &self.0.kind {
-            cluster.resigned.store(true, Ordering::Release);
-        }
-        if let Kind::Cluster(cluster) = &self.0.kind
-            && let Err(e) = cluster.claims.resign(&cluster.owner()).await
-        {
+        cluster.resigned.store(true, Ordering::Release);
+        if let Err(e) = cluster.claims.resign(&cluster.owner()).await {
             tracing::warn!(target: "directory", "what this node claims is free when its lease is over: {e}");
         }
     }

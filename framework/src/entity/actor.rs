@@ -120,6 +120,8 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         if !self.ctx.writer().fenced()
             && let Some(state) = self.state_bytes()
             && let Err(e) = self.ctx.writer().write(state).await
+            // Whoever runs it by now has a later one.
+            && e != StoreError::Fenced
         {
             tracing::error!(target: "entity", entity = %self.ctx.entity(), "the last state is lost: {e}");
         }

@@ -55,7 +55,9 @@ impl Players {
                         continue;
                     }
                     Err(NotAttached::Elsewhere(_)) => Code::NOT_CONNECTED.into(),
-                    Err(NotAttached::Refused(refusal)) if seeking.may_pass(refusal.code) => {
+                    Err(NotAttached::Refused(refusal))
+                        if seeking.may_pass(refusal.code) && Instant::now() < patient_until =>
+                    {
                         // Another node may do it at once.
                         last = Some(refusal);
                         not.push(node.id.clone());
@@ -66,9 +68,8 @@ impl Players {
             };
             // What a node said is more than that there is no other.
             let refusal = last.take().unwrap_or(refusal);
-            let passes = seeking.may_pass(refusal.code) && !not.is_empty()
-                || matches!(refusal.code, Code::DRAINING | Code::NOT_CONNECTED)
-                || seeking.moved;
+            let passes =
+                matches!(refusal.code, Code::DRAINING | Code::NOT_CONNECTED) || seeking.moved;
             if !passes || self.links.is_none() || Instant::now() + pause > patient_until {
                 return Err(refusal);
             }

@@ -1,0 +1,284 @@
+//! What an operator may say, and what each mistake is answered with.
+
+use std::{ffi::OsString, fs, path::Path};
+
+use super::{
+    source::{ConfigError, ours},
+    *,
+};
+
+fn load(flags: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    load_for(&For::Dev, flags, environment)
+}
+
+fn serve(roles: &str, flags: &[&str]) -> Result<Config, ConfigError> {
+    load_for(&For::Serve { roles: Some(roles) }, flags, &[])
+}
+
+fn load_for(
+    purpose: &For<'_>,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+    let line = [&["town"], flags].concat();
+    let flags = <Line as clap::Parser>::try_parse_from(line).expect("flags").flags;
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Config::load_with(&flags, purpose, environment)
+}
+
+fn load_file(
+    text: &str,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("town.toml");
+    fs::write(&path, text).expect("written");
+    load(&[&["--config", path.to_str().expect("text")], flags].concat(), environment)
+}
+
+fn says(result: Result<Config, ConfigError>, parts: &[&str]) {
+    let sentence = result.map(|_| ()).expect_err("refused").to_string();
+    for part in parts {
+        assert!(sentence.contains(part), "{part:?} is not in: {sentence}");
+    }
+    assert!(!sentence.contains('\n'), "one sentence: {sentence}");
+}
+
+#[test]
+fn without_anything_said_the_defaults_of_dev_hold() {
+    let config = load(&[], &[]).expect("defaults");
+    assert_eq!(config.account.listen, [local(8080), local(8081), local(8082)]);
+    assert_eq!((config.gate.tcp, config.admin.listen), (local(3017), local(9600)));
+    assert_eq!(config.gate.idle_timeout, Duration::from_secs(60));
+    assert_eq!(config.store_url(), "sqlite://./bastide-data/town.db");
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
+    let file = "[gate]\ntcp = \"127.0.0.1:1\"\nidle_timeout = \"1s\"\nsign_in_timeout = 7";
+    let environment = [("BASTIDE_GATE__TCP", "127.0.0.1:2"), ("BASTIDE_GATE__IDLE_TIMEOUT", "2")];
+    let config = load_file(file, &["--gate-tcp", "127.0.0.1:3"], &environment).expect("fine");
+    assert_eq!(config.gate.tcp, local(3));
+    assert_eq!(config.gate.idle_timeout, Duration::from_secs(2));
+    assert_eq!(config.gate.sign_in_timeout, Duration::from_secs(7));
+}
+
+#[test]
+fn set_reaches_every_key() {
+    let config = load(&["--set", "gate.rate_frames_per_s=0", "--set", "game.linger=250ms"], &[]);
+    let config = config.expect("fine");
+    assert_eq!(config.gate.rate_frames_per_s, 0);
+    assert_eq!(config.game.linger, Duration::from_millis(250));
+    says(load(&["--set", "gate"], &[]), &["--set gate", "KEY=VALUE"]);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_known_ones() {
+    says(load_file("[gate]\ntpc = 1", &[], &[]), &["town.toml", "`gate.tpc`", "tcp"]);
+    says(load_file("[gaet]\ntcp = 1", &[], &[]), &["`gaet`", "gate"]);
+    says(load(&[], &[("BASTIDE_", "1")]), &["BASTIDE_", "``"]);
+    says(load(&["--set", ".tcp=1"], &[]), &["--set .tcp", "`.tcp`"]);
+    says(load(&[], &[("BASTIDE_GATE__TPC", "1")]), &["BASTIDE_GATE__TPC", "tcp"]);
+    says(load(&["--set", "gate.tpc=1"], &[]), &["--set gate.tpc", "tcp"]);
+}
+
+#[test]
+fn a_bad_value_is_named_with_its_key_its_place_and_what_is_expected() {
+    says(load(&["--gate-tcp", "nonsense"], &[]), &["--gate-tcp", "gate.tcp", "nonsense"]);
+    says(load(&["--http", "127.0.0.1:0,x"], &[]), &["--http", "x"]);
+    says(
+        load(&[], &[("BASTIDE_GATE__IDLE_TIMEOUT", "soon")]),
+        &["BASTIDE_GATE__IDLE_TIMEOUT", "gate.idle_timeout", "soon", "such as 30s"],
+    );
+    says(load_file("[gate]\ntcp = 5", &[], &[]), &["town.toml", "gate.tcp", "5"]);
+}
+
+#[test]
+fn a_value_out_of_range_is_told_the_range() {
+    says(load(&["--set", "node.shards=0"], &[]), &["node.shards", "0", "1 to 256"]);
+    says(load(&["--set", "gate.idle_timeout=0"], &[]), &["gate.idle_timeout", "from 1ms"]);
+    let forever = format!("shutdown.grace={}s", u64::MAX);
+    says(load(&["--set", &forever], &[]), &["shutdown.grace", "to 1year"]);
+    says(load(&["--set", "cluster.name=a/b"], &[]), &["cluster.name", "a/b"]);
+    says(load(&["--set", "gate.frame_bytes_max=70000"], &[]), &["65537"]);
+}
+
+#[test]
+fn a_file_that_is_missing_or_is_not_toml_is_named() {
+    says(load(&["--config", "/no/such.toml"], &[]), &["/no/such.toml", "exists"]);
+    says(load_file("[gate", &[], &[]), &["town.toml", "line 1"]);
+}
+
+#[test]
+fn the_place_of_a_value_out_of_range_is_named() {
+    says(load_file("[node]\nshards = 0", &[], &[]), &["node.shards = 0", "town.toml"]);
+    says(load(&[], &[("BASTIDE_NODE__SHARDS", "257")]), &["(BASTIDE_NODE__SHARDS)", "1 to 256"]);
+    says(load(&["--port-base", "0"], &[]), &["port_base = 0", "(--port-base)", "1 to 65528"]);
+    says(load(&["--gate-tcp", "127.0.0.1:8080"], &[]), &["(--gate-tcp)"]);
+    says(load(&[], &[("BASTIDE_DATA", "")]), &["(BASTIDE_DATA)", "name a folder"]);
+    says(load(&["--set", "gate.rate_burst_frames=0"], &[]), &["gate.rate_burst_frames", "from 1"]);
+    for told in ["nonsense", "0.0.0.0:3017", "203.0.113.5:0"] {
+        says(load(&["--gate-advertise", told], &[]), &["(--gate-advertise)", told, "ip:port"]);
+    }
+    says(load(&["--set", "gate.tcp=127.0.0.1:9", "--admin", "127.0.0.1:9"], &[]), &["gate.tcp"]);
+}
+
+#[test]
+fn what_comes_as_text_is_read_as_its_key_wants_it() {
+    let environment = [
+        ("BASTIDE_CLUSTER__NAME", "5"),
+        ("BASTIDE_GATE__RATE_FRAMES_PER_S", "7"),
+        ("BASTIDE_GATE__IDLE_TIMEOUT", "9"),
+        ("BASTIDE_ACCOUNT__LISTEN", "127.0.0.1:1, 127.0.0.1:2"),
+        ("BASTIDE_DATA", "2026"),
+    ];
+    let config = load(&[], &environment).expect("fine");
+    assert_eq!((config.cluster.name.as_str(), config.gate.rate_frames_per_s), ("5", 7));
+    assert_eq!(config.gate.idle_timeout, Duration::from_secs(9));
+    assert_eq!(config.account.listen, [local(1), local(2)]);
+    assert_eq!(config.data.0, Path::new("2026"));
+    says(load(&[], &[("BASTIDE_ACCOUNT__LISTEN", "127.0.0.1")]), &["127.0.0.1", "ip:port"]);
+    let environment = [("BASTIDE_GATE", "5"), ("BASTIDE_GATE__TCP", "127.0.0.1:1")];
+    says(load(&[], &environment), &["BASTIDE_GATE", "gate = 5", "section"]);
+    says(load_file("[gate]\nidle_timeout = 1.5", &[], &[]), &["= 1.5", "such as 30s"]);
+    says(load_file("[gate]\nconnections_max = -5", &[], &[]), &["= -5", "a whole number"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_text_matters_only_if_it_is_ours() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let odd = || OsString::from_vec(vec![0xff]);
+    let of = |name: &str| ours([(OsString::from(name), odd())].into_iter());
+    assert_eq!(of("LS_COLORS").expect("not ours"), []);
+    let sentence = of("BASTIDE_DATA").expect_err("ours").to_string();
+    assert!(sentence.contains("BASTIDE_DATA") && sentence.contains("UTF-8"), "{sentence}");
+}
+
+#[test]
+fn port_base_moves_what_is_not_set_itself() {
+    let config = load(&["--port-base", "20000"], &[]).expect("fine");
+    assert_eq!(config.account.listen, [local(20_000), local(20_001), local(20_002)]);
+    assert_eq!((config.gate.tcp, config.admin.listen), (local(20_003), local(20_006)));
+    let config = load(&["--port-base", "20000", "--gate-tcp", "127.0.0.1:5"], &[]).expect("fine");
+    assert_eq!((config.gate.tcp, config.admin.listen), (local(5), local(20_006)));
+    for bad in ["0", "65530", "70000", "x"] {
+        says(load(&["--port-base", bad], &[]), &["port_base", bad]);
+    }
+}
+
+#[test]
+fn two_doors_with_one_address_are_named_both() {
+    says(load(&["--gate-tcp", "127.0.0.1:8080"], &[]), &["account.listen", "gate.tcp"]);
+    load(&["--gate-tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0"], &[]).expect("0 is any");
+}
+
+#[test]
+fn a_password_in_a_url_is_never_shown() {
+    let config = load(&["--store", "postgres://town:s3cret@db/town"], &[]).expect("fine");
+    assert!(!format!("{config:?}").contains("s3cret"));
+    assert_eq!(redacted("postgres://town:s3c@ret@db/x"), "postgres://town:…@db/x");
+    assert_eq!(redacted("sqlite:///var/town.db"), "sqlite:///var/town.db");
+    assert_eq!(redacted("redis://10.0.0.6:6379"), "redis://10.0.0.6:6379");
+    assert_eq!(redacted("postgres://town@db:5/x"), "postgres://town@db:5/x");
+    assert_eq!(redacted("postgres://town:s3/c#ret@db/x"), "postgres://town:…@db/x");
+    assert_eq!(redacted("town:s3cret@db"), "town:…@db");
+    assert_eq!(redacted("pg://db/x?a=1&Password=s3cret"), "pg://db/x?…");
+}
+
+#[test]
+fn no_mistake_beside_a_password_shows_it() {
+    let url = "postgres://town:s3cret@db/town";
+    for wrong in [
+        load_file(&format!("[store]\nurl = \"{url}\" oops"), &[], &[]),
+        load_file(&format!("[gate]\ntcp = \"{url}\""), &[], &[]),
+        load_file(&format!("[gate]\nidle_timeout = \"{url}\""), &[], &[]),
+        load_file(&format!("[node]\nshards = \"{url}\""), &[], &[]),
+        load_file(&format!("[stroe]\nurl = \"{url}\""), &[], &[]),
+        load(&["--set", "=s3cret"], &[]),
+        load(&["--gate-advertise", url], &[]),
+        load(&["--set", &format!("store={url}")], &[]),
+    ] {
+        let sentence = wrong.map(|_| ()).expect_err("refused").to_string();
+        assert!(!sentence.contains("s3cret"), "{sentence}");
+    }
+}
+
+const CLUSTER: &[&str] = &["--etcd", "http://10.0.0.5:2379", "--redis", "redis://10.0.0.6"];
+
+#[test]
+fn a_node_of_a_cluster_proves_itself_unless_the_operator_says_otherwise_by_name() {
+    let gate = |more: &[&str]| serve("gate", &[CLUSTER, more].concat());
+    says(gate(&[]), &["link.plaintext", "link.cert", "link.key", "link.ca"]);
+    let config = gate(&["--set", "link.plaintext=true"]).expect("said by name");
+    assert!(config.clustered() && config.has(Role::Gate) && !config.has(Role::Game));
+    let files = ["--set", "link.cert=c", "--set", "link.key=k", "--set", "link.ca=a"];
+    gate(&files).expect("proves itself");
+    says(gate(&files[..4]), &["link.cert", "link.ca", "all three"]);
+    says(gate(&[&files[..], &["--set", "link.plaintext=true"]].concat()), &["link.plaintext"]);
+    load(CLUSTER, &[]).expect("a developer's town may be a node too");
+}
+
+#[test]
+fn a_password_is_shown_to_nobody() {
+    let config = load(&["--set", "discovery.password=hunter2"], &[]).expect("fine");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let wrong = load_file("[discovery]\npassword = [\"hunter2\"]", &[], &[]);
+    let sentence = wrong.map(|_| ()).expect_err("refused").to_string();
+    assert!(sentence.contains("discovery.password") && !sentence.contains("hunter2"));
+}
+
+#[test]
+fn a_node_that_lacks_what_others_must_bring_says_what() {
+    says(serve("gate", &[]), &["node.roles = gate", "--roles", "account", "discovery.etcd"]);
+    says(serve("gate,gmae", &[]), &["node.roles", "gmae", "game"]);
+    says(serve("", &[]), &["node.roles"]);
+    says(serve("gate", &CLUSTER[..2]), &["cache.redis", "redis://"]);
+    serve("account,gate,game", &[]).expect("nobody else is needed");
+}
+
+#[test]
+fn a_node_of_a_cluster_listens_for_others_and_its_operators_pages_do_not() {
+    let config = serve("account,gate,game", &["--port-base", "20000"]).expect("fine");
+    let every = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    assert_eq!(config.account.listen[0], every(20000));
+    assert_eq!((config.gate.tcp, config.link.listen), (every(20003), every(20007)));
+    assert_eq!(config.admin.listen, local(20006));
+    let config = serve("account,gate,game", &["--gate-tcp", "127.0.0.1:1"]).expect("fine");
+    assert_eq!(config.gate.tcp, local(1), "what is said stands");
+}
+
+/// What shows a section or two stands for a file that has these as well.
+const SECTIONS: &[(&str, &str)] = &[
+    ("[cluster]", "name = \"prod\""),
+    ("[discovery]", "etcd = [\"http://127.0.0.1:2379\"]"),
+    ("[cache]", "redis = \"redis://127.0.0.1:6379\""),
+    ("[store]", "url = \"postgres://town:secret@127.0.0.1/town\""),
+    ("[link]", "plaintext = true"),
+];
+
+#[test]
+fn every_cluster_file_that_the_documents_print_is_one_that_a_node_starts_with() {
+    let page = include_str!("../../../docs/CLUSTER.md");
+    let printed = page.split("```toml\n").skip(1).filter_map(|t| t.split("```").next());
+    let deployed = include_str!("../../../docs/deploy/cluster.toml");
+    let (mut whole, mut seen) = (0, 0);
+    for text in printed.chain([deployed]) {
+        let missing = SECTIONS.iter().filter(|(section, _)| !text.contains(section));
+        let added: String = missing.map(|(s, key)| format!("{s}\n{key}\n")).collect();
+        (seen, whole) = (seen + 1, whole + usize::from(added.is_empty()));
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("cluster.toml");
+        fs::write(&path, format!("{text}\n{added}")).expect("written");
+        let config = serve("gate,game", &["--config", path.to_str().expect("text")]);
+        let config = config.unwrap_or_else(|e| panic!("{e}\n{text}"));
+        assert!(config.clustered() && config.store_url().starts_with("postgres://"), "{text}");
+    }
+    assert!(whole >= 3 && seen > whole, "one machine, several machines, and parts: {seen}");
+}
