@@ -30,6 +30,7 @@ pub mod wire;
 #[doc(hidden)]
 #[path = "bench.rs"]
 pub mod __bench;
+mod acceptor;
 mod account;
 mod admin;
 mod app;

@@ -26,7 +26,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::watch,
-    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +35,7 @@ use self::{
     routes::Routes,
 };
 use crate::{
+    acceptor::Acceptor,
     account::TokenVerifier,
     chance::Chance,
     clock::Clock,
@@ -144,28 +144,14 @@ impl Gate {
 
     /// Takes connections from a listener until told to stop; each goes to the next shard.
     pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, shards: Arc<Shards>) {
-        let mut told: Option<Instant> = None;
+        let mut acceptor = Acceptor::new(listener, "gate.tcp");
         loop {
-            let accepted = tokio::select! {
+            let (socket, peer) = tokio::select! {
                 biased; // stop before more work; accepting cannot starve it
                 () = self.leaving.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = acceptor.next() => accepted,
             };
-            match accepted {
-                Ok((socket, peer)) => self.admit_tcp(socket, peer, &shards),
-                Err(e) => {
-                    // Out of files or memory: existing connections go on, new ones wait a little.
-                    if told.is_none_or(|told| told.elapsed() >= ACCEPT_TOLD_AGAIN) {
-                        tracing::warn!(
-                            target: "gate",
-                            "connections cannot be accepted: {e}; raise the limit of open files, \
-                             or lower gate.connections_max"
-                        );
-                        told = Some(Instant::now());
-                    }
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            }
+            self.admit_tcp(socket, peer, &shards);
         }
     }
 
@@ -287,9 +273,3 @@ impl Drop for Listed<'_> {
         self.gate.counted(open.len());
     }
 }
-
-/// How long accepting pauses when the operating system has no more files.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-
-/// How often the operator is told while that lasts.
-const ACCEPT_TOLD_AGAIN: Duration = Duration::from_secs(60);

@@ -25,6 +25,7 @@ use super::{
     line::{Ended, Line},
 };
 use crate::{
+    acceptor::Acceptor,
     chance::Chance,
     directory::{NodeInfo, Role},
     limits::{LINK_HELLO_DEADLINE, LINK_RETRY, LINK_STRANGERS_MAX},
@@ -37,9 +38,6 @@ use crate::{
 
 /// What both ends must speak.
 const PROTOCOL: u32 = 1;
-
-/// How long accepting pauses when the operating system has no more files.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Every link of one node. A clone is a handle to the same ones.
 #[derive(Clone)]
@@ -264,20 +262,12 @@ impl Links {
 
     /// Takes in links from other nodes until the node goes away.
     pub(crate) async fn accept(self, listener: TcpListener, served: Served) {
-        let mut shard = 0;
+        let (mut shard, mut acceptor) = (0, Acceptor::new(listener, "link.listen"));
         loop {
-            let accepted = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 biased; // stop before more work
                 () = self.0.leaving.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(e) => {
-                    tracing::debug!(target: "link", "a link cannot be accepted: {e}");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                    continue;
-                }
+                accepted = acceptor.next() => accepted,
             };
             let Ok(place) = self.0.strangers.clone().try_acquire_owned() else {
                 self.0.meters.strangers_refused.increment(1);
@@ -287,10 +277,9 @@ impl Links {
             let (links, served) = (self.clone(), served.clone());
             let stream = stream.set_nodelay(true).and_then(|()| stream.into_std());
             let task = async move {
-                let peer = stream.as_ref().ok().and_then(|s| s.peer_addr().ok());
                 if let Err(e) = links.welcome(stream, place, served).await {
                     links.0.meters.strangers.increment(1);
-                    tracing::warn!(target: "link", ?peer, "not a node of this cluster: {e}");
+                    tracing::warn!(target: "link", %peer, "not a node of this cluster: {e}");
                 }
             };
             self.0.tasks.spawn_on(task, &self.0.shards[shard]);
