@@ -62,6 +62,7 @@ mod proto {
 pub use self::{
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
+    gate::Transport,
     link::Account,
     play::{Play, PlayError, Script},
     proto::{def, msg},

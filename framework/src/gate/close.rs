@@ -3,11 +3,11 @@
 use std::io;
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
 };
 
-use super::{connection::Connection, outbox::Kicked};
+use super::{Carrier, connection::Connection, outbox::Kicked};
 use crate::{
     Named,
     limits::{CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER},
@@ -39,7 +39,7 @@ pub(super) enum Close {
 
 impl<C> Connection<C>
 where
-    C: AsyncRead + AsyncWrite + Unpin + Send,
+    C: Carrier,
 {
     /// Writes what the client must still hear, within [`CLOSE_LINGER`], then closes.
     pub(super) async fn say_goodbye(mut self, close: Close) {

@@ -15,12 +15,12 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::ReadBuf,
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
-    Gate, Outbox,
+    Carrier, Gate, Outbox,
     close::Close,
     outbox::Numbering,
     rate::{Budget, Verdict},
@@ -97,7 +97,7 @@ enum Event {
 
 impl<C> Connection<C>
 where
-    C: AsyncRead + AsyncWrite + Unpin + Send,
+    C: Carrier,
 {
     pub(super) fn new(carrier: C, peer: SocketAddr, gate: Arc<Gate>, outbox: Arc<Outbox>) -> Self {
         let now = Instant::now();

@@ -2,6 +2,7 @@
 //! say and writes what they are told. Never decodes a game's payload; knows no game rule.
 
 mod admission;
+mod carrier;
 mod close;
 mod connection;
 mod outbox;
@@ -11,6 +12,7 @@ mod routes;
 mod session;
 #[cfg(test)]
 mod tests;
+mod ws;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,11 +24,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    sync::watch,
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -46,7 +44,8 @@ use crate::{
     telemetry::GateMeters,
 };
 
-pub(crate) use self::players::Players;
+pub use self::carrier::Transport;
+pub(crate) use self::{carrier::Carrier, players::Players};
 
 use self::outbox::Outbox;
 
@@ -176,6 +175,11 @@ impl Gate {
         self.tasks.spawn_on(connection, shards.next());
     }
 
+    /// Whether what this address says of others' addresses is believed: a load balancer of ours.
+    pub(crate) fn believes(&self, _proxy: IpAddr) -> bool {
+        false
+    }
+
     /// A seat for one more connection from this address; `None` when the gate is full for it.
     pub(crate) fn admit(&self, ip: IpAddr) -> Option<Seat> {
         let seat = self.admission.seat(ip);
@@ -189,7 +193,7 @@ impl Gate {
     /// Serves one client until it is gone; whatever carries bytes both ways will do.
     pub(crate) async fn serve<C>(self: Arc<Self>, carrier: C, peer: SocketAddr, seat: Seat)
     where
-        C: AsyncRead + AsyncWrite + Unpin + Send,
+        C: Carrier,
     {
         let outbox = Arc::new(Outbox::new(
             self.settings.gate.outbox_bytes_max,

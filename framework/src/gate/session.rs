@@ -1,12 +1,9 @@
 //! Owns sign-in: from a token to a session that is bound to its player, after it when it moves to
 //! another node, and back to nobody.
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
-use super::connection::Connection;
+use super::{Carrier, connection::Connection};
 use crate::{
     account::TokenError,
     def,
@@ -27,7 +24,7 @@ pub(super) struct Session {
 
 impl<C> Connection<C>
 where
-    C: AsyncRead + AsyncWrite + Unpin + Send,
+    C: Carrier,
 {
     /// Checks the token, finds the player and answers. A refused client may try again.
     pub(super) async fn sign_in(&mut self, request: msg::login::Req) {

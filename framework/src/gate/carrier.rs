@@ -1,0 +1,82 @@
+//! Owns what a connection asks of whatever carries its bytes: TCP, TLS, WebSocket or QUIC.
+
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+/// Frames both ways, in order: a stream of bytes, whatever lies below.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
+    /// What lies below.
+    fn transport(&self) -> Transport;
+
+    /// Whether the client gave a sign of life beside its bytes since this was asked last, such as
+    /// the ping of a WebSocket.
+    fn heard(&mut self) -> bool {
+        false
+    }
+
+    /// The largest frame that may be sent beside the stream, where it may be lost or overtaken;
+    /// `None`: there is nothing beside the stream.
+    fn datagram_bytes_max(&self) -> Option<usize> {
+        None
+    }
+
+    /// Sends one whole frame beside the stream; it may be lost.
+    fn send_datagram(&mut self, frame: &[u8]) {
+        let _ = frame;
+    }
+
+    /// The next frame that came beside the stream.
+    fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let _ = cx;
+        Poll::Pending
+    }
+}
+
+/// How a client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// A TCP stream.
+    Tcp,
+    /// TLS over TCP.
+    TcpTls,
+    /// A WebSocket.
+    Ws,
+    /// A WebSocket over TLS.
+    WsTls,
+    /// A QUIC stream, with datagrams beside it.
+    Quic,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::TcpTls => "tcp+tls",
+            Self::Ws => "ws",
+            Self::WsTls => "wss",
+            Self::Quic => "quic",
+        })
+    }
+}
+
+impl Carrier for TcpStream {
+    fn transport(&self) -> Transport {
+        Transport::Tcp
+    }
+}
+
+#[cfg(test)]
+impl Carrier for tokio::io::DuplexStream {
+    fn transport(&self) -> Transport {
+        Transport::Tcp
+    }
+}
