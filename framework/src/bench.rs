@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     directory::Claim,
     entity::{EntityId, Table, World},
+    link::Mark,
     store::Store,
     tasks::Tasks,
     wire::{Cut, FRAME_BYTES_MAX, cut},
@@ -30,6 +31,7 @@ impl<P: Player> Dispatcher<P> {
         let world = World {
             clock: Clock::system(),
             store: Store::memory(),
+            carrier: None,
             chance: Chance::from_os(),
             tasks: Tasks::default(),
         };
@@ -42,7 +44,13 @@ impl<P: Player> Dispatcher<P> {
         let mut cx = Context::from_waker(Waker::noop());
         let (mut rest, mut answered) = (frames, 0);
         while let Ok(Cut::Frame(frame)) = cut(rest, FRAME_BYTES_MAX) {
-            let call = self.table.call(frame.api, &mut self.state, 1, frame.payload, &self.ctx);
+            let call = self.table.call(
+                frame.api,
+                &mut self.state,
+                Mark::Request,
+                frame.payload,
+                &self.ctx,
+            );
             if let Some(call) = call
                 && pin!(call).as_mut().poll(&mut cx) == Poll::Ready(Ok(()))
             {

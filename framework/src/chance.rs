@@ -18,6 +18,10 @@ impl Chance {
         Self(Arc::new(Mutex::new(StdRng::from_os_rng())))
     }
 
+    pub(crate) fn next_u128(&self) -> u128 {
+        u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())
+    }
+
     pub(crate) fn next_u64(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
     }

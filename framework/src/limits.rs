@@ -23,6 +23,14 @@ pub(crate) const WRITE_BYTES_KEPT_MAX: usize = 4096;
 /// Beyond: refused, 1002.
 pub(crate) const MAILBOX_BATCHES_MAX: usize = 256;
 
+/// Bytes of the batches that wait for one entity: sixteen of the largest frames. Beyond: refused,
+/// 1002.
+pub(crate) const MAILBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of such refusals that wait behind them, some 80 each. Beyond: the connection is closed
+/// (1002); its session may go on over another.
+pub(crate) const MAILBOX_REFUSED_BYTES_MAX: usize = 1024 * 1024;
+
 /// Mail that an entity takes in a row. Beyond: the others of its shard have their turn.
 pub(crate) const MAIL_PER_TURN_MAX: usize = 32;
 
@@ -60,6 +68,35 @@ pub(crate) const ROLE_ASK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Questions to one role, waiting and under way. Beyond: refused, 1002.
 pub(crate) const ROLE_ASKS_MAX: usize = 1024;
+
+/// Bytes of what was said to a client that are kept for a resume whatever else a node keeps.
+/// Beyond: from the room that all sessions of a node share (`session.replay_bytes_total_max`).
+pub(crate) const REPLAY_BYTES_FREE: usize = 16 * 1024;
+
+/// Bytes of it while the client has never told how much it received: one that does not resume
+/// costs no more. Beyond: the oldest goes, and a resume that needs it is refused, 2004.
+pub(crate) const REPLAY_BYTES_SILENT_MAX: usize = 256 * 1024;
+
+/// Bytes of it that stay allocated when the client has received everything. Beyond: freed.
+pub(crate) const REPLAY_BYTES_KEPT: usize = 4 * 1024;
+
+/// Bytes of it that go along when a player moves to another node: it travels through Redis.
+/// Beyond: the oldest goes, and a resume that needs it is refused, 2004.
+pub(crate) const REPLAY_BYTES_CARRIED_MAX: usize = 256 * 1024;
+
+/// Bytes that a client has not taken in, of which its player is told: it keeps back what may be
+/// replaced or dropped.
+pub(crate) const BLOCKED_BYTES: usize = 32 * 1024;
+
+/// Bytes of frames that wait to travel beside the stream, or that a player keeps back while its
+/// client does not take them in. Beyond: the oldest is dropped, and counted.
+pub(crate) const LOOSE_BYTES_MAX: usize = 64 * 1024;
+
+/// Datagrams of one connection in a row. Beyond: the others of its shard have their turn.
+pub(crate) const DATAGRAMS_PER_WAKE_MAX: usize = 64;
+
+/// How often a connection may fail to sign in or to resume. Beyond: closed.
+pub(crate) const SIGN_IN_TRIES_MAX: u32 = 10;
 
 /// Connections that the operating system keeps until they are accepted. Beyond: it refuses them.
 pub(crate) const ACCEPT_QUEUE_MAX: i32 = 1024;

@@ -228,11 +228,19 @@ impl Ground {
         let world = World {
             clock: self.clock.clone(),
             store,
+            carrier: config.clustered().then(|| self.cache.clone()),
             chance: self.chance.clone(),
             tasks: self.tasks.clone(),
         };
         let (directory, meters) = (self.directory.clone(), self.meters.entity.clone());
-        let host = Host::new(player, directory.clone(), world, config.game.clone(), meters);
+        let host = Host::new(
+            player,
+            directory.clone(),
+            world,
+            config.game.clone(),
+            config.session.clone(),
+            meters,
+        );
         let evicts = host.clone();
         let evict = Arc::new(move |evicted| {
             let host = evicts.clone();
@@ -248,6 +256,7 @@ impl Ground {
             gate: config.gate.clone(),
             cluster: config.cluster.name.clone(),
             request_timeout: config.game.request_timeout,
+            resume_window: config.session.resume_window,
         };
         let (links, directory) = (self.links.clone(), self.directory.clone());
         let players = Players { here, links, directory };

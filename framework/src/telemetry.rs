@@ -117,11 +117,13 @@ pub(crate) struct GateMeters {
     pub(crate) protocol_errors: Counter,
     pub(crate) kicked_slow: Counter,
     pub(crate) deadlines: Counter,
-    pub(crate) late_answers: Counter,
     pub(crate) not_forwarded: Counter,
     pub(crate) moves: Counter,
     pub(crate) sign_ins: Counter,
     pub(crate) sign_ins_refused: Counter,
+    pub(crate) resumes: Counter,
+    pub(crate) resumes_refused: Counter,
+    pub(crate) datagrams_dropped: Counter,
 }
 
 /// What the links to other nodes count.
@@ -165,11 +167,13 @@ impl Meters {
                 protocol_errors: counter!("gate_protocol_errors_total"),
                 kicked_slow: counter!("gate_sessions_kicked_slow_total"),
                 deadlines: counter!("gate_requests_past_deadline_total"),
-                late_answers: counter!("gate_late_answers_total"),
                 not_forwarded: counter!("gate_requests_not_forwarded_total"),
                 moves: counter!("gate_sessions_moved_total"),
                 sign_ins: counter!("gate_sign_ins_total"),
                 sign_ins_refused: counter!("gate_sign_ins_refused_total"),
+                resumes: counter!("gate_resumes_total"),
+                resumes_refused: counter!("gate_resumes_refused_total"),
+                datagrams_dropped: counter!("gate_datagrams_dropped_total"),
             },
             link: LinkMeters {
                 up: gauge!("link_up"),

@@ -76,6 +76,8 @@ impl Config {
             ("gate.connections_max", gate.connections_max, 1, 1 << 20),
             ("gate.connections_per_ip_max", gate.connections_per_ip_max, 1, 1 << 20),
             ("gate.requests_in_flight_max", gate.requests_in_flight_max, 1, 65_536),
+            ("session.replay_bytes_max", self.session.replay_bytes_max, 64 * 1024, 1 << 30),
+            ("session.replay_bytes_total_max", self.session.replay_bytes_total_max, 0, 1 << 40),
             ("account.listen (how many)", self.account.listen.len(), 1, 16),
         ] {
             if value < from || value > to {
@@ -89,6 +91,7 @@ impl Config {
             ("game.request_timeout", self.game.request_timeout, MILLISECOND),
             ("game.save_interval", self.game.save_interval, MILLISECOND),
             ("game.linger", self.game.linger, Duration::ZERO),
+            ("session.resume_window", self.session.resume_window, Duration::ZERO),
             ("shutdown.grace", self.shutdown.grace, Duration::ZERO),
         ] {
             if value < from || value > TIME_MAX {

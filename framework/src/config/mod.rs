@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) account: Account,
     pub(crate) gate: Gate,
     pub(crate) game: Game,
+    pub(crate) session: Session,
     pub(crate) store: Store,
     pub(crate) discovery: Discovery,
     pub(crate) cache: Cache,
@@ -138,6 +139,20 @@ section! {
         /// How long a player without a connection stays in memory.
         #[serde(deserialize_with = "duration")]
         linger: Duration = Duration::from_secs(60),
+    }
+}
+
+section! {
+    /// `[session]`
+    Session {
+        /// How long a session without a connection waits for its client.
+        #[serde(deserialize_with = "duration")]
+        resume_window: Duration = Duration::from_secs(60),
+        /// Bytes kept of what was said to one client and it has not told to have received: what
+        /// may wait at its gate (`gate.outbox_bytes_max`), and as much again on its way.
+        replay_bytes_max: usize = 2 * 1024 * 1024,
+        /// The same for all clients of a game server together.
+        replay_bytes_total_max: usize = 1024 * 1024 * 1024,
     }
 }
 

@@ -23,12 +23,20 @@ use kameo::{
 use prost::Message as _;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::{Ctx, Host, Kind, table::Calling};
+use super::{
+    Ctx, Host, Kind,
+    session::{self, Said, Session},
+    table::Calling,
+};
 use crate::{
     def,
     directory::Lease,
-    limits::{LEAVE_DEADLINE, MAIL_PER_TURN_MAX, USER_BYTES_MAX},
-    link::{Account, Attach, Attached, Mail, Mailbox, Requests, SessionId, SessionPort},
+    limits::{LEAVE_DEADLINE, MAIL_PER_TURN_MAX, REPLAY_BYTES_CARRIED_MAX, USER_BYTES_MAX},
+    link::{
+        Account, Arrival, Attach, Attached, ConnectionId, End, Entry, Mail, Mailbox, Mark,
+        Requests, SessionId, SessionPort,
+    },
+    msg, proto,
     store::StoreError,
     telemetry::{Panic, catch},
     wire::{Code, Frame, Refusal},
@@ -40,11 +48,19 @@ pub(crate) struct Entity<S> {
     pub(super) host: Arc<Host>,
     pub(super) state: S,
     pub(super) ctx: Ctx,
-    /// The session that may speak to it; mail of any other is from the past.
-    pub(super) session: Option<SessionId>,
-    /// The session that asked last to speak to it. What an older one has in the mailbox is
-    /// skipped at once, so that a busy old session keeps no new one waiting.
+    /// Who is signed in, connected or away.
+    pub(super) session: Option<Session>,
+    /// The connection that may speak to it; mail of any other is from the past.
+    pub(super) connection: Option<ConnectionId>,
+    /// The connection that spoke to it last.
+    pub(super) last: u64,
+    /// The connection that asked last to sign in. What an older one has in the mailbox is skipped
+    /// at once, so that a busy old session keeps no new one waiting.
     pub(super) newest: Arc<AtomicU64>,
+    /// The session came from another node, and nobody has gone on with it here yet.
+    pub(super) moved: bool,
+    /// The session is away until then: it ends.
+    pub(super) away_until: Option<Instant>,
     pub(super) mailbox: Mailbox,
     /// How much mail was taken since the others of the shard had their turn.
     pub(super) streak: usize,
@@ -114,8 +130,8 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
             self.host.stopped(self.ctx.entity());
             return Ok(());
         }
-        if let Some(session) = self.ctx.session() {
-            session.kick(Code::NOT_CONNECTED, "the player's game server stopped");
+        if let Some(port) = self.ctx.port() {
+            port.kick(Code::NOT_CONNECTED, "the player's game server stopped");
         }
         if !self.ctx.writer().fenced()
             && let Some(state) = self.state_bytes()
@@ -145,13 +161,16 @@ impl<S: Send + Sync + 'static> Entity<S> {
             // The drop of its reply is an answer: the caller looks for the player anew.
             Mail::Attach(_) if self.left => {}
             Mail::Attach(attach) => self.attach(attach),
-            Mail::Detach(session) if self.left => {
-                self.detached(session);
-                if self.session == Some(session) {
+            Mail::Detach(connection) if self.left => {
+                self.detached(connection);
+                if self.connection == Some(connection) {
                     return ControlFlow::Break(());
                 }
             }
-            Mail::Detach(session) => self.detach(session),
+            Mail::Detach(connection) => self.detach(connection),
+            Mail::Blocked(..) => {}
+            Mail::End(_) if self.left => {}
+            Mail::End(end) => self.end(&end),
             Mail::Stop if self.left => {}
             Mail::Stop => {
                 if !self.leave().await {
@@ -170,16 +189,17 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 Mail::Requests(requests) => {
                     self.refuse_all(&requests, &Code::NOT_CONNECTED.into());
                 }
-                Mail::Detach(session) => self.detached(session),
+                Mail::Detach(connection) => self.detached(connection),
                 // An attach is answered by the drop of its reply: the caller tries again.
-                Mail::Attach(_) | Mail::Stop => {}
+                Mail::Attach(_) | Mail::Blocked(..) | Mail::End(_) | Mail::Stop => {}
             }
         }
     }
 
     async fn requests(&mut self, requests: Requests) {
-        let Requests { session, deadline, ref batch } = requests;
-        if self.session != Some(session) || self.newest.load(Ordering::Acquire) != session.0 {
+        let Requests { connection, deadline, ref batch } = requests;
+        if self.connection != Some(connection) || self.is_outdone() {
+            // Not counted: if the session goes on, its client sends them again.
             self.host.meters().stale_requests.increment(1);
             return;
         }
@@ -188,31 +208,97 @@ impl<S: Send + Sync + 'static> Entity<S> {
             // Another node may run this player by now.
             return self.refuse_all(&requests, &Code::NOT_CONNECTED.into());
         }
-        for (tag, frame) in batch.frames() {
-            if now >= deadline {
-                // Work that is too late is not begun.
-                self.ctx.refuse(tag, frame.api.as_str(), &Code::DEADLINE.into());
-            } else if self.request(tag, frame, deadline).await {
-                now = Instant::now();
-                if self.newest.load(Ordering::Acquire) != session.0 {
-                    // A newer session waits; this one is about to be told so.
-                    break;
+        for (mark, frame) in batch.frames() {
+            match mark {
+                Mark::Request | Mark::Plain | Mark::Loose if now >= deadline => {
+                    // Work that is too late is not begun.
+                    self.take_frame(mark);
+                    self.ctx.refuse(mark, frame.api.as_str(), &Code::DEADLINE.into());
                 }
+                Mark::Request | Mark::Plain | Mark::Loose => {
+                    self.take_frame(mark);
+                    if self.request(mark, frame, deadline).await {
+                        now = Instant::now();
+                        if self.is_outdone() {
+                            // A newer session waits; this one is about to be told so.
+                            break;
+                        }
+                    }
+                }
+                Mark::Refused | Mark::RefusedPlain | Mark::Fault => {
+                    self.take_frame(mark);
+                    self.ctx.say(mark, frame.bytes);
+                }
+                Mark::Ping => self.ping(frame),
+                Mark::Logout => {
+                    if self.logout(frame) {
+                        break;
+                    }
+                }
+                // Nobody says that to a player.
+                Mark::Answer => {}
             }
         }
         self.ctx.flush();
         self.touch(now);
     }
 
+    /// A newer session is about to take over.
+    fn is_outdone(&self) -> bool {
+        self.connection.is_some_and(|c| self.newest.load(Ordering::Acquire) != c.0)
+    }
+
+    #[inline]
+    fn take_frame(&mut self, mark: Mark) {
+        if let Some(session) = &mut self.session
+            && !matches!(mark, Mark::Loose | Mark::Fault)
+        {
+            session.take();
+        }
+    }
+
+    /// Tells both counts; what the client has received need not be kept.
+    fn ping(&mut self, frame: Frame<'_>) {
+        let ping = match msg::ping::Req::decode(frame.payload) {
+            Ok(ping) => ping,
+            Err(e) => {
+                let refusal = Code::UNDECODABLE.because(e.to_string());
+                return self.ctx.refuse(Mark::Request, frame.api.as_str(), &refusal);
+            }
+        };
+        // What was said in this wake is among what it counts.
+        self.ctx.flush();
+        if let Some(said) = self.ctx.said() {
+            said.acknowledge(ping.received);
+        }
+        let received = self.session.as_ref().map_or(0, |session| session.received);
+        let (ct, st) = (ping.ct, self.ctx.now_ms());
+        self.ctx.say_message(Mark::Ping, &msg::ping::Res { ct, st, received });
+    }
+
+    /// Ends the session for good, whatever account the message names: there is one to end here.
+    /// Says whether it did.
+    fn logout(&mut self, frame: Frame<'_>) -> bool {
+        self.take_frame(Mark::Logout);
+        if let Err(e) = msg::logout::Req::decode(frame.payload) {
+            let refusal = Code::UNDECODABLE.because(e.to_string());
+            self.ctx.refuse(Mark::Logout, frame.api.as_str(), &refusal);
+            return false;
+        }
+        self.ctx.say_message(Mark::Logout, &msg::logout::Res { code: Code::OK.0 });
+        self.end_session(Code::OK, "");
+        true
+    }
+
     /// Runs one handler; whatever it does, the request is answered. Says whether it waited.
-    async fn request(&mut self, tag: u32, frame: Frame<'_>, deadline: Instant) -> bool {
+    async fn request(&mut self, mark: Mark, frame: Frame<'_>, deadline: Instant) -> bool {
         let mut waited = false;
-        let outcome = self.run(tag, frame, deadline, &mut waited).await;
+        let outcome = self.run(mark, frame, deadline, &mut waited).await;
         match outcome {
             Ok(Ok(())) => {}
-            Ok(Err(refusal)) => self.ctx.refuse(tag, frame.api.as_str(), &refusal),
+            Ok(Err(refusal)) => self.ctx.refuse(mark, frame.api.as_str(), &refusal),
             Err(panic) => {
-                self.ctx.refuse(tag, frame.api.as_str(), &Code::INTERNAL.into());
+                self.ctx.refuse(mark, frame.api.as_str(), &Code::INTERNAL.into());
                 self.tell_panic(frame.api.as_str(), &panic);
             }
         }
@@ -221,13 +307,13 @@ impl<S: Send + Sync + 'static> Entity<S> {
 
     async fn run(
         &mut self,
-        tag: u32,
+        mark: Mark,
         frame: Frame<'_>,
         deadline: Instant,
         waited: &mut bool,
     ) -> Outcome {
         let Self { kind, host, state, ctx, .. } = self;
-        let called = catch(|| kind.table.call(frame.api, state, tag, frame.payload, ctx))?;
+        let called = catch(|| kind.table.call(frame.api, state, mark, frame.payload, ctx))?;
         let Some(mut call) = called else {
             return Ok(Err(Code::UNKNOWN_API.into()));
         };
@@ -244,48 +330,143 @@ impl<S: Send + Sync + 'static> Entity<S> {
     }
 
     fn refuse_all(&mut self, requests: &Requests, refusal: &Refusal) {
-        if self.session == Some(requests.session) {
-            for (tag, frame) in requests.batch.frames() {
-                self.ctx.refuse(tag, frame.api.as_str(), refusal);
+        if self.connection != Some(requests.connection) {
+            return;
+        }
+        let (refused, _) = requests.batch.refused(refusal.code);
+        for (mark, frame) in refused.frames() {
+            self.take_frame(mark);
+            self.ctx.say(mark, frame.bytes);
+        }
+        self.ctx.flush();
+    }
+
+    // === Sessions and their connections ===
+
+    fn attach(&mut self, Attach { arrival, reply }: Attach) {
+        let Arrival { connection, account: id, port, entry, datagram_bytes_max: _ } = arrival;
+        let attached = match entry {
+            Entry::SignIn { openid, sid } => {
+                self.sign_in(connection, port, Account { id, openid }, sid)
             }
+            Entry::Resume { session, secret, received } => {
+                self.resume(connection, port, session, secret, received)
+            }
+            Entry::Moved { session } => self.go_on(connection, port, session),
+        };
+        self.touch(Instant::now());
+        let refused = attached.is_err();
+        let told = reply.send(attached.map_err(Refusal::from)).is_ok();
+        if refused {
+            self.step_back(connection);
+        } else if told {
             self.ctx.flush();
+        } else {
+            // The gate has given up meanwhile.
+            self.detach(connection);
         }
     }
 
     /// The session that asked last wins: the account center vouched for both, and only one is
     /// here.
-    fn attach(&mut self, Attach { session, account, port, moved, reply }: Attach) {
-        let user = match self.user_for(session, &account) {
-            Ok(user) => user,
-            Err(code) => {
-                self.step_back(session);
-                // Who has given up meanwhile need not be told.
-                let _given_up = reply.send(Err(code.into()));
-                return;
-            }
+    fn sign_in(
+        &mut self,
+        connection: ConnectionId,
+        port: SessionPort,
+        account: Account,
+        sid: String,
+    ) -> Result<Attached, Code> {
+        let user = self.user_for(connection, &account)?;
+        let why = "the account signed in on another connection";
+        self.end_session(Code::SIGNED_IN_ELSEWHERE, why);
+        let chance = &self.ctx.writer().world().chance;
+        let (id, secret) = (SessionId(chance.next_u64()), chance.next_u128());
+        let session = Session::new(id, account.openid.clone(), sid, secret);
+        self.ctx.begin(account, Said::new(self.host.replay_room()));
+        let attached = self.connected(connection, port, session, Some(user));
+        self.hook("on_sign_in", self.kind.hooks.on_sign_in);
+        Ok(attached)
+    }
+
+    /// The session goes on over another connection: what its client misses comes first.
+    fn resume(
+        &mut self,
+        connection: ConnectionId,
+        port: SessionPort,
+        id: SessionId,
+        secret: u128,
+        received: u64,
+    ) -> Result<Attached, Code> {
+        let known = self.session.as_ref().is_some_and(|s| s.is_known_by(id, secret));
+        let said = self.ctx.said().filter(|_| known).ok_or(Code::RESUME_REFUSED)?;
+        let mut missed = said.missed(received).ok_or(Code::RESUME_REFUSED)?;
+        said.acknowledge(received);
+        let (was_away, was_moved) = (self.connection.is_none(), std::mem::take(&mut self.moved));
+        let mut session = self.take_over(connection)?;
+        if let Some(old) = self.ctx.connect(None) {
+            old.kick(Code::OK, "");
+        }
+        session.renew(secret, self.ctx.writer().world().chance.next_u128());
+        port.deliver(&mut missed);
+        let attached = self.connected(connection, port, session, None);
+        if was_moved {
+            self.hook("on_moved", self.kind.hooks.on_moved);
+        }
+        if was_away {
+            self.hook("on_back", self.kind.hooks.on_back);
+        }
+        Ok(attached)
+    }
+
+    /// The player came from another node, and its session's connection with it.
+    fn go_on(
+        &mut self,
+        connection: ConnectionId,
+        port: SessionPort,
+        id: SessionId,
+    ) -> Result<Attached, Code> {
+        if self.connection.is_some() || self.session.as_ref().is_none_or(|s| s.id != id) {
+            return Err(Code::NOT_CONNECTED);
+        }
+        let session = self.take_over(connection)?;
+        self.moved = false;
+        let attached = self.connected(connection, port, session, None);
+        self.hook("on_moved", self.kind.hooks.on_moved);
+        Ok(attached)
+    }
+
+    /// The session, for a connection that goes on with it; none while a newer sign-in waits.
+    fn take_over(&mut self, connection: ConnectionId) -> Result<Session, Code> {
+        let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
+        let free = self.newest.compare_exchange(self.last, connection.0, set, get).is_ok();
+        self.session.take_if(|_| free).ok_or(Code::RESUME_REFUSED)
+    }
+
+    fn connected(
+        &mut self,
+        connection: ConnectionId,
+        port: SessionPort,
+        session: Session,
+        user: Option<def::User>,
+    ) -> Attached {
+        let attached = Attached {
+            user,
+            session: session.id,
+            secret: session.secret(),
+            received: session.received,
+            sid: session.sid.clone(),
         };
-        if let Some(old) = self.ctx.session() {
-            old.kick(Code::SIGNED_IN_ELSEWHERE, "the account signed in on another connection");
-        }
-        self.ctx.attach(account, port);
         self.session = Some(session);
-        self.linger_until = None;
-        match moved {
-            false => self.hook("on_sign_in", self.kind.on_sign_in),
-            true => self.hook("on_moved", self.kind.on_moved),
-        }
-        self.touch(Instant::now());
-        if reply.send(Ok(Attached { user })).is_ok() {
-            self.ctx.flush();
-        } else {
-            // The gate has given up meanwhile; what was pushed is for nobody.
-            self.detach(session);
-        }
+        self.ctx.connect(Some(port));
+        self.connection = Some(connection);
+        self.last = connection.0;
+        (self.away_until, self.linger_until) = (None, None);
+        attached
     }
 
     /// What a session that wants to sign in is told about its player.
-    fn user_for(&self, session: SessionId, account: &Account) -> Result<def::User, Code> {
-        if self.newest.load(Ordering::Acquire) != session.0 {
+    fn user_for(&self, connection: ConnectionId, account: &Account) -> Result<def::User, Code> {
+        if self.newest.load(Ordering::Acquire) != connection.0 {
             return Err(Code::SIGNED_IN_ELSEWHERE);
         }
         let user = catch(|| (self.kind.user)(&self.state, account, self.ctx.now_ms()));
@@ -302,23 +483,51 @@ impl<S: Send + Sync + 'static> Entity<S> {
         Ok(user)
     }
 
-    /// A session that did not come to be gives way to the one that is here.
-    fn step_back(&self, session: SessionId) {
-        let here = self.session.map_or(0, |here| here.0);
+    /// A connection that did not come to be gives way to the one that was here last.
+    fn step_back(&self, connection: ConnectionId) {
         let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
-        if self.newest.compare_exchange(session.0, here, set, get).is_ok() {
+        if self.newest.compare_exchange(connection.0, self.last, set, get).is_ok() {
             tracing::debug!(target: "entity", entity = %self.ctx.entity(), "a sign-in was given up");
         }
     }
 
-    fn detach(&mut self, session: SessionId) {
-        if self.session != Some(session) {
-            self.step_back(session);
+    /// The connection is gone; its session waits for another.
+    fn detach(&mut self, connection: ConnectionId) {
+        if self.connection != Some(connection) {
+            self.step_back(connection);
             return;
         }
-        self.session = None;
-        self.hook("on_sign_out", self.kind.on_sign_out);
-        self.ctx.detach();
+        self.connection = None;
+        self.ctx.connect(None);
+        self.hook("on_away", self.kind.hooks.on_away);
+        self.ctx.flush();
+        let now = Instant::now();
+        self.away_until = Some(now + self.host.sessions().resume_window);
+        self.save_due = Some(now);
+        self.linger_until = Some(now + self.host.settings().linger);
+        self.set_timer();
+    }
+
+    /// Somebody else than the client ends the session.
+    fn end(&mut self, End { sid, code, reason }: &End) {
+        let is_meant = |session: &Session| sid.as_ref().is_none_or(|sid| *sid == session.sid);
+        if self.session.as_ref().is_some_and(is_meant) {
+            self.end_session(*code, reason);
+        }
+    }
+
+    /// Ends the session, if there is one: nobody goes on with it.
+    fn end_session(&mut self, code: Code, reason: &str) {
+        if self.session.take().is_none() {
+            return;
+        }
+        self.ctx.flush();
+        if let Some(port) = self.ctx.connect(None) {
+            port.kick(code, reason);
+        }
+        self.hook("on_sign_out", self.kind.hooks.on_sign_out);
+        self.ctx.end();
+        (self.connection, self.away_until, self.moved) = (None, None, false);
         let now = Instant::now();
         self.save_due = Some(now);
         self.linger_until = Some(now + self.host.settings().linger);
@@ -327,43 +536,59 @@ impl<S: Send + Sync + 'static> Entity<S> {
 
     // === Leaving for another node ===
 
-    /// The node goes away: the state is saved and the player given up, so that its session finds
-    /// it elsewhere and goes on. False when it cannot: no session, one that ends with this node,
-    /// a store that is away.
+    /// The node goes away: the state is saved and the player given up, so that its session goes
+    /// on elsewhere. Says whether the entity stays to pass on what still comes; not when it could
+    /// not leave: no session, nowhere to go, a store or a cache that is away.
     async fn leave(&mut self) -> bool {
-        let followed = self.ctx.session().is_some_and(SessionPort::can_follow);
-        if !followed || self.ctx.writer().fenced() || !self.host.lease().holds(Instant::now()) {
+        if self.ctx.writer().fenced() || !self.host.lease().holds(Instant::now()) {
             return false;
         }
+        let Some(packed) = self.pack() else { return false };
         self.host.stopping(self.ctx.entity());
         let Some(state) = self.state_bytes() else { return false };
         if let Err(e) = self.ctx.writer().write(state).await {
             tracing::debug!(target: "entity", entity = %self.ctx.entity(), "cannot leave: {e}");
             return false;
         }
-        self.host.release(self.ctx.entity(), self.ctx.writer().claim()).await;
-        if let Some(session) = self.ctx.session() {
-            session.leaving();
+        if !self.host.carry(self.ctx.entity(), packed).await {
+            return false;
         }
+        self.host.release(self.ctx.entity(), self.ctx.writer().claim()).await;
         self.left = true;
+        match self.ctx.port() {
+            Some(port) if port.can_follow() => port.leaving(),
+            Some(port) => {
+                port.kick(Code::DRAINING, Code::DRAINING.text());
+                return false;
+            }
+            None => return false,
+        }
         (self.save_due, self.saving, self.save_failed) = (None, None, false);
+        self.away_until = None;
         self.linger_until = Some(Instant::now() + LEAVE_DEADLINE);
         self.set_timer();
         true
     }
 
+    /// The session as it travels, when it can.
+    fn pack(&mut self) -> Option<proto::link::Session> {
+        self.host.carries().then_some(())?;
+        let (session, said) = (self.session.as_ref()?, self.ctx.said()?);
+        Some(session::pack(session, said, REPLAY_BYTES_CARRIED_MAX))
+    }
+
     fn give_back(&self, requests: &Requests) {
-        if self.session == Some(requests.session)
-            && let Some(session) = self.ctx.session()
+        if self.connection == Some(requests.connection)
+            && let Some(port) = self.ctx.port()
         {
-            session.give_back(&requests.batch);
+            port.give_back(&requests.batch);
         }
     }
 
-    fn detached(&self, session: SessionId) {
+    fn detached(&self, connection: ConnectionId) {
         if self.left
-            && self.session == Some(session)
-            && let Some(port) = self.ctx.session()
+            && self.connection == Some(connection)
+            && let Some(port) = self.ctx.port()
         {
             port.detached();
         }
@@ -429,18 +654,23 @@ impl<S: Send + Sync + 'static> Entity<S> {
     /// is only here, however long the store is away.
     fn unneeded(&mut self) -> bool {
         let now = Instant::now();
+        if self.away_until.is_some_and(|until| until <= now) {
+            self.end_session(Code::OK, "");
+        }
         if self.save_due.is_some_and(|due| due <= now) {
             self.begin_save(now);
         }
         let idle = self.linger_until.is_some_and(|until| until <= now);
-        idle && self.saving.is_none() && self.save_due.is_none()
+        idle && self.away_until.is_none() && self.saving.is_none() && self.save_due.is_none()
     }
 
     fn set_timer(&mut self) {
         // While a save runs its end is waited for, and the timer is set again then.
         let due = self.save_due.filter(|_| self.saving.is_none());
-        let idle = self.linger_until.filter(|_| self.saving.is_none() && !self.save_failed);
-        let Some(at) = due.into_iter().chain(idle).min() else {
+        let idle = self
+            .linger_until
+            .filter(|_| self.saving.is_none() && !self.save_failed && self.away_until.is_none());
+        let Some(at) = due.into_iter().chain(idle).chain(self.away_until).min() else {
             self.timer = None;
             return;
         };

@@ -2,17 +2,17 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{EntityId, Player, writer::Writer};
+use super::{EntityId, Player, session::Said, writer::Writer};
 use crate::{
     Named, Request,
     chance::Chance,
     clock::Clock,
     directory::Claim,
-    link::{Account, Batch, SessionPort, UNTAGGED},
-    store::{Store, StoreError},
+    link::{Account, Batch, Mark, SessionPort},
+    store::{Cache, Store, StoreError},
     tasks::Tasks,
     wire::{Code, Refusal},
 };
@@ -23,10 +23,20 @@ use crate::{
 pub struct Ctx {
     writer: Writer,
     account: Option<Account>,
-    session: Option<SessionPort>,
+    /// Where the session is connected; `None` while it is away, or there is none.
+    port: Option<SessionPort>,
     /// Std mutex: held to append a frame, never across an await. Handlers share the context by
     /// reference, and their futures must be `Send`.
-    outgoing: Mutex<Batch>,
+    outgoing: Mutex<Outgoing>,
+}
+
+/// What is on its way to the session.
+#[derive(Debug, Default)]
+struct Outgoing {
+    /// Since the last flush.
+    batch: Batch,
+    /// Until then; `None` while there is no session.
+    said: Option<Said>,
 }
 
 /// What every entity of a node shares.
@@ -34,13 +44,15 @@ pub struct Ctx {
 pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
+    /// Where sessions lie on their way to another node; `None` where there is no other.
+    pub(crate) carrier: Option<Cache>,
     pub(crate) chance: Chance,
     pub(crate) tasks: Tasks,
 }
 
 impl Ctx {
     pub(super) fn new(writer: Writer) -> Self {
-        Self { writer, account: None, session: None, outgoing: Mutex::default() }
+        Self { writer, account: None, port: None, outgoing: Mutex::default() }
     }
 
     /// A context without a session or a stored state.
@@ -50,13 +62,15 @@ impl Ctx {
 
     /// Sends a message to the client that nobody asked for.
     ///
-    /// It is written together with the answer, in the order of the calls. Without a connected
-    /// client it is dropped: the state is what survives, not the news of it.
+    /// It is written together with the answer, in the order of the calls. A client that is away
+    /// gets it when it is back within `session.resume_window`; without a session it is dropped:
+    /// the state is what survives, not the news of it.
     pub fn push<M: Named>(&self, message: &M) {
-        if self.session.is_none() {
+        let mut outgoing = self.outgoing();
+        if outgoing.said.is_none() {
             return;
         }
-        if let Err(e) = self.outgoing().push_message(UNTAGGED, message) {
+        if let Err(e) = outgoing.batch.push_message(Mark::Plain, message) {
             tracing::error!(target: "entity", entity = %self.entity(), api = M::NAME, "push dropped: {e}");
         }
     }
@@ -102,56 +116,90 @@ impl Ctx {
         &self.writer
     }
 
-    pub(super) fn session(&self) -> Option<&SessionPort> {
-        self.session.as_ref()
+    pub(super) fn port(&self) -> Option<&SessionPort> {
+        self.port.as_ref()
     }
 
-    pub(super) fn attach(&mut self, account: Account, session: SessionPort) {
+    /// A session begins, or came from another node.
+    pub(super) fn begin(&mut self, account: Account, said: Said) {
         self.account = Some(account);
-        self.session = Some(session);
+        *self.outgoing_mut() = Outgoing { batch: Batch::default(), said: Some(said) };
     }
 
-    pub(super) fn detach(&mut self) {
-        self.session = None;
-        self.outgoing.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+    /// The session ends.
+    pub(super) fn end(&mut self) {
+        self.port = None;
+        *self.outgoing_mut() = Outgoing::default();
+    }
+
+    /// The session is connected, or away. Says where it was.
+    pub(super) fn connect(&mut self, port: Option<SessionPort>) -> Option<SessionPort> {
+        std::mem::replace(&mut self.port, port)
+    }
+
+    /// What was said to the session; `None` when there is none.
+    pub(super) fn said(&mut self) -> Option<&mut Said> {
+        self.outgoing_mut().said.as_mut()
     }
 
     #[inline]
-    pub(super) fn answer<Q: Request>(&self, tag: u32, answer: &Q::Res) -> Result<(), Refusal> {
+    pub(super) fn answer<Q: Request>(&self, mark: Mark, answer: &Q::Res) -> Result<(), Refusal> {
         let name = Q::ANSWER.unwrap_or_default();
-        self.outgoing().push_answer(tag, name, answer).map_err(|e| {
+        self.outgoing().batch.push_answer(mark.answered(), name, answer).map_err(|e| {
             tracing::error!(target: "entity", entity = %self.entity(), api = Q::NAME, "answer dropped: {e}");
             Code::INTERNAL.into()
         })
     }
 
-    pub(super) fn refuse(&self, tag: u32, api: &str, refusal: &Refusal) {
-        self.outgoing().push_error(tag, api, refusal.code, &refusal.message);
+    pub(super) fn refuse(&self, mark: Mark, api: &str, refusal: &Refusal) {
+        self.outgoing().batch.push_error(mark.answered(), api, refusal.code, &refusal.message);
     }
 
-    /// Gives the session everything that was answered and pushed since the last time.
+    /// Says a frame that is ready.
+    pub(super) fn say(&self, mark: Mark, frame: &[u8]) {
+        self.outgoing().batch.push(mark.answered(), frame);
+    }
+
+    /// Says a message of the session's own.
+    pub(super) fn say_message<M: Named>(&self, mark: Mark, message: &M) {
+        let said = self.outgoing().batch.push_message(mark.answered(), message);
+        said.expect("what a session says itself is small");
+    }
+
+    /// Gives the session everything that was answered and pushed since the last time; while it is
+    /// away, keeps it.
     #[inline]
     pub(crate) fn flush(&self) {
-        let mut outgoing = self.outgoing();
-        match &self.session {
-            Some(session) if !outgoing.is_empty() => session.deliver(&mut outgoing),
-            _ => outgoing.clear(),
+        let Outgoing { batch, said } = &mut *self.outgoing();
+        if batch.is_empty() {
+            return;
+        }
+        if let Some(said) = said {
+            said.say(batch.frames());
+        }
+        match &self.port {
+            Some(port) => port.deliver(batch),
+            None => batch.clear(),
         }
     }
 
     #[inline]
-    fn outgoing(&self) -> std::sync::MutexGuard<'_, Batch> {
+    fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outgoing_mut(&mut self) -> &mut Outgoing {
+        self.outgoing.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Ctx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { writer, account, session, outgoing: _ } = self;
+        let Self { writer, account, port, outgoing: _ } = self;
         f.debug_struct("Ctx")
             .field("entity", writer.id())
             .field("account", account)
-            .field("connected", &session.is_some())
+            .field("connected", &port.is_some())
             .finish_non_exhaustive()
     }
 }

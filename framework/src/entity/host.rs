@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use kameo::{actor::PreparedActor, mailbox};
+use prost::Message as _;
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{oneshot, watch},
@@ -19,12 +20,21 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Ctx, EntityId, LoadError, Player, Table, World, actor::Entity, writer::Writer};
+use super::{
+    Ctx, EntityId, LoadError, Player, ReplayRoom, Table, World,
+    actor::Entity,
+    session::{self, Said, Session},
+    writer::Writer,
+};
 use crate::{
     config, def,
     directory::{Claim, Directory, Evicted, Lease, NotClaimed},
     limits::ATTACH_TRIES_MAX,
-    link::{Account, Attach, Attached, Hosts, Mail, Mailbox, NotAttached, SessionId, SessionPort},
+    link::{
+        Account, Arrival, Attach, Attached, ConnectionId, End, Entry, Hosts, Mail, Mailbox,
+        NotAttached,
+    },
+    proto::link as proto,
     store::StoreError,
     telemetry::{EntityMeters, Panic, catch},
     wire::{Code, Refusal},
@@ -43,9 +53,18 @@ pub(crate) struct Kind<S> {
     pub(super) load: Load<S>,
     pub(super) save: fn(&S) -> Vec<u8>,
     pub(super) user: fn(&S, &Account, i64) -> def::User,
-    pub(super) on_sign_in: fn(&mut S, &Ctx),
-    pub(super) on_moved: fn(&mut S, &Ctx),
-    pub(super) on_sign_out: fn(&mut S, &Ctx),
+    pub(super) hooks: Hooks<S>,
+}
+
+type Hook<S> = fn(&mut S, &Ctx);
+
+/// What a studio does when a session comes, goes away, comes back and is over.
+pub(super) struct Hooks<S> {
+    pub(super) on_sign_in: Hook<S>,
+    pub(super) on_moved: Hook<S>,
+    pub(super) on_away: Hook<S>,
+    pub(super) on_back: Hook<S>,
+    pub(super) on_sign_out: Hook<S>,
 }
 
 impl<P: Player> Kind<P> {
@@ -57,9 +76,13 @@ impl<P: Player> Kind<P> {
             load: P::load,
             save: P::save,
             user: P::user,
-            on_sign_in: P::on_sign_in,
-            on_moved: P::on_moved,
-            on_sign_out: P::on_sign_out,
+            hooks: Hooks {
+                on_sign_in: P::on_sign_in,
+                on_moved: P::on_moved,
+                on_away: P::on_away,
+                on_back: P::on_back,
+                on_sign_out: P::on_sign_out,
+            },
         }
     }
 }
@@ -73,15 +96,17 @@ pub(crate) trait AnyKind: Send + Sync {
         self: Arc<Self>,
         host: &Arc<Host>,
         id: EntityId,
-        waking: &Waking<'_>,
+        waking: Waking,
     ) -> Result<Running, LoadError>;
 }
 
 /// What a sleeping entity is woken with.
-pub(crate) struct Waking<'a> {
-    account: &'a Account,
+pub(crate) struct Waking {
+    account: Account,
     claim: Claim,
     stored: Option<Vec<u8>>,
+    /// The session that it had at another node, and what was said in it.
+    carried: Option<(Session, Said)>,
 }
 
 impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
@@ -97,19 +122,30 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
         self: Arc<Self>,
         host: &Arc<Host>,
         id: EntityId,
-        waking: &Waking<'_>,
+        waking: Waking,
     ) -> Result<Running, LoadError> {
+        let Waking { account, claim, stored, carried } = waking;
         let (world, newest) = (host.world.clone(), Arc::new(AtomicU64::new(0)));
         let mailbox = Mailbox::default();
-        let stored = waking.stored.as_deref();
-        let state = catch(|| (self.load)(waking.account, stored, world.clock.now_ms()))
+        let now_ms = world.clock.now_ms();
+        let state = catch(|| (self.load)(&account, stored.as_deref(), now_ms))
             .unwrap_or_else(|Panic(text)| Err(LoadError::new(format!("load panicked: {text}"))))?;
+        let mut ctx = Ctx::new(Writer::new(id, claim, world, stored.as_deref()));
+        let moved = carried.is_some();
+        let session = carried.map(|(session, said)| {
+            ctx.begin(account, said);
+            session
+        });
         let entity = Entity {
             kind: self,
             host: host.clone(),
             state,
-            ctx: Ctx::new(Writer::new(id, waking.claim, world, stored)),
-            session: None,
+            ctx,
+            away_until: moved.then(|| Instant::now() + host.sessions.resume_window),
+            session,
+            connection: None,
+            last: 0,
+            moved,
             newest: newest.clone(),
             mailbox: mailbox.clone(),
             streak: 0,
@@ -149,6 +185,8 @@ pub(crate) struct Host {
     directory: Directory,
     world: World,
     settings: config::Game,
+    sessions: config::Session,
+    replay_room: ReplayRoom,
     meters: EntityMeters,
     /// The node is going away: nothing is woken any more.
     closing: AtomicBool,
@@ -170,8 +208,11 @@ impl Host {
         directory: Directory,
         world: World,
         settings: config::Game,
+        sessions: config::Session,
         meters: EntityMeters,
     ) -> Arc<Self> {
+        let replay_room =
+            ReplayRoom::new(sessions.replay_bytes_max, sessions.replay_bytes_total_max);
         Arc::new(Self {
             player,
             slots: Mutex::default(),
@@ -179,6 +220,8 @@ impl Host {
             directory,
             world,
             settings,
+            sessions,
+            replay_room,
             meters,
             closing: AtomicBool::new(false),
             evictions: AtomicU64::new(0),
@@ -191,29 +234,28 @@ impl Host {
         self.player.apis()
     }
 
-    /// Brings a signed-in session to its player, waking it when it sleeps. `moved`: another node
-    /// ran it for this session before.
+    /// Brings a connection to its player, waking it when it sleeps.
     ///
     /// # Errors
-    /// A [`Refusal`] for the client: 101 store away, 1001 nothing may run here now, 1002 busy, 2003 the record is unreadable,
-    /// 2007 the node is going away; or which node runs the player.
+    /// A [`Refusal`] for the client: 101 store away, 1001 nothing may run here now, 1002 busy,
+    /// 2003 the record is unreadable, 2004 there is no such session, 2007 the node is going away;
+    /// or which node runs the player.
     pub(crate) async fn attach(
         self: &Arc<Self>,
-        session: SessionId,
-        account: Account,
-        port: SessionPort,
-        moved: bool,
+        arrival: Arrival,
     ) -> Result<(Mailbox, Attached), NotAttached> {
-        let id = EntityId { kind: self.player.name(), key: account.id.to_string().into() };
+        let id = self.player_id(arrival.account);
         // A player that stops just now bounces its mail; it is then woken again.
         for _ in 0..ATTACH_TRIES_MAX {
-            let Running { mailbox: entity, newest } = self.find_or_wake(&id, &account).await?;
-            newest.store(session.0, Ordering::Release);
-            let mut given_up = GivenUp { host: self, entity: Some(entity.clone()), session };
+            let Running { mailbox: entity, newest } = self.find_or_wake(&id, &arrival).await?;
+            let connection = arrival.connection;
+            if matches!(arrival.entry, Entry::SignIn { .. }) {
+                newest.store(connection.0, Ordering::Release);
+            }
+            let mut given_up = GivenUp { host: self, entity: Some(entity.clone()), connection };
             let (reply, answer) = oneshot::channel();
-            let (account, port) = (account.clone(), port.clone());
-            let attach = Attach { session, account, port, moved, reply };
-            // It waits behind what an older session left in the mailbox, which is skipped.
+            let attach = Attach { arrival: arrival.clone(), reply };
+            // A sign-in waits behind what an older session left in the mailbox, which is skipped.
             if entity.deliver(Mail::Attach(attach)).await
                 && let Ok(attached) = answer.await
             {
@@ -226,10 +268,25 @@ impl Host {
         Err(Refusal::from(Code::BUSY).into())
     }
 
+    /// Ends the session of an account, if its player runs here.
+    #[cfg_attr(not(test), expect(dead_code, reason = "operators will ask"))]
+    pub(crate) fn end_session(&self, account: i64, end: End) {
+        let running = match self.slots().get(&self.player_id(account)) {
+            Some(Slot::Running(running)) => running.mailbox.clone(),
+            Some(Slot::Busy(_)) | None => return,
+        };
+        // One that has stopped has no session.
+        let _told: bool = running.must_send(Mail::End(end), &self.world.tasks);
+    }
+
+    fn player_id(&self, account: i64) -> EntityId {
+        EntityId { kind: self.player.name(), key: account.to_string().into() }
+    }
+
     async fn find_or_wake(
         self: &Arc<Self>,
         id: &EntityId,
-        account: &Account,
+        arrival: &Arrival,
     ) -> Result<Running, NotAttached> {
         loop {
             if self.closing.load(Ordering::Relaxed) {
@@ -248,7 +305,7 @@ impl Host {
                 Some(over) => over.cancelled().await,
                 None => {
                     if let Some(place) = Place::take(self, id) {
-                        return self.wake(place, account).await;
+                        return self.wake(place, arrival).await;
                     }
                 }
             }
@@ -258,14 +315,21 @@ impl Host {
     async fn wake(
         self: &Arc<Self>,
         place: Place<'_>,
-        account: &Account,
+        arrival: &Arrival,
     ) -> Result<Running, NotAttached> {
         let id = place.id.clone();
         let evictions = self.evictions.load(Ordering::Acquire);
+        let carried = self.carried(&id, &arrival.entry).await?;
+        let openid = match (&arrival.entry, &carried) {
+            (Entry::SignIn { openid, .. }, _) => openid.clone(),
+            (_, Some((session, _))) => session.openid.clone(),
+            (_, None) => return Err(Refusal::from(Code::RESUME_REFUSED).into()),
+        };
         let (claim, stored) = self.claim_and_load(&id).await?;
-        let waking = Waking { account, claim, stored };
-        let woken = self.player.clone().wake(self, id.clone(), &waking);
-        let running = match woken {
+        self.unload(&id).await;
+        let account = Account { id: arrival.account, openid };
+        let waking = Waking { account, claim, stored, carried };
+        let running = match self.player.clone().wake(self, id.clone(), waking) {
             Ok(running) => running,
             Err(e) => {
                 tracing::error!(target: "entity", entity = %id, "{e}");
@@ -312,6 +376,54 @@ impl Host {
             }
         }
         Err(Code::NOT_CONNECTED.because("another node runs this player").into())
+    }
+
+    // === Sessions on their way to another node ===
+
+    /// Whether a session can go on elsewhere when this node goes away.
+    pub(super) fn carries(&self) -> bool {
+        self.world.carrier.is_some()
+    }
+
+    /// Puts a session down for the node that runs its player next. Says whether it lies there.
+    pub(super) async fn carry(&self, id: &EntityId, session: proto::Session) -> bool {
+        let Some(carrier) = &self.world.carrier else { return false };
+        let ttl_ms = i64::try_from(self.sessions.resume_window.as_millis()).unwrap_or(i64::MAX);
+        let (key, now_ms) = (carried_key(id), self.world.clock.now_ms());
+        let put = carrier.put(&key, session.encode_to_vec(), ttl_ms, now_ms).await;
+        put.inspect_err(|e| tracing::debug!(target: "entity", entity = %id, "cannot leave: {e}"))
+            .is_ok()
+    }
+
+    /// The session that another node has put down for whoever comes to go on with it.
+    async fn carried(
+        &self,
+        id: &EntityId,
+        entry: &Entry,
+    ) -> Result<Option<(Session, Said)>, Refusal> {
+        let refused = Refusal::from(Code::RESUME_REFUSED);
+        let is_meant: Box<dyn Fn(&Session) -> bool + Send> = match *entry {
+            Entry::SignIn { .. } => return Ok(None),
+            Entry::Resume { session, secret, .. } => {
+                Box::new(move |s| s.is_known_by(session, secret))
+            }
+            Entry::Moved { session } => Box::new(move |s| s.id == session),
+        };
+        let Some(carrier) = &self.world.carrier else { return Err(refused) };
+        let packed = carrier.get(&carried_key(id), self.world.clock.now_ms()).await;
+        let packed = packed.map_err(|_| Code::NOT_READY.because("the cache is away"))?;
+        let packed = packed.and_then(|bytes| proto::Session::decode(bytes.as_slice()).ok());
+        let carried = packed.and_then(|p| session::unpack(p, self.replay_room.clone()));
+        carried.filter(|(session, _)| is_meant(session)).map(Some).ok_or(refused)
+    }
+
+    /// Whoever is awake here has the newest session: none that lies elsewhere comes back.
+    async fn unload(&self, id: &EntityId) {
+        if let Some(carrier) = &self.world.carrier
+            && let Err(e) = carrier.take(&carried_key(id), self.world.clock.now_ms()).await
+        {
+            tracing::debug!(target: "entity", entity = %id, "an old session may still lie in the cache: {e}");
+        }
     }
 
     /// An entity has stopped, or left: whoever wants it may claim it.
@@ -404,6 +516,14 @@ impl Host {
         &self.settings
     }
 
+    pub(super) fn sessions(&self) -> &config::Session {
+        &self.sessions
+    }
+
+    pub(super) fn replay_room(&self) -> ReplayRoom {
+        self.replay_room.clone()
+    }
+
     /// Until when entities may run here.
     pub(super) fn lease(&self) -> &Lease {
         self.directory.lease()
@@ -434,6 +554,11 @@ impl Host {
     }
 }
 
+/// Where a session lies on its way from one node to another.
+fn carried_key(id: &EntityId) -> String {
+    format!("session:{id}")
+}
+
 /// What a host is to the links that other nodes have to it.
 #[derive(Debug)]
 pub(crate) struct Hosted(pub(crate) Arc<Host>);
@@ -441,13 +566,10 @@ pub(crate) struct Hosted(pub(crate) Arc<Host>);
 impl Hosts for Hosted {
     fn attach(
         &self,
-        session: SessionId,
-        account: Account,
-        port: SessionPort,
-        moved: bool,
+        arrival: Arrival,
     ) -> BoxFuture<'static, Result<(Mailbox, Attached), NotAttached>> {
         let host = self.0.clone();
-        Box::pin(async move { host.attach(session, account, port, moved).await })
+        Box::pin(async move { host.attach(arrival).await })
     }
 }
 
@@ -463,13 +585,13 @@ struct GivenUp<'a> {
     host: &'a Host,
     /// `None` once there is nothing to tell.
     entity: Option<Mailbox>,
-    session: SessionId,
+    connection: ConnectionId,
 }
 
 impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
         if let Some(entity) = self.entity.take() {
-            let _told: bool = entity.detach(self.session, &self.host.world.tasks);
+            let _told: bool = entity.detach(self.connection, &self.host.world.tasks);
         }
     }
 }

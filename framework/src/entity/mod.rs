@@ -5,6 +5,7 @@ mod actor;
 mod context;
 mod host;
 mod player;
+mod session;
 mod table;
 mod writer;
 
@@ -14,6 +15,7 @@ pub use context::Ctx;
 pub(crate) use context::World;
 pub(crate) use host::{AnyKind, Host, Hosted, Kind, PLAYER};
 pub use player::{LoadError, Player};
+pub(crate) use session::ReplayRoom;
 pub use table::Handler;
 pub(crate) use table::Table;
 

@@ -40,7 +40,7 @@ pub trait Player: Sized + Send + Sync + 'static {
         }
     }
 
-    /// A session signed in; pushes made here reach the client right after its sign-in answer.
+    /// A session begins; pushes made here reach the client right after its sign-in answer.
     fn on_sign_in(&mut self, ctx: &Ctx) {
         let _ = ctx;
     }
@@ -51,7 +51,18 @@ pub trait Player: Sized + Send + Sync + 'static {
         let _ = ctx;
     }
 
-    /// The session's connection is gone; pushes made here reach nobody.
+    /// The session's connection is gone. It may come back within `session.resume_window`; what is
+    /// pushed meanwhile waits for it.
+    fn on_away(&mut self, ctx: &Ctx) {
+        let _ = ctx;
+    }
+
+    /// The session goes on over another connection: the client has missed nothing.
+    fn on_back(&mut self, ctx: &Ctx) {
+        let _ = ctx;
+    }
+
+    /// The session is over; pushes made here reach nobody.
     fn on_sign_out(&mut self, ctx: &Ctx) {
         let _ = ctx;
     }

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use super::Ctx;
 use crate::{
     Request,
+    link::Mark,
     wire::{ApiName, Code, Refusal},
 };
 
@@ -53,7 +54,7 @@ where
 /// A call under way; what it answers lies in the context's batch when it is done.
 pub(crate) type Calling<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
 
-type Call<S> = Box<dyn for<'a> Fn(&'a mut S, u32, &'a [u8], &'a Ctx) -> Calling<'a> + Send + Sync>;
+type Call<S> = Box<dyn for<'a> Fn(&'a mut S, Mark, &'a [u8], &'a Ctx) -> Calling<'a> + Send + Sync>;
 
 /// Every handler of one kind of entity.
 pub(crate) struct Table<S> {
@@ -75,12 +76,12 @@ impl<S: Send + 'static> Table<S> {
         Q: Request,
         H: for<'a> Handler<'a, S, Q>,
     {
-        let call = higher_ranked(move |state, tag, payload, ctx| match Q::decode(payload) {
+        let call = higher_ranked(move |state, mark, payload, ctx| match Q::decode(payload) {
             Ok(request) => {
                 let answer = handler.call(state, request, ctx);
                 Box::pin(async move {
                     let answer = answer.await.map_err(Into::into)?;
-                    if Q::ANSWER.is_some() { ctx.answer::<Q>(tag, &answer) } else { Ok(()) }
+                    if Q::ANSWER.is_some() { ctx.answer::<Q>(mark, &answer) } else { Ok(()) }
                 })
             }
             Err(e) => Box::pin(async move { Err(Code::UNDECODABLE.because(e.to_string())) }),
@@ -96,11 +97,11 @@ impl<S: Send + 'static> Table<S> {
         &self,
         api: ApiName<'_>,
         state: &'a mut S,
-        tag: u32,
+        mark: Mark,
         payload: &'a [u8],
         ctx: &'a Ctx,
     ) -> Option<Calling<'a>> {
-        Some(self.calls.get(api.as_bytes())?(state, tag, payload, ctx))
+        Some(self.calls.get(api.as_bytes())?(state, mark, payload, ctx))
     }
 
     /// The names it has handlers for, in the order in which they were added.
@@ -119,7 +120,7 @@ impl<S> fmt::Debug for Table<S> {
 /// Makes the compiler see a closure as one that works for every lifetime.
 fn higher_ranked<S, F>(call: F) -> F
 where
-    F: for<'a> Fn(&'a mut S, u32, &'a [u8], &'a Ctx) -> Calling<'a>,
+    F: for<'a> Fn(&'a mut S, Mark, &'a [u8], &'a Ctx) -> Calling<'a>,
 {
     call
 }

@@ -11,9 +11,8 @@ use super::{Carrier, connection::Connection, outbox::Kicked};
 use crate::{
     Named,
     limits::{CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER},
-    link::error_message,
     msg,
-    wire::{Code, Cut, FRAME_BYTES_MAX, FrameError, cut, put_message},
+    wire::{Code, Cut, FRAME_BYTES_MAX, cut, put_message},
 };
 
 /// Why a connection ends.
@@ -21,9 +20,7 @@ use crate::{
 pub(super) enum Close {
     /// The client closed, or the network did.
     Gone,
-    /// The client's bytes are not frames.
-    Broken(FrameError),
-    /// It was told why in its last answer: far above the rate, or signing in twice.
+    /// It was told why in its last answer: no frame, far above the rate, or signing in twice.
     Refused,
     /// Somebody ended the session.
     Kicked(Kicked),
@@ -31,8 +28,6 @@ pub(super) enum Close {
     NotSignedIn,
     /// Nothing came for `gate.idle_timeout`.
     Idle,
-    /// The client asked for it.
-    LoggedOut,
     /// The gate is going away and every answer is given.
     Drained,
 }
@@ -46,14 +41,7 @@ where
         let mut last = Vec::new();
         match close {
             Close::Gone => return,
-            Close::Broken(error) => {
-                self.gate.meters.protocol_errors.increment(1);
-                let code = match error {
-                    FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
-                    _ => Code::PROTOCOL,
-                };
-                say(&mut last, &error_message("", code, &error.to_string()));
-            }
+            Close::Kicked(Kicked { code: Code::OK, .. }) => {}
             Close::Kicked(Kicked { code, reason }) => {
                 if code == Code::TOO_SLOW {
                     self.gate.meters.kicked_slow.increment(1);
@@ -66,7 +54,7 @@ where
                 let code = Code::DRAINING;
                 say(&mut last, &msg::kick::Res { code: code.0, reason: code.text().into() });
             }
-            Close::NotSignedIn | Close::Idle | Close::LoggedOut | Close::Refused => {}
+            Close::NotSignedIn | Close::Idle | Close::Refused => {}
         }
         let goodbye = async {
             self.carrier.write_all(&self.writing[self.written..]).await?;

@@ -22,19 +22,19 @@ use tokio::{
 use super::{
     Carrier, Gate, Outbox,
     close::Close,
-    outbox::Numbering,
+    outbox::Kicked,
     rate::{Budget, Verdict},
-    routes::{RouteId, Routes, Target},
+    routes::{Routes, Target},
     session::Session,
 };
 use crate::{
     limits::{
-        FRAME_BYTES_BEFORE_SIGN_IN_MAX, GATE_DEADLINE_GRACE, READ_BYTES, READS_PER_WAKE_MAX,
-        WRITE_BYTES_KEPT_MAX,
+        BLOCKED_BYTES, DATAGRAMS_PER_WAKE_MAX, FRAME_BYTES_BEFORE_SIGN_IN_MAX, GATE_DEADLINE_GRACE,
+        READ_BYTES, READS_PER_WAKE_MAX, SIGN_IN_TRIES_MAX, WRITE_BYTES_KEPT_MAX,
     },
-    link::{Batch, SessionEnd as _, SessionId, UNTAGGED, error_message},
+    link::{Batch, Mark, SessionEnd as _, error_message},
     msg,
-    wire::{Code, Cut, Frame, cut},
+    wire::{Code, Cut, FRAME_BYTES_MAX, Frame, FrameError, cut},
 };
 
 thread_local! {
@@ -59,6 +59,8 @@ pub(super) struct Connection<C> {
     rest_unseen: bool,
     /// What this read has for the player.
     requests: Batch,
+    /// How many frames the client waits for because of it.
+    asked: usize,
     /// Taken from the outbox; `written` bytes of it are gone.
     pub(super) writing: Vec<u8>,
     pub(super) written: usize,
@@ -68,6 +70,10 @@ pub(super) struct Connection<C> {
     /// The timer knows this task's waker; polling it again would be for nothing.
     timer_set: bool,
     reading: Reading,
+    /// How often the client failed to sign in or to resume.
+    tries: u32,
+    /// The player was told that the client takes in less than it is told.
+    blocked: bool,
     /// The player goes to another node: nothing is forwarded before it is found there.
     moving: bool,
     /// The gate is going away.
@@ -90,6 +96,7 @@ enum Reading {
 #[derive(Debug)]
 enum Event {
     Login(msg::login::Req),
+    Resume(msg::resume::Req),
     /// The player goes to another node.
     Moved,
     Close(Close),
@@ -115,6 +122,9 @@ where
             rest: Vec::new(),
             rest_unseen: false,
             requests: Batch::default(),
+            asked: 0,
+            tries: 0,
+            blocked: false,
             writing: Vec::new(),
             written: 0,
             opened: now,
@@ -132,6 +142,7 @@ where
         let close = loop {
             match poll_fn(|cx| self.poll(cx)).await {
                 Event::Login(request) => self.sign_in(request).await,
+                Event::Resume(request) => self.resume(request).await,
                 Event::Moved => self.follow_player().await,
                 Event::Close(close) => break close,
             }
@@ -158,6 +169,7 @@ where
                     self.leaving = Some(Close::Drained);
                 }
                 Poll::Pending => {
+                    self.read_datagrams(cx);
                     return match self.check_time(cx) {
                         Some(close) => Poll::Ready(Event::Close(close)),
                         None => Poll::Pending,
@@ -183,6 +195,9 @@ where
                 self.writing = Vec::new();
             }
             let taken = self.outbox.take(&mut self.writing, unwritten);
+            if taken.loose {
+                self.send_datagrams();
+            }
             if unwritten == 0 {
                 self.written = 0;
             }
@@ -206,13 +221,37 @@ where
             };
             self.watch_deadline(taken.oldest_deadline);
             if self.writing.is_empty() {
+                self.tell_blocked(false);
                 return None;
             }
             match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Some(Close::Gone),
-                Poll::Pending => return None,
+                Poll::Pending => {
+                    self.tell_blocked(self.writing.len() - self.written >= BLOCKED_BYTES);
+                    return None;
+                }
             }
+        }
+    }
+
+    /// The player keeps back what it may, while its client does not take it in.
+    #[inline]
+    fn tell_blocked(&mut self, blocked: bool) {
+        if self.blocked != blocked
+            && let Some(Session { connection, player, .. }) = &self.session
+        {
+            self.blocked = blocked;
+            player.blocked(*connection, blocked, &self.gate.tasks);
+        }
+    }
+
+    fn send_datagrams(&mut self) {
+        let loose = self.outbox.take_loose();
+        let mut rest = &loose[..];
+        while let Ok(Cut::Frame(frame)) = cut(rest, FRAME_BYTES_MAX) {
+            self.carrier.send_datagram(frame.bytes);
+            rest = &rest[frame.bytes.len()..];
         }
     }
 
@@ -304,9 +343,8 @@ where
                     }
                 }
                 Ok(Cut::Partial { .. }) => break None,
-                // What was asked before is still answered, then the client is told what is wrong.
                 Err(e) => {
-                    self.leave(Close::Broken(e));
+                    self.fault(e);
                     break None;
                 }
             }
@@ -332,84 +370,153 @@ where
 
     /// Decides what becomes of one frame.
     fn frame(&mut self, frame: &Frame<'_>, now: Instant) -> Option<Event> {
-        let found = self.routes.find(frame.api);
-        let route = found.map_or(NO_ROUTE, |(id, _)| id);
         match self.budget.judge(now) {
             Verdict::Allow => {}
             Verdict::Refuse => {
                 self.gate.meters.rate_limited.increment(1);
-                self.refuse(route, frame, Code::RATE_LIMITED, now);
+                self.refuse(frame, Code::RATE_LIMITED);
                 return None;
             }
             Verdict::Close => {
-                self.refuse(route, frame, Code::RATE_LIMITED, now);
+                self.refuse(frame, Code::RATE_LIMITED);
                 self.leave(Close::Refused);
                 return None;
             }
         }
-        match (found.map(|(_, target)| target), &self.session) {
-            (Some(Target::Ping), _) => self.ping(route, frame, now),
-            (Some(Target::Login), None) => return self.login(route, frame, now),
-            (Some(Target::Resume), None) => self.resume(route, frame, now),
-            (_, None) => self.refuse(route, frame, Code::NOT_SIGNED_IN, now),
-            (Some(Target::Player), Some(_)) => self.for_player(route, frame, now),
-            (Some(Target::Logout), Some(_)) => self.logout(route, frame, now),
-            (Some(Target::Nobody), Some(_)) => self.refuse(route, frame, Code::NOT_CONNECTED, now),
-            (None, Some(_)) => self.refuse(route, frame, Code::UNKNOWN_API, now),
+        let target = self.routes.find(frame.api);
+        if self.session.is_none() {
+            return self.stranger(frame, target);
+        }
+        match target {
+            Some(Target::Player) => {
+                let mark = if frame.api.is_request() { Mark::Request } else { Mark::Plain };
+                self.to_player(mark, frame);
+            }
+            Some(Target::Ping) => self.to_player(Mark::Ping, frame),
+            Some(Target::Logout) => self.to_player(Mark::Logout, frame),
+            Some(Target::Nobody) => self.refuse(frame, Code::NOT_CONNECTED),
+            None => self.refuse(frame, Code::UNKNOWN_API),
             // Both are the first message of a connection, and this one has had its.
-            (Some(Target::Login | Target::Resume), Some(_)) => {
-                self.refuse(route, frame, Code::PROTOCOL, now);
+            Some(Target::Login | Target::Resume) => {
+                self.refuse(frame, Code::PROTOCOL);
                 self.leave(Close::Refused);
             }
         }
         None
     }
 
-    #[inline]
-    fn for_player(&mut self, route: RouteId, frame: &Frame<'_>, now: Instant) {
-        let tag = match frame.api.is_request() {
-            true => self.numbering(now).request(route),
-            false => UNTAGGED,
+    /// Decides what becomes of a frame of a client that is not signed in.
+    fn stranger(&mut self, frame: &Frame<'_>, target: Option<Target>) -> Option<Event> {
+        let event = match target {
+            Some(Target::Login) => prost::Message::decode(frame.payload).map(Event::Login),
+            Some(Target::Resume) => prost::Message::decode(frame.payload).map(Event::Resume),
+            Some(Target::Ping) => {
+                let ping = <msg::ping::Req as prost::Message>::decode(frame.payload);
+                let ping = ping.map(|msg::ping::Req { ct, received: _ }| {
+                    let st = self.gate.clock.now_ms();
+                    self.outbox.say(&msg::ping::Res { ct, st, received: 0 });
+                });
+                return ping.map_or_else(|e| self.undecodable(frame, &e), |()| None);
+            }
+            Some(Target::Player | Target::Logout | Target::Nobody) | None => {
+                self.refuse(frame, Code::NOT_SIGNED_IN);
+                return None;
+            }
         };
-        self.requests.push(tag, frame.bytes);
+        event.map_or_else(|e| self.undecodable(frame, &e), Some)
+    }
+
+    fn undecodable(&self, frame: &Frame<'_>, e: &prost::DecodeError) -> Option<Event> {
+        self.outbox.say(&error_message(frame.api.as_str(), Code::UNDECODABLE, &e.to_string()));
+        None
+    }
+
+    #[inline]
+    fn to_player(&mut self, mark: Mark, frame: &Frame<'_>) {
+        self.requests.push(mark, frame.bytes);
+        self.asked += usize::from(mark.is_awaited());
+    }
+
+    /// Refuses a frame. Within a session the refusal goes the way of the requests: the player
+    /// knows every frame that its client was told, and in which order.
+    fn refuse(&mut self, frame: &Frame<'_>, code: Code) {
+        self.say_error(Mark::Refused, frame.api.as_str(), code, code.text());
+    }
+
+    /// What was asked before is still answered, then the client is told what is wrong.
+    fn fault(&mut self, error: FrameError) {
+        self.gate.meters.protocol_errors.increment(1);
+        let code = match error {
+            FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
+            _ => Code::PROTOCOL,
+        };
+        self.say_error(Mark::Fault, "", code, &error.to_string());
+        self.leave(Close::Refused);
+    }
+
+    fn say_error(&mut self, mark: Mark, api: &str, code: Code, text: &str) {
+        if self.session.is_none() {
+            return self.outbox.say(&error_message(api, code, text));
+        }
+        self.requests.push_error(mark, api, code, text);
+        self.asked += 1;
     }
 
     /// Sends what this read has for the player.
     fn forward(&mut self, now: Instant) {
-        let Some(session) = self.session.as_ref().filter(|_| !self.requests.is_empty()) else {
+        if self.requests.is_empty() {
             return;
-        };
-        let id = session.id;
-        let mut requests = std::mem::take(&mut self.requests);
-        self.forward_batch(id, &mut requests, now);
+        }
+        let (mut requests, asked) =
+            (std::mem::take(&mut self.requests), std::mem::take(&mut self.asked));
+        if asked > 0 {
+            let timeout = self.gate.settings.request_timeout + GATE_DEADLINE_GRACE;
+            self.outbox.await_answers(asked, now + timeout);
+        }
+        self.forward_batch(&mut requests, now);
         self.requests = requests;
     }
 
-    /// Sends requests to the player, and empties the batch. Where it is slower than its session,
-    /// or gone, they are refused (1002, 1001); nothing waits.
-    pub(super) fn forward_batch(&self, id: SessionId, batch: &mut Batch, now: Instant) {
-        let Some(session) = &self.session else { return };
+    /// Sends requests to the player, and empties the batch. Where far too much waits for it
+    /// already, or nobody is there, the connection ends: what was not taken was not counted, and
+    /// the client may go on over another.
+    pub(super) fn forward_batch(&self, batch: &mut Batch, now: Instant) {
+        let Some(Session { connection, player, .. }) = &self.session else { return };
         let deadline = now + self.gate.settings.request_timeout;
-        if let Err(code) = session.player.forward(id, now, deadline, batch) {
-            let refusals = batch.refused(code, &self.gate.meters.not_forwarded);
-            self.outbox.deliver(refusals.frames());
+        if let Err(code) = player.forward(*connection, now, deadline, batch) {
+            self.gate.meters.not_forwarded.increment(1);
+            self.outbox.kick(code, code.text());
             batch.clear();
         }
     }
 
-    fn numbering(&self, now: Instant) -> Numbering<'_> {
-        let timeout = self.gate.settings.request_timeout + GATE_DEADLINE_GRACE;
-        self.outbox.requests(now + timeout)
-    }
-
-    pub(super) fn refuse(&self, route: RouteId, frame: &Frame<'_>, code: Code, now: Instant) {
-        let error = error_message(frame.api.as_str(), code, code.text());
-        self.numbering(now).answer(route, &error);
-    }
-
-    fn undecodable(&self, route: RouteId, frame: &Frame<'_>, e: &prost::DecodeError, now: Instant) {
-        let error = error_message(frame.api.as_str(), Code::UNDECODABLE, &e.to_string());
-        self.numbering(now).answer(route, &error);
+    /// Takes in what came beside the stream: inputs that may be lost, and do not count.
+    fn read_datagrams(&mut self, cx: &mut Context<'_>) {
+        let now = Instant::now();
+        for _ in 0..DATAGRAMS_PER_WAKE_MAX {
+            let Poll::Ready(datagram) = self.carrier.poll_datagram(cx) else {
+                return self.forward(now);
+            };
+            let whole = cut(&datagram, self.frame_bytes_max());
+            let wanted = self.session.is_some() && self.reading == Reading::Open;
+            match whole {
+                Ok(Cut::Frame(frame))
+                    if wanted
+                        && frame.bytes.len() == datagram.len()
+                        && !frame.api.is_request()
+                        && self.routes.find(frame.api) == Some(Target::Player)
+                        && self.budget.judge(now) == Verdict::Allow =>
+                {
+                    self.last_frame = now;
+                    self.gate.meters.frames_in.increment(1);
+                    self.requests.push(Mark::Loose, frame.bytes);
+                }
+                // It may be lost, so it is: a request belongs into the stream.
+                _ => self.gate.meters.datagrams_dropped.increment(1),
+            }
+        }
+        self.forward(now);
+        cx.waker().wake_by_ref();
     }
 
     fn follow_routes(&mut self) {
@@ -420,48 +527,11 @@ where
         }
     }
 
-    // === The session's own messages ===
-
-    fn ping(&self, route: RouteId, frame: &Frame<'_>, now: Instant) {
-        match <msg::ping::Req as prost::Message>::decode(frame.payload) {
-            Ok(ping) => {
-                let st = self.gate.clock.now_ms();
-                self.numbering(now).answer(route, &msg::ping::Res { ct: ping.ct, st, received: 0 });
-            }
-            Err(e) => self.undecodable(route, frame, &e, now),
-        }
-    }
-
-    fn login(&self, route: RouteId, frame: &Frame<'_>, now: Instant) -> Option<Event> {
-        match <msg::login::Req as prost::Message>::decode(frame.payload) {
-            Ok(request) => Some(Event::Login(request)),
-            Err(e) => {
-                self.undecodable(route, frame, &e, now);
-                None
-            }
-        }
-    }
-
-    /// No session outlives its connection yet, so there is none to go on with.
-    fn resume(&self, route: RouteId, frame: &Frame<'_>, now: Instant) {
-        match <msg::resume::Req as prost::Message>::decode(frame.payload) {
-            Ok(_) => {
-                let refused =
-                    msg::resume::Res { code: Code::RESUME_REFUSED.0, ..Default::default() };
-                self.numbering(now).answer(route, &refused);
-            }
-            Err(e) => self.undecodable(route, frame, &e, now),
-        }
-    }
-
-    /// Ends this session, whatever account the message names: there is no other to end here.
-    fn logout(&mut self, route: RouteId, frame: &Frame<'_>, now: Instant) {
-        match <msg::logout::Req as prost::Message>::decode(frame.payload) {
-            Ok(_) => {
-                self.numbering(now).answer(route, &msg::logout::Res { code: Code::OK.0 });
-                self.leave(Close::LoggedOut);
-            }
-            Err(e) => self.undecodable(route, frame, &e, now),
+    /// The client failed to sign in or to resume; it may not try for ever.
+    pub(super) fn failed(&mut self) {
+        self.tries += 1;
+        if self.tries >= SIGN_IN_TRIES_MAX {
+            self.leave(Close::Refused);
         }
     }
 
@@ -498,30 +568,32 @@ where
 
     /// The limits are others once a client has signed in.
     pub(super) fn signed_in(&mut self, session: Session) {
+        self.gate.meters.sessions.increment(1);
         self.session = Some(session);
         self.set_timer(self.idle_deadline());
     }
 
     fn check_time(&mut self, cx: &mut Context<'_>) -> Option<Close> {
+        if self.carrier.heard() {
+            self.last_frame = Instant::now();
+        }
         if self.timer_set && !self.timer.is_elapsed() {
             return None;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let name = |route| self.routes.name(route).to_owned();
-            let (expired, oldest) = self.outbox.expire(now, name);
             let idle = self.idle_deadline();
-            match oldest {
+            match self.outbox.oldest_deadline() {
+                Some(oldest) if oldest <= now => {
+                    self.gate.meters.deadlines.increment(1);
+                    let reason = "the player's game server does not answer".to_owned();
+                    return Some(Close::Kicked(Kicked { code: Code::DEADLINE, reason }));
+                }
                 // Who waits for an answer is not idle.
                 Some(oldest) => self.set_timer(oldest),
                 None if idle > now => self.set_timer(idle),
                 None if self.session.is_some() => return Some(Close::Idle),
                 None => return Some(Close::NotSignedIn),
-            }
-            if expired > 0 {
-                self.gate.meters.deadlines.increment(expired as u64);
-                // Once more around: the answers go out, and reading may go on.
-                cx.waker().wake_by_ref();
             }
         }
         self.timer_set = true;
@@ -535,6 +607,3 @@ impl<C> Drop for Connection<C> {
         self.end_session();
     }
 }
-
-/// Stands for a name that is in no table; it has no name to be told at a deadline, and needs none.
-const NO_ROUTE: RouteId = RouteId(u32::MAX);

@@ -82,6 +82,7 @@ pub(crate) struct GateSettings {
     pub(crate) gate: config::Gate,
     pub(crate) cluster: String,
     pub(crate) request_timeout: Duration,
+    pub(crate) resume_window: Duration,
 }
 
 impl Gate {
@@ -195,10 +196,7 @@ impl Gate {
     where
         C: Carrier,
     {
-        let outbox = Arc::new(Outbox::new(
-            self.settings.gate.outbox_bytes_max,
-            self.meters.late_answers.clone(),
-        ));
+        let outbox = Arc::new(Outbox::new(self.settings.gate.outbox_bytes_max));
         let listed = Listed::new(&self, &outbox);
         Connection::new(carrier, peer, self.clone(), outbox).run().await;
         drop((listed, seat));

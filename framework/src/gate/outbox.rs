@@ -1,8 +1,9 @@
-//! Owns what waits to be written to one client: bounded in bytes, in the order of the requests.
+//! Owns what waits to be written to one client: bounded in bytes, in the order in which its player
+//! said it.
 //!
 //! Entities append from any thread; the connection takes everything that is there and writes it
-//! at once. Answers that arrive before an earlier request is answered wait here, so that a
-//! session's answers come in the order of its requests whoever gives them.
+//! at once. The gate itself says nothing within a session: what it refuses goes the way of the
+//! requests, so that the player knows every frame that its client was told.
 
 use std::{
     collections::VecDeque,
@@ -12,13 +13,12 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use metrics::Counter;
 use tokio::time::Instant;
 
-use super::routes::RouteId;
 use crate::{
     Named,
-    link::{Batch, Frames, SessionEnd, UNTAGGED, error_message},
+    limits::LOOSE_BYTES_MAX,
+    link::{Batch, Frames, MARK_BYTES, Mark, SessionEnd},
     wire::{Code, Refusal, put_message},
 };
 
@@ -30,13 +30,12 @@ pub(crate) struct Outbox {
     /// The connection's task.
     writer: AtomicWaker,
     bytes_max: usize,
-    /// Answers to requests that the gate had answered itself.
-    late_answers: Counter,
 }
 
-/// How the session ends, decided by somebody else than the client.
+/// How the connection ends, decided by somebody else than the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kicked {
+    /// [`Code::OK`]: without a word.
     pub(crate) code: Code,
     pub(crate) reason: String,
 }
@@ -45,15 +44,14 @@ pub(crate) struct Kicked {
 struct Inner {
     /// Whole frames, ready to be written.
     ready: Vec<u8>,
+    /// Frames that travel beside the stream.
+    loose: Vec<u8>,
     /// Bytes that the connection has taken and not yet written.
     taken_bytes: usize,
-    /// Requests without an answer, oldest first; their numbers have no gaps.
-    pending: VecDeque<Pending>,
-    /// Bytes of answers in `pending` that wait for an earlier one.
-    early_bytes: usize,
-    /// Number of the newest request; numbers start at 1, for 0 is [`UNTAGGED`].
-    last_request: u32,
-    /// What the entity pushed before the client was told that it is signed in.
+    /// Frames that the client waits for, oldest first.
+    awaited: VecDeque<Awaited>,
+    in_flight: usize,
+    /// What the entity said before the client was told that it is signed in.
     held: Option<Vec<u8>>,
     kicked: Option<Kicked>,
     /// The player goes to another node.
@@ -70,12 +68,12 @@ struct Moving {
     detached: bool,
 }
 
+/// Requests that were forwarded in one wake.
 #[derive(Debug)]
-struct Pending {
-    route: RouteId,
-    /// When the gate answers 1003 itself.
+struct Awaited {
+    count: usize,
+    /// When the gate stops waiting.
     deadline: Instant,
-    answer: Option<Vec<u8>>,
 }
 
 /// What the connection's task finds when it wakes.
@@ -85,13 +83,15 @@ pub(crate) struct Taken {
     pub(crate) draining: bool,
     pub(crate) moving: bool,
     pub(crate) in_flight: usize,
+    /// There are frames for beside the stream.
+    pub(crate) loose: bool,
     /// When the oldest unanswered request must be given up.
     pub(crate) oldest_deadline: Option<Instant>,
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes_max: usize, late_answers: Counter) -> Self {
-        Self { inner: Mutex::default(), writer: AtomicWaker::new(), bytes_max, late_answers }
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { inner: Mutex::default(), writer: AtomicWaker::new(), bytes_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -110,7 +110,7 @@ impl Outbox {
     /// bytes are left of it otherwise, and nothing is swapped).
     pub(crate) fn take(&self, writing: &mut Vec<u8>, unwritten: usize) -> Taken {
         let mut inner = self.lock();
-        // Here too: what the gate answers itself does not come through `deliver`.
+        // Here too: what the gate says itself does not come through `deliver`.
         inner.taken_bytes = unwritten;
         inner.kick_above(self.bytes_max);
         if unwritten == 0 {
@@ -122,17 +122,37 @@ impl Outbox {
             kicked: inner.kicked.clone(),
             draining: inner.draining,
             moving: inner.moving.is_some(),
-            in_flight: inner.pending.len(),
-            oldest_deadline: inner.pending.front().map(|p| p.deadline),
+            in_flight: inner.in_flight,
+            loose: !inner.loose.is_empty(),
+            oldest_deadline: inner.awaited.front().map(|a| a.deadline),
         }
     }
 
-    /// Begins numbering requests; the outbox is locked until the end of it.
-    pub(crate) fn requests(&self, deadline: Instant) -> Numbering<'_> {
-        Numbering { inner: self.lock(), deadline }
+    /// What travels beside the stream.
+    pub(crate) fn take_loose(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock().loose)
     }
 
-    /// From now on what entities push is held back until [`Outbox::open`].
+    /// When the oldest unanswered request must be given up.
+    pub(crate) fn oldest_deadline(&self) -> Option<Instant> {
+        self.lock().awaited.front().map(|a| a.deadline)
+    }
+
+    /// So many frames more will come, the last of them before `deadline`.
+    #[inline]
+    pub(crate) fn await_answers(&self, count: usize, deadline: Instant) {
+        let mut inner = self.lock();
+        inner.in_flight += count;
+        inner.awaited.push_back(Awaited { count, deadline });
+    }
+
+    /// Says something to a client that has no session.
+    pub(crate) fn say<M: Named>(&self, message: &M) {
+        let said = put_message(&mut self.lock().ready, message);
+        said.expect("what a gate says itself is small");
+    }
+
+    /// From now on what entities say is held back until [`Outbox::open`].
     pub(crate) fn hold(&self) {
         self.lock().held = Some(Vec::new());
     }
@@ -145,36 +165,11 @@ impl Outbox {
         inner.ready.extend_from_slice(&held);
     }
 
-    /// Answers 1003 for every request whose deadline has passed. How many there were, and when
-    /// the oldest of the rest must be given up.
-    pub(crate) fn expire(
-        &self,
-        now: Instant,
-        name: impl Fn(RouteId) -> String,
-    ) -> (usize, Option<Instant>) {
-        let mut inner = self.lock();
-        let mut expired = 0;
-        while let Some(oldest) = inner.pending.front()
-            && oldest.answer.is_none()
-            && oldest.deadline <= now
-        {
-            let error = error_message(&name(oldest.route), Code::DEADLINE, Code::DEADLINE.text());
-            inner.pending.pop_front();
-            put_message(&mut inner.ready, &error).expect("an error is small");
-            inner.release_early();
-            expired += 1;
-        }
-        (expired, inner.pending.front().map(|p| p.deadline))
-    }
-
     /// Drops what has not been written, for a client that is told goodbye out of turn.
     pub(crate) fn discard(&self) {
         let mut inner = self.lock();
-        let Inner { ready, pending, early_bytes, held, .. } = &mut *inner;
-        ready.clear();
-        pending.clear();
-        *early_bytes = 0;
-        *held = None;
+        inner.ready.clear();
+        inner.held = None;
     }
 
     /// Ready when the player has left its node, with what it had not begun.
@@ -211,7 +206,7 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
-        (inner.unwritten_bytes(), inner.pending.len())
+        (inner.unwritten_bytes(), inner.in_flight)
     }
 }
 
@@ -224,11 +219,7 @@ impl SessionEnd for Outbox {
         if inner.kicked.is_some() {
             return;
         }
-        for (tag, frame) in frames {
-            if !inner.accept(tag, frame.bytes) {
-                self.late_answers.increment(1);
-            }
-        }
+        inner.accept(frames);
         inner.kick_above(self.bytes_max);
         drop(inner);
         self.writer.wake();
@@ -258,10 +249,7 @@ impl SessionEnd for Outbox {
 
 impl Inner {
     fn unwritten_bytes(&self) -> usize {
-        self.ready.len()
-            + self.taken_bytes
-            + self.early_bytes
-            + self.held.as_ref().map_or(0, Vec::len)
+        self.ready.len() + self.taken_bytes + self.held.as_ref().map_or(0, Vec::len)
     }
 
     /// The client does not read: nobody waits for it.
@@ -272,67 +260,36 @@ impl Inner {
         }
     }
 
-    /// Says whether anybody waits for it.
     #[inline]
-    fn accept(&mut self, tag: u32, frame: &[u8]) -> bool {
-        if tag == UNTAGGED {
-            self.held.as_mut().unwrap_or(&mut self.ready).extend_from_slice(frame);
-            return true;
+    fn accept(&mut self, frames: Frames<'_>) {
+        let (bytes, mut at) = (frames.bytes(), 0);
+        let out = self.held.as_mut().unwrap_or(&mut self.ready);
+        let mut answers = 0;
+        for (mark, len) in frames.spans() {
+            let frame = &bytes[at + MARK_BYTES..at + len];
+            match mark {
+                // The connection is slower than its player: what may be lost is.
+                Mark::Loose if self.loose.len() + len > LOOSE_BYTES_MAX => {}
+                Mark::Loose => self.loose.extend_from_slice(frame),
+                _ => out.extend_from_slice(frame),
+            }
+            answers += usize::from(mark.answers());
+            at += len;
         }
-        // Numbers have no gaps, so the distance to the newest is the place in the queue.
-        let back = self.last_request.wrapping_sub(tag) as usize;
-        let Some(place) = self.pending.len().checked_sub(back + 1) else { return false };
-        if place == 0 {
-            self.pending.pop_front();
-            self.ready.extend_from_slice(frame);
-            self.release_early();
-        } else if self.pending[place].answer.is_none() {
-            self.early_bytes += frame.len();
-            self.pending[place].answer = Some(frame.to_vec());
-        }
-        true
+        self.answered(answers);
     }
 
-    fn release_early(&mut self) {
-        while let Some(answer) = self.pending.front_mut().and_then(|p| p.answer.take()) {
-            self.pending.pop_front();
-            self.early_bytes -= answer.len();
-            self.ready.extend_from_slice(&answer);
-        }
-    }
-}
-
-/// Gives numbers to requests, in order.
-#[derive(Debug)]
-pub(crate) struct Numbering<'a> {
-    inner: MutexGuard<'a, Inner>,
-    deadline: Instant,
-}
-
-impl Numbering<'_> {
-    /// The number under which this request will be answered.
+    /// They come in the order of the requests.
     #[inline]
-    pub(crate) fn request(&mut self, route: RouteId) -> u32 {
-        let inner = &mut *self.inner;
-        // Numbers start again at 1 in a quiet moment of the upper half of their range, so that
-        // they neither wrap nor have gaps.
-        if inner.pending.is_empty() && inner.last_request > u32::MAX / 2 {
-            inner.last_request = 0;
-        }
-        inner.last_request += 1;
-        inner.pending.push_back(Pending { route, deadline: self.deadline, answer: None });
-        inner.last_request
-    }
-
-    /// An answer that the gate gives itself, in its turn among the others.
-    pub(crate) fn answer<M: Named>(&mut self, route: RouteId, message: &M) {
-        let mut frame = Vec::new();
-        put_message(&mut frame, message).expect("what a gate says itself is small");
-        if self.inner.pending.is_empty() {
-            self.inner.ready.extend_from_slice(&frame);
-        } else {
-            let number = self.request(route);
-            let _taken: bool = self.inner.accept(number, &frame);
+    fn answered(&mut self, mut count: usize) {
+        self.in_flight = self.in_flight.saturating_sub(count);
+        while let Some(oldest) = self.awaited.front_mut() {
+            if oldest.count > count {
+                oldest.count -= count;
+                return;
+            }
+            count -= oldest.count;
+            self.awaited.pop_front();
         }
     }
 }
@@ -345,7 +302,6 @@ mod tests {
         wire::{Cut, FRAME_BYTES_MAX, cut},
     };
     use proptest::prelude::*;
-    use std::time::Duration;
 
     fn echo(val: i64) -> msg::echo::Res {
         msg::echo::Res { val: Some(val), ct: None }
@@ -362,60 +318,27 @@ mod tests {
         seen
     }
 
-    fn answer(outbox: &Outbox, tag: u32, val: i64) {
+    fn deliver(outbox: &Outbox, mark: Mark, val: i64) {
         let mut batch = Batch::default();
-        batch.push_message(tag, &echo(val)).expect("fits");
+        batch.push_message(mark, &echo(val)).expect("fits");
         outbox.deliver(batch.frames());
     }
 
     #[tokio::test]
-    async fn an_answer_that_comes_too_early_waits_for_the_ones_before_it() {
-        let outbox = Outbox::new(1 << 20, Counter::noop());
-        let mut numbers = outbox.requests(Instant::now());
-        let (first, second) = (numbers.request(RouteId(0)), numbers.request(RouteId(0)));
-        numbers.answer(RouteId(0), &echo(3));
-        drop(numbers);
-
-        answer(&outbox, second, 2);
-        assert_eq!(written(&outbox), Vec::<String>::new());
-        answer(&outbox, first, 1);
-        let frames = [1, 2, 3].map(|v| format!("msg.Echo.Res {:?}", [8, v]));
-        assert_eq!(written(&outbox), frames);
-        assert_eq!(outbox.depth(), (3 * 18, 0), "taken bytes count until they are written");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_nobody_answers_is_answered_by_the_gate_and_a_late_answer_is_dropped() {
-        let outbox = Outbox::new(1 << 20, Counter::noop());
-        let deadline = Instant::now() + Duration::from_secs(1);
-        let tag = outbox.requests(deadline).request(RouteId(0));
-        let later = deadline + Duration::from_secs(5);
-        outbox.requests(later).request(RouteId(0));
-        let name = |_| "a.Req".to_owned();
-        assert_eq!(outbox.expire(Instant::now(), name), (0, Some(deadline)));
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(outbox.expire(Instant::now(), name), (1, Some(later)));
-        answer(&outbox, tag, 1);
-        let seen = written(&outbox);
-        assert_eq!(seen.len(), 1, "{seen:?}");
-        assert!(seen[0].starts_with("msg.Error.Res"), "{seen:?}");
-    }
-
-    #[tokio::test]
-    async fn pushes_made_during_sign_in_come_after_its_answer() {
-        let outbox = Outbox::new(1 << 20, Counter::noop());
+    async fn what_is_pushed_during_sign_in_comes_after_its_answer() {
+        let outbox = Outbox::new(1 << 20);
         outbox.hold();
-        answer(&outbox, UNTAGGED, 1);
+        deliver(&outbox, Mark::Plain, 1);
         outbox.open(&echo(0));
         let seen = written(&outbox);
         assert!(seen[0].ends_with("[8, 0]") && seen[1].ends_with("[8, 1]"), "{seen:?}");
     }
 
     #[tokio::test]
-    async fn what_the_gate_answers_itself_counts_as_unread_too() {
-        let outbox = Outbox::new(1000, Counter::noop());
+    async fn what_the_gate_says_itself_counts_as_unread_too() {
+        let outbox = Outbox::new(1000);
         for n in 0..1000 {
-            outbox.requests(Instant::now()).answer(RouteId(0), &echo(n));
+            outbox.say(&echo(n));
         }
         let taken = outbox.take(&mut Vec::new(), 5);
         assert_eq!(taken.kicked.map(|k| k.code), Some(Code::TOO_SLOW));
@@ -423,9 +346,9 @@ mod tests {
 
     #[tokio::test]
     async fn more_unread_bytes_than_the_limit_kick_the_client_and_are_not_kept() {
-        let outbox = Outbox::new(1000, Counter::noop());
+        let outbox = Outbox::new(1000);
         for n in 0..1000 {
-            answer(&outbox, UNTAGGED, n);
+            deliver(&outbox, Mark::Plain, n);
         }
         let taken = outbox.take(&mut Vec::new(), 0);
         assert_eq!(taken.kicked.map(|k| k.code), Some(Code::TOO_SLOW));
@@ -434,16 +357,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_order_of_answering_the_client_sees_the_order_of_asking(order in Just((1..=20u32).collect::<Vec<_>>()).prop_shuffle()) {
+        fn the_oldest_deadline_is_that_of_the_oldest_request_without_an_answer(
+            wakes in prop::collection::vec(1usize..6, 1..20), mut answers in 0usize..120,
+        ) {
             let rt = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let _guard = rt.enter();
-            let outbox = Outbox::new(1 << 20, Counter::noop());
-            let mut numbers = outbox.requests(Instant::now());
-            for _ in 0..20 { numbers.request(RouteId(0)); }
-            drop(numbers);
-            for tag in order { answer(&outbox, tag, i64::from(tag)); }
-            let frames: Vec<_> = (1..=20).map(|v| format!("msg.Echo.Res {:?}", [8, v])).collect();
-            prop_assert_eq!(written(&outbox), frames);
+            let (outbox, began) = (Outbox::new(1 << 20), Instant::now());
+            let deadline = |n: usize| began + std::time::Duration::from_secs(n as u64);
+            let mut asked = Vec::new();
+            for (n, count) in wakes.into_iter().enumerate() {
+                outbox.await_answers(count, deadline(n));
+                asked.extend(std::iter::repeat_n(deadline(n), count));
+            }
+            answers = answers.min(asked.len());
+            for n in 0..answers {
+                deliver(&outbox, Mark::Answer, n as i64);
+                deliver(&outbox, Mark::Plain, n as i64);
+            }
+            let taken = outbox.take(&mut Vec::new(), 0);
+            prop_assert_eq!(taken.in_flight, asked.len() - answers);
+            prop_assert_eq!(taken.oldest_deadline, asked.get(answers).copied());
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     directory::{Directory, NodeInfo},
     entity::{EntityId, Host, PLAYER},
     limits::{ATTACH_PATIENCE, ATTACH_RETRY},
-    link::{Attached, EntityPort, Links, NotAttached, Seeking, SessionPort},
+    link::{Arrival, Attached, EntityPort, Entry, Links, NotAttached, Seeking, SessionPort},
     wire::{Code, Refusal},
 };
 
@@ -30,12 +30,13 @@ impl Players {
     ///
     /// # Errors
     /// A [`Refusal`] for the client: 101 no game server, or a service is away; 1001 the player's
-    /// node is gone and still has its claim; 1002 busy; 2003 the record is unreadable.
+    /// node is gone and still has its claim; 1002 busy; 2003 the record is unreadable;
+    /// 2004 there is no session to go on with.
     pub(crate) async fn attach(
         &self,
         seeking: &Seeking,
     ) -> Result<(EntityPort, Attached), Refusal> {
-        let key = seeking.account.id.to_string().into();
+        let key = seeking.account.to_string().into();
         let player = EntityId { kind: PLAYER, key }.to_string();
         let patient_until = Instant::now() + ATTACH_PATIENCE;
         let mut pause = ATTACH_RETRY.0;
@@ -69,7 +70,7 @@ impl Players {
             // What a node said is more than that there is no other.
             let refusal = last.take().unwrap_or(refusal);
             let passes =
-                matches!(refusal.code, Code::DRAINING | Code::NOT_CONNECTED) || seeking.moved;
+                matches!(refusal.code, Code::DRAINING | Code::NOT_CONNECTED) || seeking.has_moved();
             if !passes || self.links.is_none() || Instant::now() + pause > patient_until {
                 return Err(refusal);
             }
@@ -86,10 +87,16 @@ impl Players {
         deadline: Instant,
     ) -> Result<(EntityPort, Attached), NotAttached> {
         if node.id == self.directory.me() {
-            let Seeking { session, account, end, moved } = seeking;
+            let Seeking { connection, account, end, entry, datagram_bytes_max } = seeking;
             let host = self.here.as_ref().ok_or(Refusal::from(Code::NOT_READY))?;
-            let port = SessionPort::Local(end.clone());
-            let (mailbox, attached) = host.attach(*session, account.clone(), port, *moved).await?;
+            let arrival = Arrival {
+                connection: *connection,
+                account: *account,
+                port: SessionPort::Local(end.clone()),
+                entry: entry.clone(),
+                datagram_bytes_max: *datagram_bytes_max,
+            };
+            let (mailbox, attached) = host.attach(arrival).await?;
             return Ok((EntityPort::Local(mailbox), attached));
         }
         let links = self.links.as_ref().ok_or(Refusal::from(Code::NOT_CONNECTED))?;
@@ -104,7 +111,12 @@ impl Seeking {
     /// one that has lost touch with a service is not the only one.
     fn may_pass(&self, code: Code) -> bool {
         matches!(code, Code::DRAINING | Code::NOT_CONNECTED | Code::NOT_READY)
-            || (self.moved && code == Code::BUSY)
+            || (self.has_moved() && code == Code::BUSY)
+    }
+
+    /// Whether its player was with another node.
+    fn has_moved(&self) -> bool {
+        matches!(self.entry, Entry::Moved { .. })
     }
 }
 

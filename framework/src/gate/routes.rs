@@ -6,12 +6,8 @@ use rustc_hash::FxHashMap;
 
 use crate::{Named, directory::NodeInfo, msg, wire::ApiName};
 
-/// A route's place in the table. Tables only grow, so it stays true for the life of a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct RouteId(pub(crate) u32);
-
 /// What a message is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// `msg.Login.Req`
     Login,
@@ -29,26 +25,18 @@ pub(crate) enum Target {
 
 /// One immutable table; a gate swaps it whole when the directory changes.
 #[derive(Clone, Debug)]
-pub(crate) struct Routes {
-    by_name: FxHashMap<Box<[u8]>, RouteId>,
-    routes: Vec<Route>,
-}
-
-#[derive(Clone, Debug)]
-struct Route {
-    name: Arc<str>,
-    target: Target,
-}
+pub(crate) struct Routes(FxHashMap<Box<[u8]>, Target>);
 
 impl Routes {
     /// The messages of the session itself, which every gate handles.
     pub(crate) fn new() -> Self {
-        let mut routes = Self { by_name: FxHashMap::default(), routes: Vec::new() };
-        routes.set(msg::login::Req::NAME, Target::Login);
-        routes.set(msg::resume::Req::NAME, Target::Resume);
-        routes.set(msg::ping::Req::NAME, Target::Ping);
-        routes.set(msg::logout::Req::NAME, Target::Logout);
-        routes
+        let own = [
+            (msg::login::Req::NAME, Target::Login),
+            (msg::resume::Req::NAME, Target::Resume),
+            (msg::ping::Req::NAME, Target::Ping),
+            (msg::logout::Req::NAME, Target::Logout),
+        ];
+        Self(own.into_iter().map(|(name, target)| (name.as_bytes().into(), target)).collect())
     }
 
     /// The table after the directory has changed to `nodes`.
@@ -58,39 +46,23 @@ impl Routes {
             // No game server is known: players that run go on, and so does the way to them.
             return next;
         }
-        for route in &mut next.routes {
-            if route.target == Target::Player {
-                route.target = Target::Nobody;
-            }
+        for target in next.0.values_mut().filter(|target| **target == Target::Player) {
+            *target = Target::Nobody;
         }
         for api in nodes.iter().flat_map(|n| &n.apis) {
-            next.set(api, Target::Player);
+            let target = next.0.entry(api.as_bytes().into()).or_insert(Target::Nobody);
+            // A node cannot take over what is the session's own.
+            if *target == Target::Nobody {
+                *target = Target::Player;
+            }
         }
         next
     }
 
-    fn set(&mut self, name: &str, target: Target) {
-        if let Some(id) = self.by_name.get(name.as_bytes()) {
-            let route = &mut self.routes[id.0 as usize];
-            if matches!(route.target, Target::Player | Target::Nobody) {
-                route.target = target;
-            }
-            return;
-        }
-        let id = RouteId(u32::try_from(self.routes.len()).expect("fewer than 2^32 apis"));
-        self.by_name.insert(name.as_bytes().into(), id);
-        self.routes.push(Route { name: name.into(), target });
-    }
-
     /// Who handles messages of this name; `None` when nobody ever did.
     #[inline]
-    pub(crate) fn find(&self, api: ApiName<'_>) -> Option<(RouteId, &Target)> {
-        let id = *self.by_name.get(api.as_bytes())?;
-        Some((id, &self.routes[id.0 as usize].target))
-    }
-
-    pub(crate) fn name(&self, id: RouteId) -> &str {
-        self.routes.get(id.0 as usize).map_or("", |r| &r.name)
+    pub(crate) fn find(&self, api: ApiName<'_>) -> Option<Target> {
+        self.0.get(api.as_bytes()).copied()
     }
 }
 
@@ -106,30 +78,30 @@ mod tests {
         })
     }
 
-    fn target<'a>(routes: &'a Routes, name: &str) -> Option<&'a Target> {
-        routes.find(ApiName::parse(name.as_bytes()).expect("a name")).map(|(_, t)| t)
+    fn target(routes: &Routes, name: &str) -> Option<Target> {
+        routes.find(ApiName::parse(name.as_bytes()).expect("a name"))
     }
 
     #[test]
-    fn a_name_keeps_its_id_when_nodes_come_and_go() {
+    fn a_message_that_nobody_announces_any_more_is_known_to_have_been_one() {
         let one = Routes::new().with_nodes(&[node(&["a.Req", "b.Req"])]);
-        let id = one.find(ApiName::parse(b"b.Req").expect("a name")).expect("known").0;
         let two = one.with_nodes(&[node(&["c.Req"])]);
-        assert_eq!(two.name(id), "b.Req");
-        assert_eq!(target(&two, "b.Req"), Some(&Target::Nobody));
-        assert_eq!(target(&two, "c.Req"), Some(&Target::Player));
+        assert_eq!(target(&two, "b.Req"), Some(Target::Nobody));
+        assert_eq!(target(&two, "c.Req"), Some(Target::Player));
         assert_eq!(target(&two, "d.Req"), None);
+        let three = two.with_nodes(&[node(&["b.Req"])]);
+        assert_eq!(target(&three, "b.Req"), Some(Target::Player));
     }
 
     #[test]
     fn while_no_game_server_is_known_messages_keep_their_way() {
         let routes = Routes::new().with_nodes(&[node(&["a.Req"])]).with_nodes(&[node(&[])]);
-        assert_eq!(target(&routes, "a.Req"), Some(&Target::Player));
+        assert_eq!(target(&routes, "a.Req"), Some(Target::Player));
     }
 
     #[test]
     fn a_node_cannot_take_over_a_message_of_the_session() {
         let routes = Routes::new().with_nodes(&[node(&["msg.Login.Req"])]);
-        assert_eq!(target(&routes, "msg.Login.Req"), Some(&Target::Login));
+        assert_eq!(target(&routes, "msg.Login.Req"), Some(Target::Login));
     }
 }

@@ -1,14 +1,13 @@
-//! Owns sign-in: from a token to a session that is bound to its player, after it when it moves to
-//! another node, and back to nobody.
+//! Owns sign-in and resume: from a token to a session that is bound to its player, after it when it
+//! moves to another node, and back to nobody.
 
 use tokio::time::{Instant, timeout};
 
 use super::{Carrier, connection::Connection};
 use crate::{
     account::TokenError,
-    def,
     limits::SIGN_IN_DEADLINE,
-    link::{Account, Batch, EntityPort, Seeking, SessionEnd as _, SessionId},
+    link::{Attached, Batch, ConnectionId, EntityPort, Entry, Seeking, SessionEnd as _, SessionId},
     msg,
     wire::{Code, Refusal},
 };
@@ -17,30 +16,30 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) id: SessionId,
-    pub(super) account: Account,
+    pub(super) account: i64,
+    /// This connection, among all that the session had.
+    pub(super) connection: ConnectionId,
     /// Where its player lives.
     pub(super) player: EntityPort,
 }
 
-impl<C> Connection<C>
-where
-    C: Carrier,
-{
+impl<C: Carrier> Connection<C> {
     /// Checks the token, finds the player and answers. A refused client may try again.
     pub(super) async fn sign_in(&mut self, request: msg::login::Req) {
         self.outbox.hold();
-        let bound = timeout(SIGN_IN_DEADLINE, self.bind(&request)).await;
-        let bound = bound.unwrap_or_else(|_| Err(Code::DEADLINE.into()));
+        let bound = timeout(SIGN_IN_DEADLINE, self.bind_token(&request)).await;
         let mut answer = msg::login::Res {
             server_time_ms: Some(self.gate.clock.now_ms()),
             ..msg::login::Res::default()
         };
-        match bound {
-            Ok((session, user)) => {
+        match bound.unwrap_or_else(|_| Err(Code::DEADLINE.into())) {
+            Ok((session, attached)) => {
                 self.gate.meters.sign_ins.increment(1);
-                self.gate.meters.sessions.increment(1);
-                tracing::debug!(target: "gate", peer = %self.peer, account = session.account.id, "signed in");
-                answer.user = Some(user);
+                tracing::debug!(target: "gate", peer = %self.peer, account = session.account, "signed in");
+                let window = self.gate.settings.resume_window.as_secs();
+                answer.resume_token = Some(ResumeToken::of(&session, attached.secret).to_bytes());
+                answer.resume_window_s = Some(u32::try_from(window).unwrap_or(u32::MAX));
+                answer.user = attached.user;
                 answer.session_id = Some(session.id.to_string());
                 self.signed_in(session);
             }
@@ -48,27 +47,69 @@ where
                 self.gate.meters.sign_ins_refused.increment(1);
                 tracing::debug!(target: "gate", peer = %self.peer, "sign-in refused: {refusal}");
                 answer.code = refusal.code.0;
+                self.failed();
             }
         }
         self.outbox.open(&answer);
     }
 
-    async fn bind(&self, request: &msg::login::Req) -> Result<(Session, def::User), Refusal> {
-        if self.gate.draining() {
-            return Err(Code::DRAINING.into());
+    /// Goes on with a session that had another connection, perhaps at another gate.
+    pub(super) async fn resume(&mut self, request: msg::resume::Req) {
+        self.outbox.hold();
+        let bound = timeout(SIGN_IN_DEADLINE, self.bind_session(&request)).await;
+        let mut answer = msg::resume::Res::default();
+        match bound.unwrap_or_else(|_| Err(Code::DEADLINE.into())) {
+            Ok((session, attached)) => {
+                self.gate.meters.resumes.increment(1);
+                tracing::debug!(target: "gate", peer = %self.peer, account = session.account, "resumed");
+                answer.received = attached.received;
+                answer.resume_token = ResumeToken::of(&session, attached.secret).to_bytes();
+                self.signed_in(session);
+            }
+            Err(refusal) => {
+                self.gate.meters.resumes_refused.increment(1);
+                tracing::debug!(target: "gate", peer = %self.peer, "resume refused: {refusal}");
+                answer.code = refusal.code.0;
+                self.failed();
+            }
         }
+        self.outbox.open(&answer);
+    }
+
+    async fn bind_token(&self, request: &msg::login::Req) -> Result<(Session, Attached), Refusal> {
         let now_ms = self.gate.clock.now_ms();
         let claims = self.gate.tokens().verify(&request.token, now_ms).map_err(|e| match e {
             TokenError::Expired => Code::TOKEN_EXPIRED,
             TokenError::Invalid => Code::TOKEN_INVALID,
         })?;
-        let id = claims.sub.parse().map_err(|_| Code::TOKEN_INVALID)?;
-        let account = Account { id, openid: claims.openid };
-        let session = SessionId(self.gate.chance.next_u64());
-        let end = self.outbox.clone();
-        let seeking = Seeking { session, account: account.clone(), end, moved: false };
+        let account = claims.sub.parse().map_err(|_| Code::TOKEN_INVALID)?;
+        let entry = Entry::SignIn { openid: claims.openid, sid: claims.sid };
+        self.bind(account, entry).await
+    }
+
+    async fn bind_session(
+        &self,
+        request: &msg::resume::Req,
+    ) -> Result<(Session, Attached), Refusal> {
+        let token = ResumeToken::from_bytes(&request.resume_token).ok_or(Code::RESUME_REFUSED)?;
+        let ResumeToken { account, session, secret } = token;
+        self.bind(account, Entry::Resume { session, secret, received: request.received }).await
+    }
+
+    async fn bind(&self, account: i64, entry: Entry) -> Result<(Session, Attached), Refusal> {
+        if self.gate.draining() {
+            return Err(Code::DRAINING.into());
+        }
+        let seeking = Seeking {
+            connection: ConnectionId(self.gate.chance.next_u64()),
+            account,
+            end: self.outbox.clone(),
+            entry,
+            datagram_bytes_max: self.carrier.datagram_bytes_max().unwrap_or(0),
+        };
         let (player, attached) = self.gate.players.attach(&seeking).await?;
-        Ok((Session { id: session, account, player }, attached.user))
+        let (id, connection) = (attached.session, seeking.connection);
+        Ok((Session { id, account, connection, player }, attached))
     }
 
     /// The player's node goes away: finds the player where it is now, and says again what it had
@@ -84,29 +125,81 @@ where
             }
         };
         self.gate.meters.moves.increment(1);
-        let (now, id) = (Instant::now(), session.id);
         self.session = Some(Session { player, ..session });
-        self.forward_batch(id, &mut returned, now);
+        self.forward_batch(&mut returned, Instant::now());
     }
 
     async fn find_again(&self, session: &Session) -> Result<(EntityPort, Batch), Refusal> {
-        session.player.detach(session.id, &self.gate.tasks);
+        let Session { id, account, connection, player } = session;
+        player.detach(*connection, &self.gate.tasks);
         let returned = self.outbox.moved().await?;
-        session.player.forget(session.id);
-        let Session { id, account, player: _ } = session;
-        let (account, end) = (account.clone(), self.outbox.clone());
-        let seeking = Seeking { session: *id, account, end, moved: true };
+        player.forget(*connection);
+        let seeking = Seeking {
+            connection: *connection,
+            account: *account,
+            end: self.outbox.clone(),
+            entry: Entry::Moved { session: *id },
+            datagram_bytes_max: self.carrier.datagram_bytes_max().unwrap_or(0),
+        };
         Ok((self.gate.players.attach(&seeking).await?.0, returned))
     }
 }
 
 impl<C> Connection<C> {
-    /// Tells the player that its session is gone.
+    /// Tells the player that this connection is gone.
     pub(super) fn end_session(&mut self) {
-        if let Some(Session { id, account: _, player }) = self.session.take() {
+        if let Some(Session { connection, player, .. }) = self.session.take() {
             self.gate.meters.sessions.decrement(1);
-            player.detach(id, &self.gate.tasks);
-            player.forget(id);
+            player.detach(connection, &self.gate.tasks);
+            player.forget(connection);
+        }
+    }
+}
+
+/// What a client shows to go on with its session: `account: i64 LE | session: u64 LE |
+/// secret: u128 LE`. Only the secret is one; the rest says where to look.
+#[derive(Debug, PartialEq, Eq)]
+struct ResumeToken {
+    account: i64,
+    session: SessionId,
+    secret: u128,
+}
+
+impl ResumeToken {
+    fn of(session: &Session, secret: u128) -> Self {
+        Self { account: session.account, session: session.id, secret }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let Self { account, session, secret } = self;
+        [&account.to_le_bytes()[..], &session.0.to_le_bytes(), &secret.to_le_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (account, rest) = bytes.split_first_chunk()?;
+        let (session, secret) = rest.split_first_chunk()?;
+        Some(Self {
+            account: i64::from_le_bytes(*account),
+            session: SessionId(u64::from_le_bytes(*session)),
+            secret: u128::from_le_bytes(secret.try_into().ok()?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_resume_token_is_what_it_was_and_nothing_else_is_one(
+            account: i64, session: u64, secret: u128, bytes in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let token = ResumeToken { account, session: SessionId(session), secret };
+            prop_assert_eq!(ResumeToken::from_bytes(&token.to_bytes()), Some(token));
+            prop_assert_eq!(ResumeToken::from_bytes(&bytes).is_some(), bytes.len() == 32);
         }
     }
 }

@@ -76,18 +76,26 @@ impl Town {
         let world = World {
             clock: Clock::fixed(0),
             store: Store::memory(),
+            carrier: None,
             chance: Chance::from_os(),
             tasks: tasks.clone(),
         };
         let mut table = Table::new();
         table.on(echo);
         let kind = Arc::new(Kind::player(table));
-        let host =
-            Host::new(kind, directory.clone(), world, config::Game::default(), meters.entity);
+        let host = Host::new(
+            kind,
+            directory.clone(),
+            world,
+            config::Game::default(),
+            config::Session::default(),
+            meters.entity,
+        );
         let settings = GateSettings {
             gate: config::Gate::default(),
             cluster: "test".to_owned(),
             request_timeout: Duration::from_secs(5),
+            resume_window: Duration::from_secs(60),
         };
         let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
         let tokens = tokens.expect("a fresh key");

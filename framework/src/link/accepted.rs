@@ -15,9 +15,9 @@ use tokio::{
 };
 
 use super::{
-    Account, Attached, Batch, Mail, Mailbox, NotAttached, RemoteSession, Requests, SendError,
-    SessionId, SessionPort,
-    envelope::{Envelope, Garbage, pieces},
+    Arrival, Attached, Batch, ConnectionId, Entry, Mail, Mailbox, NotAttached, RemoteSession,
+    Requests, SessionId, SessionPort,
+    envelope::{Envelope, Garbage},
     line::{Line, Side},
 };
 use crate::{
@@ -35,10 +35,7 @@ pub(crate) trait Hosts: fmt::Debug + Send + Sync {
     /// Brings a session to its player.
     fn attach(
         &self,
-        session: SessionId,
-        account: Account,
-        port: SessionPort,
-        moved: bool,
+        arrival: Arrival,
     ) -> BoxFuture<'static, Result<(Mailbox, Attached), NotAttached>>;
 }
 
@@ -87,7 +84,7 @@ impl Accepted {
         let sessions = std::mem::take(&mut *self.sessions());
         for (session, mailbox) in sessions {
             // A player that has stopped needs no telling.
-            let _told = mailbox.map(|m| m.detach(SessionId(session), &self.served.tasks));
+            let _told = mailbox.map(|m| m.detach(ConnectionId(session), &self.served.tasks));
         }
     }
 
@@ -98,72 +95,53 @@ impl Accepted {
     // === What sessions say ===
 
     #[inline]
-    fn requests(&self, session: SessionId, timeout_ms: u32, batch: Batch) {
+    fn requests(&self, connection: ConnectionId, timeout_ms: u32, batch: Batch) {
         let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
-        let mail = Mail::Requests(Requests { session, deadline, batch });
-        let sent = match self.sessions().get(&session.0) {
-            Some(Some(mailbox)) => mailbox.send(mail),
-            Some(None) | None => Err(SendError::Stopped(mail)),
+        let sent = match self.sessions().get(&connection.0) {
+            Some(Some(mailbox)) => mailbox.requests(Requests { connection, deadline, batch }),
+            Some(None) | None => Err(Code::NOT_CONNECTED),
         };
-        let (mail, code) = match sent {
-            Ok(()) => return,
-            Err(SendError::Full(mail)) => (mail, Code::BUSY),
-            Err(SendError::Stopped(mail)) => (mail, Code::NOT_CONNECTED),
-        };
-        if let Mail::Requests(Requests { batch, .. }) = mail {
-            let refusals = batch.refused(code, &self.meters.refused);
-            pieces(&refusals, |frames| self.line.must_post(&Envelope::Deliver(session, frames)));
+        if let Err(code) = sent {
+            // What is lost was not counted: the client may go on over another connection.
+            self.meters.refused.increment(1);
+            let (connection, reason) = (connection.0, code.text().to_owned());
+            let kick = proto::Kick { connection, code: code.0, reason };
+            self.line.must_post(&Envelope::Kick(kick));
         }
     }
 
-    fn detach(&self, session: SessionId) {
-        let mailbox = self.sessions().remove(&session.0).flatten();
+    fn blocked(&self, connection: ConnectionId, blocked: bool) {
+        let mailbox = self.sessions().get(&connection.0).cloned().flatten();
+        // A player that has stopped needs no telling.
+        let _told =
+            mailbox.map(|m| m.must_send(Mail::Blocked(connection, blocked), &self.served.tasks));
+    }
+
+    fn detach(&self, connection: ConnectionId) {
+        let mailbox = self.sessions().remove(&connection.0).flatten();
         // A player that has left says itself that nothing more comes.
-        let told = mailbox.is_some_and(|m| m.detach(session, &self.served.tasks));
+        let told = mailbox.is_some_and(|m| m.detach(connection, &self.served.tasks));
         if !told {
-            self.line.must_post(&Envelope::Detached(session));
+            self.line.must_post(&Envelope::Detached(connection));
         }
     }
 
     // === What is asked ===
 
     fn attach(self: &Arc<Self>, ask: proto::Attach) {
-        let (call, session) = (ask.call, ask.session);
+        let (call, connection) = (ask.call, ConnectionId(ask.connection));
         let Some((host, place)) = self.served.host.clone().zip(self.place()) else {
             let code = if self.served.host.is_some() { Code::BUSY } else { Code::NOT_READY };
-            return self.attached(call, session, Err(Refusal::from(code).into()));
+            return self.attached(call, connection, Err(Refusal::from(code).into()));
         };
-        self.sessions().insert(session, None);
+        self.sessions().insert(connection.0, None);
         let accepted = self.clone();
         self.served.tasks.spawn(async move {
-            let proto::Attach { account: id, openid, moved, deadline_ms, .. } = ask;
-            let account = Account { id, openid };
-            let port = SessionPort::Remote(RemoteSession {
-                line: accepted.line.clone(),
-                session: SessionId(session),
-            });
-            let patience = Duration::from_millis(deadline_ms.into());
-            let attached = host.attach(SessionId(session), account, port, moved);
-            let attached = timeout(patience, attached).await;
-            let attached = attached.unwrap_or_else(|_| Err(Refusal::from(Code::DEADLINE).into()));
-            let attached = attached.and_then(|(mailbox, attached)| {
-                let session = SessionId(session);
-                match accepted.sessions().get_mut(&session.0) {
-                    Some(seat) => {
-                        *seat = Some(mailbox);
-                        Ok(attached)
-                    }
-                    // The gate has given up meanwhile.
-                    None => {
-                        let _told: bool = mailbox.detach(session, &accepted.served.tasks);
-                        Err(Refusal::from(Code::DEADLINE).into())
-                    }
-                }
-            });
+            let attached = accepted.bring(&*host, ask).await;
             if attached.is_err() {
-                accepted.sessions().remove(&session);
+                accepted.sessions().remove(&connection.0);
             }
-            accepted.attached(call, session, attached);
+            accepted.attached(call, connection, attached);
             if !accepted.line.is_open() {
                 // The connection broke meanwhile.
                 accepted.closed();
@@ -172,10 +150,44 @@ impl Accepted {
         });
     }
 
-    fn attached(&self, call: u64, session: u64, attached: Result<Attached, NotAttached>) {
-        let mut answer = proto::Attached { call, session, ..Default::default() };
+    async fn bring(&self, host: &dyn Hosts, ask: proto::Attach) -> Result<Attached, NotAttached> {
+        let connection = ConnectionId(ask.connection);
+        let line = self.line.clone();
+        let arrival = Arrival {
+            connection,
+            account: ask.account,
+            port: SessionPort::Remote(RemoteSession { line, connection }),
+            entry: entry(ask.entry).ok_or(Refusal::from(Code::INTERNAL))?,
+            datagram_bytes_max: ask.datagram_bytes_max as usize,
+        };
+        let patience = Duration::from_millis(ask.deadline_ms.into());
+        let attached = timeout(patience, host.attach(arrival)).await;
+        let (mailbox, attached) =
+            attached.unwrap_or_else(|_| Err(Refusal::from(Code::DEADLINE).into()))?;
+        if let Some(seat) = self.sessions().get_mut(&connection.0) {
+            *seat = Some(mailbox);
+            return Ok(attached);
+        }
+        // The gate has given up meanwhile.
+        let _told: bool = mailbox.detach(connection, &self.served.tasks);
+        Err(Refusal::from(Code::DEADLINE).into())
+    }
+
+    fn attached(
+        &self,
+        call: u64,
+        connection: ConnectionId,
+        attached: Result<Attached, NotAttached>,
+    ) {
+        let mut answer = proto::Attached { call, connection: connection.0, ..Default::default() };
         match attached {
-            Ok(Attached { user }) => answer.user = prost::Message::encode_to_vec(&user),
+            Ok(Attached { user, session, secret, received, sid }) => {
+                answer.user = user.map(|u| prost::Message::encode_to_vec(&u)).unwrap_or_default();
+                answer.session = session.0;
+                answer.secret = secret.to_le_bytes().to_vec();
+                answer.received = received;
+                answer.sid = sid;
+            }
             Err(NotAttached::Elsewhere(node)) => {
                 answer.code = Code::NOT_CONNECTED.0;
                 answer.elsewhere = node;
@@ -227,12 +239,13 @@ impl Side for Arc<Accepted> {
     #[inline]
     fn take(&self, envelope: Envelope<'_>) -> Result<(), Garbage> {
         match envelope {
-            Envelope::Requests(session, timeout_ms, frames) => {
-                self.requests(session, timeout_ms, frames.into());
+            Envelope::Requests(connection, timeout_ms, frames) => {
+                self.requests(connection, timeout_ms, frames.into());
             }
             Envelope::Alive => {}
             Envelope::Attach(ask) => self.attach(ask),
-            Envelope::Detach(session) => self.detach(session),
+            Envelope::Detach(connection) => self.detach(connection),
+            Envelope::Blocked(connection, blocked) => self.blocked(connection, blocked),
             Envelope::Ask(ask) => self.ask(ask),
             Envelope::Hello(_)
             | Envelope::Attached(_)
@@ -247,4 +260,19 @@ impl Side for Arc<Accepted> {
         }
         Ok(())
     }
+}
+
+fn entry(entry: Option<proto::attach::Entry>) -> Option<Entry> {
+    Some(match entry? {
+        proto::attach::Entry::SignIn(proto::SignIn { openid, sid }) => {
+            Entry::SignIn { openid, sid }
+        }
+        proto::attach::Entry::Resume(proto::Resume { session, secret, received }) => {
+            let secret = u128::from_le_bytes(secret.try_into().ok()?);
+            Entry::Resume { session: SessionId(session), secret, received }
+        }
+        proto::attach::Entry::Moved(proto::Moved { session }) => {
+            Entry::Moved { session: SessionId(session) }
+        }
+    })
 }

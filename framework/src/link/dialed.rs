@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Attached, Batch, NotAttached, Seeking, SessionEnd, SessionId,
+    Attached, Batch, ConnectionId, Entry, NotAttached, Seeking, SessionEnd, SessionId,
     envelope::{Envelope, Garbage, pieces},
     line::{Line, Side, Unsent},
 };
@@ -62,35 +62,34 @@ impl Dialed {
         seeking: &Seeking,
         deadline: Instant,
     ) -> Result<Attached, NotAttached> {
-        let Seeking { session, account, end, moved } = seeking.clone();
+        let Seeking { connection, account, end, entry, datagram_bytes_max } = seeking.clone();
         // What the player says at once must find the session.
-        self.sessions().insert(session.0, Seated { end, attached: false });
-        let given_up = GivenUp { dialed: self, session: Some(session) };
+        self.sessions().insert(connection.0, Seated { end, attached: false });
+        let given_up = GivenUp { dialed: self, connection: Some(connection) };
         let asked = self.call(deadline, |call| {
             Envelope::Attach(proto::Attach {
                 call,
-                session: session.0,
-                account: account.id,
-                openid: account.openid,
-                moved,
+                connection: connection.0,
+                account,
                 deadline_ms: remaining_ms(deadline),
+                datagram_bytes_max: u32::try_from(datagram_bytes_max).unwrap_or(u32::MAX),
+                entry: Some(said(entry)),
             })
         });
         let Reply::Attached(answer) = asked.await? else {
             return Err(Refusal::from(Code::INTERNAL).into());
         };
-        let proto::Attached { call: _, session: _, code, message, user, elsewhere } = answer;
-        if code == Code::OK.0 {
-            let user = prost::Message::decode(user.as_slice()).map_err(|e| {
-                tracing::error!(target: "link", node = self.node, "a user record cannot be decoded: {e}");
+        if answer.code == Code::OK.0 {
+            let attached = attached(&answer).ok_or_else(|| {
+                tracing::error!(target: "link", node = self.node, "an answer to a sign-in cannot be decoded");
                 Refusal::from(Code::INTERNAL)
             })?;
             given_up.no();
-            return Ok(Attached { user });
+            return Ok(attached);
         }
-        Err(match elsewhere.is_empty() {
-            true => Code(code).because(message).into(),
-            false => NotAttached::Elsewhere(elsewhere),
+        Err(match answer.elsewhere.is_empty() {
+            true => Code(answer.code).because(answer.message).into(),
+            false => NotAttached::Elsewhere(answer.elsewhere),
         })
     }
 
@@ -146,17 +145,17 @@ impl Dialed {
     /// Forwards what a session says.
     ///
     /// # Errors
-    /// The code for each request in it; the batch is then as before.
+    /// Why it never arrives.
     #[inline]
     pub(super) fn forward(
         &self,
-        session: SessionId,
+        connection: ConnectionId,
         timeout_ms: u32,
         batch: &mut Batch,
     ) -> Result<(), Code> {
         let (mut sent, mut first) = (Ok(()), true);
         pieces(batch, |frames| {
-            let envelope = Envelope::Requests(session, timeout_ms, frames);
+            let envelope = Envelope::Requests(connection, timeout_ms, frames);
             // All of it or nothing: what is refused must not have been sent.
             match std::mem::take(&mut first) {
                 true => sent = self.line.post(&envelope),
@@ -175,13 +174,18 @@ impl Dialed {
     }
 
     /// Tells the player that nothing more comes from this session.
-    pub(super) fn detach(&self, session: SessionId) {
-        self.line.must_post(&Envelope::Detach(session));
+    pub(super) fn detach(&self, connection: ConnectionId) {
+        self.line.must_post(&Envelope::Detach(connection));
     }
 
-    /// Nothing that comes for this session is wanted any more.
-    pub(super) fn forget(&self, session: SessionId) {
-        self.sessions().remove(&session.0);
+    /// Tells the player whether the client takes in less than it is told.
+    pub(super) fn blocked(&self, connection: ConnectionId, blocked: bool) {
+        self.line.must_post(&Envelope::Blocked(connection, blocked));
+    }
+
+    /// Nothing that comes for this connection is wanted any more.
+    pub(super) fn forget(&self, connection: ConnectionId) {
+        self.sessions().remove(&connection.0);
     }
 
     /// The connection is gone, and with it every session that had its player there: what it had
@@ -209,9 +213,9 @@ impl Dialed {
         }
     }
 
-    fn with_end(&self, session: SessionId, tell: impl FnOnce(&dyn SessionEnd)) {
+    fn with_end(&self, connection: ConnectionId, tell: impl FnOnce(&dyn SessionEnd)) {
         // A session that is gone misses nothing.
-        if let Some(Seated { end, .. }) = self.sessions().get(&session.0) {
+        if let Some(Seated { end, .. }) = self.sessions().get(&connection.0) {
             tell(&**end);
         }
     }
@@ -232,14 +236,14 @@ impl Side for Dialed {
             Envelope::Deliver(session, frames) => self.with_end(session, |end| end.deliver(frames)),
             Envelope::Alive => {}
             Envelope::Attached(answer) => {
-                if let Some(seated) = self.sessions().get_mut(&answer.session) {
+                if let Some(seated) = self.sessions().get_mut(&answer.connection) {
                     seated.attached = answer.code == Code::OK.0;
                 }
                 self.reply(answer.call, Reply::Attached(answer));
             }
             Envelope::Answer(answer) => self.reply(answer.call, Reply::Answer(answer)),
-            Envelope::Kick(proto::Kick { session, code, reason }) => {
-                self.with_end(SessionId(session), |end| end.kick(Code(code), &reason));
+            Envelope::Kick(proto::Kick { connection, code, reason }) => {
+                self.with_end(ConnectionId(connection), |end| end.kick(Code(code), &reason));
             }
             Envelope::Leaving(session) => self.with_end(session, |end| end.leaving()),
             Envelope::GiveBack(session, frames) => {
@@ -257,6 +261,7 @@ impl Side for Dialed {
             | Envelope::Attach(_)
             | Envelope::Requests(..)
             | Envelope::Detach(_)
+            | Envelope::Blocked(..)
             | Envelope::Ask(_) => return Err(Garbage("an envelope that a gate is never sent")),
         }
         Ok(())
@@ -285,22 +290,51 @@ impl Drop for Waiting<'_> {
 /// the session is over: it may have been attached in the same moment.
 struct GivenUp<'a> {
     dialed: &'a Dialed,
-    session: Option<SessionId>,
+    connection: Option<ConnectionId>,
 }
 
 impl GivenUp<'_> {
     fn no(mut self) {
-        self.session = None;
+        self.connection = None;
     }
 }
 
 impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
-        if let Some(session) = self.session {
-            self.dialed.forget(session);
-            self.dialed.detach(session);
+        if let Some(connection) = self.connection {
+            self.dialed.forget(connection);
+            self.dialed.detach(connection);
         }
     }
+}
+
+fn said(entry: Entry) -> proto::attach::Entry {
+    match entry {
+        Entry::SignIn { openid, sid } => {
+            proto::attach::Entry::SignIn(proto::SignIn { openid, sid })
+        }
+        Entry::Resume { session, secret, received } => {
+            let secret = secret.to_le_bytes().to_vec();
+            proto::attach::Entry::Resume(proto::Resume { session: session.0, secret, received })
+        }
+        Entry::Moved { session } => {
+            proto::attach::Entry::Moved(proto::Moved { session: session.0 })
+        }
+    }
+}
+
+fn attached(answer: &proto::Attached) -> Option<Attached> {
+    let user = match answer.user.as_slice() {
+        [] => None,
+        user => Some(prost::Message::decode(user).ok()?),
+    };
+    Some(Attached {
+        user,
+        session: SessionId(answer.session),
+        secret: u128::from_le_bytes(answer.secret.as_slice().try_into().ok()?),
+        received: answer.received,
+        sid: answer.sid.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -332,9 +366,9 @@ mod tests {
         let ears = [Arc::new(Ear::default()), Arc::new(Ear::default())];
         for (session, end) in (1..).zip(&ears) {
             dialed.sessions().insert(session, Seated { end: end.clone(), attached: true });
-            dialed.take(Envelope::Leaving(SessionId(session))).expect("taken");
+            dialed.take(Envelope::Leaving(ConnectionId(session))).expect("taken");
         }
-        dialed.take(Envelope::Detached(SessionId(1))).expect("taken");
+        dialed.take(Envelope::Detached(ConnectionId(1))).expect("taken");
         dialed.closed();
         assert_eq!(ears.map(|ear| ear.0.load(Ordering::Relaxed)), [false, true]);
     }

@@ -1,11 +1,11 @@
 //! Owns what two nodes say to each other over a link: `len: u32 LE | kind: u8 | body`, where `len`
 //! counts what comes after itself. Batches travel as they are, everything else as protobuf.
 
-use super::{Batch, Frames, SessionId};
+use super::{Batch, ConnectionId, Frames};
 use crate::{limits::ENVELOPE_BYTES_MAX, proto::link as proto};
 
 const LEN_BYTES: usize = 4;
-const SESSION_BYTES: usize = 8;
+const CONNECTION_BYTES: usize = 8;
 const DEADLINE_BYTES: usize = 4;
 
 /// One thing said over a link. A gate says what stands above [`Envelope::Attached`], a game
@@ -18,20 +18,22 @@ pub(super) enum Envelope<'a> {
     Alive,
     Attach(proto::Attach),
     /// What a session had to say in one wake, and how many ms the gate waits for the answers.
-    Requests(SessionId, u32, Frames<'a>),
-    /// The session is gone, or asks for nothing more here.
-    Detach(SessionId),
+    Requests(ConnectionId, u32, Frames<'a>),
+    /// The connection is gone, or asks for nothing more here.
+    Detach(ConnectionId),
+    /// Whether the connection takes in less than it is told.
+    Blocked(ConnectionId, bool),
     Ask(proto::Ask),
     Attached(proto::Attached),
     /// What an entity has for a session.
-    Deliver(SessionId, Frames<'a>),
+    Deliver(ConnectionId, Frames<'a>),
     Kick(proto::Kick),
     /// The player goes to another node; it is saved and free.
-    Leaving(SessionId),
+    Leaving(ConnectionId),
     /// Requests that were not begun when the player left.
-    GiveBack(SessionId, Frames<'a>),
+    GiveBack(ConnectionId, Frames<'a>),
     /// Nothing more comes for this session.
-    Detached(SessionId),
+    Detached(ConnectionId),
     Answer(proto::Answer),
 }
 
@@ -50,17 +52,21 @@ impl<'a> Envelope<'a> {
             Self::Hello(m) => encode(m, out),
             Self::Alive => {}
             Self::Attach(m) => encode(m, out),
-            Self::Requests(session, deadline_ms, frames) => {
-                out.extend_from_slice(&session.0.to_le_bytes());
+            Self::Requests(connection, deadline_ms, frames) => {
+                out.extend_from_slice(&connection.0.to_le_bytes());
                 out.extend_from_slice(&deadline_ms.to_le_bytes());
                 out.extend_from_slice(frames.0);
             }
-            Self::Deliver(session, frames) | Self::GiveBack(session, frames) => {
-                out.extend_from_slice(&session.0.to_le_bytes());
+            Self::Deliver(connection, frames) | Self::GiveBack(connection, frames) => {
+                out.extend_from_slice(&connection.0.to_le_bytes());
                 out.extend_from_slice(frames.0);
             }
-            Self::Detach(session) | Self::Leaving(session) | Self::Detached(session) => {
-                out.extend_from_slice(&session.0.to_le_bytes());
+            Self::Detach(connection) | Self::Leaving(connection) | Self::Detached(connection) => {
+                out.extend_from_slice(&connection.0.to_le_bytes());
+            }
+            Self::Blocked(connection, blocked) => {
+                out.extend_from_slice(&connection.0.to_le_bytes());
+                out.push(u8::from(*blocked));
             }
             Self::Ask(m) => encode(m, out),
             Self::Attached(m) => encode(m, out),
@@ -86,6 +92,7 @@ impl<'a> Envelope<'a> {
             Self::GiveBack(..) => 11,
             Self::Detached(_) => 12,
             Self::Answer(_) => 13,
+            Self::Blocked(..) => 14,
         }
     }
 
@@ -110,19 +117,25 @@ impl<'a> Envelope<'a> {
             2 => Self::Alive,
             3 => Self::Attach(decode(body)?),
             4 => {
-                let (session, rest) = session(body)?;
+                let (connection, rest) = connection(body)?;
                 let (deadline, frames) = rest.split_first_chunk::<DEADLINE_BYTES>().ok_or(SHORT)?;
-                Self::Requests(session, u32::from_le_bytes(*deadline), Frames(frames))
+                Self::Requests(connection, u32::from_le_bytes(*deadline), Frames(frames))
             }
             5 => Self::Detach(alone(body)?),
             6 => Self::Ask(decode(body)?),
             7 => Self::Attached(decode(body)?),
-            8 => session(body).map(|(session, frames)| Self::Deliver(session, Frames(frames)))?,
+            8 => connection(body)
+                .map(|(connection, frames)| Self::Deliver(connection, Frames(frames)))?,
             9 => Self::Kick(decode(body)?),
             10 => Self::Leaving(alone(body)?),
-            11 => session(body).map(|(session, frames)| Self::GiveBack(session, Frames(frames)))?,
+            11 => connection(body)
+                .map(|(connection, frames)| Self::GiveBack(connection, Frames(frames)))?,
             12 => Self::Detached(alone(body)?),
             13 => Self::Answer(decode(body)?),
+            14 => match connection(body)? {
+                (connection, [blocked]) => Self::Blocked(connection, *blocked != 0),
+                _ => return Err(SHORT),
+            },
             _ => return Err(Garbage("an envelope of an unknown kind")),
         })
     }
@@ -130,14 +143,14 @@ impl<'a> Envelope<'a> {
 
 const SHORT: Garbage = Garbage("an envelope that is too short");
 
-fn session(body: &[u8]) -> Result<(SessionId, &[u8]), Garbage> {
-    let (session, rest) = body.split_first_chunk::<SESSION_BYTES>().ok_or(SHORT)?;
-    Ok((SessionId(u64::from_le_bytes(*session)), rest))
+fn connection(body: &[u8]) -> Result<(ConnectionId, &[u8]), Garbage> {
+    let (connection, rest) = body.split_first_chunk::<CONNECTION_BYTES>().ok_or(SHORT)?;
+    Ok((ConnectionId(u64::from_le_bytes(*connection)), rest))
 }
 
-fn alone(body: &[u8]) -> Result<SessionId, Garbage> {
-    match session(body)? {
-        (session, []) => Ok(session),
+fn alone(body: &[u8]) -> Result<ConnectionId, Garbage> {
+    match connection(body)? {
+        (connection, []) => Ok(connection),
         _ => Err(Garbage("an envelope that is too long")),
     }
 }
@@ -178,20 +191,21 @@ mod tests {
 
     #[test]
     fn every_kind_comes_out_as_it_went_in() {
-        let (session, frames) = (SessionId(7), Frames(b"frames"));
+        let (connection, frames) = (ConnectionId(7), Frames(b"frames"));
         let all = [
             Envelope::Hello(proto::Hello { protocol: 1, ..Default::default() }),
             Envelope::Alive,
             Envelope::Attach(proto::Attach { call: 9, ..Default::default() }),
-            Envelope::Requests(session, 5000, frames),
-            Envelope::Detach(session),
+            Envelope::Requests(connection, 5000, frames),
+            Envelope::Detach(connection),
+            Envelope::Blocked(connection, true),
             Envelope::Ask(proto::Ask { api: "a.Req".into(), ..Default::default() }),
             Envelope::Attached(proto::Attached { code: 1001, ..Default::default() }),
-            Envelope::Deliver(session, frames),
+            Envelope::Deliver(connection, frames),
             Envelope::Kick(proto::Kick { reason: "r".into(), ..Default::default() }),
-            Envelope::Leaving(session),
-            Envelope::GiveBack(session, frames),
-            Envelope::Detached(session),
+            Envelope::Leaving(connection),
+            Envelope::GiveBack(connection, frames),
+            Envelope::Detached(connection),
             Envelope::Answer(proto::Answer { payload: vec![1], ..Default::default() }),
         ];
         let mut bytes = Vec::new();

@@ -10,8 +10,12 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use super::{Mail, SessionId};
-use crate::{limits::MAILBOX_BATCHES_MAX, tasks::Tasks};
+use super::{ConnectionId, Mail, Requests};
+use crate::{
+    limits::{MAILBOX_BATCHES_MAX, MAILBOX_BYTES_MAX, MAILBOX_REFUSED_BYTES_MAX},
+    tasks::Tasks,
+    wire::Code,
+};
 
 /// An entity's mailbox, in this process. A clone is the same one.
 ///
@@ -32,17 +36,19 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     mail: VecDeque<Mail>,
+    /// Of the batches in it.
+    bytes: usize,
     /// The entity has stopped.
     closed: bool,
 }
 
-/// Why an entity did not take its mail; the mail comes back.
+/// Why an entity did not take its mail.
 #[derive(Debug)]
 pub(crate) enum SendError {
-    /// Its mailbox is full: the entity is slower than its callers.
+    /// Its mailbox is full: the entity is slower than its callers. The mail comes back.
     Full(Mail),
     /// It has stopped.
-    Stopped(Mail),
+    Stopped,
 }
 
 impl Mailbox {
@@ -56,12 +62,35 @@ impl Mailbox {
     pub(crate) fn send(&self, mail: Mail) -> Result<(), SendError> {
         let mut queue = self.queue();
         if queue.closed {
-            return Err(SendError::Stopped(mail));
+            return Err(SendError::Stopped);
         }
-        if queue.mail.len() >= MAILBOX_BATCHES_MAX {
+        if queue.is_full() {
             return Err(SendError::Full(mail));
         }
         queue.mail.push_back(mail);
+        drop(queue);
+        self.0.entity.wake();
+        Ok(())
+    }
+
+    /// Hands over what a session said, without waiting. When the mailbox is full the requests take
+    /// their place in it as refusals (1002), which are small: a session's answers come in order.
+    ///
+    /// # Errors
+    /// 1001 when the entity has stopped, 1002 when there is no room for refusals either; nothing
+    /// was then taken, or counted.
+    #[inline]
+    pub(crate) fn requests(&self, requests: Requests) -> Result<(), Code> {
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(Code::NOT_CONNECTED);
+        }
+        if queue.is_full() {
+            queue.refuse(requests)?;
+        } else {
+            queue.bytes += requests.batch.bytes_len();
+            queue.mail.push_back(Mail::Requests(requests));
+        }
         drop(queue);
         self.0.entity.wake();
         Ok(())
@@ -74,7 +103,7 @@ impl Mailbox {
             let room = self.0.room.notified();
             mail = match self.send(mail) {
                 Ok(()) => return true,
-                Err(SendError::Stopped(_)) => return false,
+                Err(SendError::Stopped) => return false,
                 Err(SendError::Full(mail)) => mail,
             };
             room.await;
@@ -86,7 +115,7 @@ impl Mailbox {
     pub(crate) fn must_send(&self, mail: Mail, tasks: &Tasks) -> bool {
         match self.send(mail) {
             Ok(()) => true,
-            Err(SendError::Stopped(_)) => false,
+            Err(SendError::Stopped) => false,
             Err(SendError::Full(mail)) => {
                 let mailbox = self.clone();
                 tasks.spawn(async move { mailbox.deliver(mail).await });
@@ -95,9 +124,9 @@ impl Mailbox {
         }
     }
 
-    /// Tells the entity that a session is gone: it would never know that it is alone.
-    pub(crate) fn detach(&self, session: SessionId, tasks: &Tasks) -> bool {
-        self.must_send(Mail::Detach(session), tasks)
+    /// Tells the entity that a connection is gone: it would never know that it is alone.
+    pub(crate) fn detach(&self, connection: ConnectionId, tasks: &Tasks) -> bool {
+        self.must_send(Mail::Detach(connection), tasks)
     }
 
     // === Called by the entity ===
@@ -116,6 +145,9 @@ impl Mailbox {
     fn take(&self) -> Option<Mail> {
         let mut queue = self.queue();
         let mail = queue.mail.pop_front()?;
+        if let Mail::Requests(requests) = &mail {
+            queue.bytes -= requests.batch.bytes_len();
+        }
         if queue.mail.is_empty() {
             // An entity that was busy once does not keep the room for it.
             queue.mail.shrink_to(KEPT);
@@ -140,6 +172,28 @@ impl Mailbox {
     }
 }
 
+impl Queue {
+    fn is_full(&self) -> bool {
+        self.mail.len() >= MAILBOX_BATCHES_MAX || self.bytes >= MAILBOX_BYTES_MAX
+    }
+
+    /// Keeps of requests what answers them.
+    fn refuse(&mut self, requests: Requests) -> Result<(), Code> {
+        if self.bytes >= MAILBOX_BYTES_MAX + MAILBOX_REFUSED_BYTES_MAX {
+            return Err(Code::BUSY);
+        }
+        let (refused, _) = requests.batch.refused(Code::BUSY);
+        self.bytes += refused.bytes_len();
+        match self.mail.back_mut() {
+            Some(Mail::Requests(last)) if last.connection == requests.connection => {
+                last.batch.append(refused.frames());
+            }
+            _ => self.mail.push_back(Mail::Requests(Requests { batch: refused, ..requests })),
+        }
+        Ok(())
+    }
+}
+
 /// Places that an empty mailbox keeps.
 const KEPT: usize = 4;
 
@@ -150,12 +204,12 @@ mod tests {
     use super::*;
 
     fn numbered(n: u64) -> Mail {
-        Mail::Detach(SessionId(n))
+        Mail::Detach(ConnectionId(n))
     }
 
     async fn next(mailbox: &Mailbox) -> u64 {
         match poll_fn(|cx| mailbox.poll_take(cx)).await {
-            Mail::Detach(SessionId(n)) => n,
+            Mail::Detach(ConnectionId(n)) => n,
             other => panic!("{other:?}"),
         }
     }
@@ -185,7 +239,7 @@ mod tests {
         let (delivered, left) = tokio::join!(mailbox.deliver(numbered(2)), closes);
         assert!(!delivered);
         assert_eq!(left.len(), MAILBOX_BATCHES_MAX);
-        assert!(matches!(mailbox.send(numbered(3)), Err(SendError::Stopped(_))));
+        assert!(matches!(mailbox.send(numbered(3)), Err(SendError::Stopped)));
     }
 
     #[tokio::test]

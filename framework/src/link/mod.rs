@@ -23,9 +23,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::{
     accepted::{Hosts, Served},
-    batch::{Batch, Frames, UNTAGGED, error_message},
+    batch::{Batch, Frames, MARK_BYTES, Mark, error_message},
     links::{Links, Me},
-    mailbox::{Mailbox, SendError},
+    mailbox::Mailbox,
     tls::{Tls, TlsError},
 };
 
@@ -35,7 +35,7 @@ use crate::{
     wire::{Code, Refusal},
 };
 
-/// Names a session in the whole cluster; drawn at random, so a stale one meets no new session.
+/// Names a session in the whole cluster; drawn at random.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SessionId(pub(crate) u64);
 
@@ -51,15 +51,24 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// Names one connection of a session in the whole cluster. A session has one at a time and may
+/// have many in its life; drawn at random, so that the late end of an old one meets no newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
 /// What arrives in an entity's mailbox.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    /// A session begins to speak to this entity.
+    /// A connection begins to speak to this entity.
     Attach(Attach),
     /// What a session had to say in one wake.
     Requests(Requests),
-    /// The session's connection is gone.
-    Detach(SessionId),
+    /// The connection is gone.
+    Detach(ConnectionId),
+    /// The connection takes in less than it is told, or all of it again.
+    Blocked(ConnectionId, bool),
+    /// Somebody ends the session.
+    End(End),
     /// Save and stop: the node is going away.
     Stop,
 }
@@ -67,27 +76,62 @@ pub(crate) enum Mail {
 /// Requests of one session that were read in one wake.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    pub(crate) session: SessionId,
+    pub(crate) connection: ConnectionId,
     /// When the gate stops waiting for the answers.
     pub(crate) deadline: Instant,
     pub(crate) batch: Batch,
 }
 
-/// A session introduces itself to its player.
+/// A connection introduces itself to its player.
 #[derive(Debug)]
 pub(crate) struct Attach {
-    pub(crate) session: SessionId,
-    pub(crate) account: Account,
-    pub(crate) port: SessionPort,
-    /// The session was with another node before, and goes on.
-    pub(crate) moved: bool,
+    pub(crate) arrival: Arrival,
     pub(crate) reply: oneshot::Sender<Result<Attached, Refusal>>,
 }
 
-/// What an attached session gets to know about its player.
+/// A connection at its player's door.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) connection: ConnectionId,
+    pub(crate) account: i64,
+    pub(crate) port: SessionPort,
+    pub(crate) entry: Entry,
+    /// The largest frame that may travel beside the stream; 0: none.
+    pub(crate) datagram_bytes_max: usize,
+}
+
+/// With what right a connection speaks for an account.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    /// A new session; `sid` is the sign-in that the token belongs to.
+    SignIn { openid: String, sid: String },
+    /// A session goes on over this connection, which knows its secret and has received so many
+    /// frames of it.
+    Resume { session: SessionId, secret: u128, received: u64 },
+    /// The player was with another node; the connection stays.
+    Moved { session: SessionId },
+}
+
+/// What an attached connection gets to know.
 #[derive(Debug)]
 pub(crate) struct Attached {
-    pub(crate) user: crate::def::User,
+    /// Its player, when the session is new.
+    pub(crate) user: Option<crate::def::User>,
+    pub(crate) session: SessionId,
+    /// What the client shows to go on over another connection.
+    pub(crate) secret: u128,
+    /// Frames of the client that were taken.
+    pub(crate) received: u64,
+    pub(crate) sid: String,
+}
+
+/// The end of a session, decided by somebody else than its client.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    /// Of this sign-in only; `None`: whichever is there.
+    pub(crate) sid: Option<String>,
+    pub(crate) code: Code,
+    pub(crate) reason: String,
 }
 
 /// Who signed in, as the account center vouched for it.
@@ -99,17 +143,17 @@ pub struct Account {
     pub openid: String,
 }
 
-/// A session on its way to its player.
+/// A connection on its way to its player.
 #[derive(Clone, Debug)]
 pub(crate) struct Seeking {
-    pub(crate) session: SessionId,
-    pub(crate) account: Account,
+    pub(crate) connection: ConnectionId,
+    pub(crate) account: i64,
     pub(crate) end: Arc<dyn SessionEnd>,
-    /// Its player was with another node before.
-    pub(crate) moved: bool,
+    pub(crate) entry: Entry,
+    pub(crate) datagram_bytes_max: usize,
 }
 
-/// Why a session was not brought to its player.
+/// Why a connection was not brought to its player.
 #[derive(Debug)]
 pub(crate) enum NotAttached {
     /// For the client.
@@ -139,14 +183,16 @@ pub(crate) struct RemotePlayer(Arc<Dialed>);
 
 impl EntityPort {
     /// Forwards what a session said in one wake, without waiting, and empties the batch. `now` is
-    /// the time, `deadline` when the gate stops waiting for the answers.
+    /// the time, `deadline` when the gate stops waiting for the answers. A player that is slower
+    /// than its session refuses what it does not take, in its turn.
     ///
     /// # Errors
-    /// The code with which to refuse each request in it; the batch is then as before.
+    /// Why it never arrives: far too much waits there (1002), or nobody is there (1001). The batch
+    /// is then lost for this connection, and not counted.
     #[inline]
     pub(crate) fn forward(
         &self,
-        session: SessionId,
+        connection: ConnectionId,
         now: Instant,
         deadline: Instant,
         batch: &mut Batch,
@@ -155,36 +201,38 @@ impl EntityPort {
             Self::Local(mailbox) => mailbox,
             Self::Remote(RemotePlayer(dialed)) => {
                 let left = deadline.saturating_duration_since(now).as_millis();
-                return dialed.forward(session, u32::try_from(left).unwrap_or(u32::MAX), batch);
+                return dialed.forward(connection, u32::try_from(left).unwrap_or(u32::MAX), batch);
             }
         };
-        let requests = Requests { session, deadline, batch: std::mem::take(batch) };
-        let (mail, code) = match mailbox.send(Mail::Requests(requests)) {
-            Ok(()) => return Ok(()),
-            Err(SendError::Full(mail)) => (mail, Code::BUSY),
-            Err(SendError::Stopped(mail)) => (mail, Code::NOT_CONNECTED),
-        };
-        if let Mail::Requests(requests) = mail {
-            *batch = requests.batch;
-        }
-        Err(code)
+        mailbox.requests(Requests { connection, deadline, batch: std::mem::take(batch) })
     }
 
-    /// Tells the player that nothing more comes from this session.
-    pub(crate) fn detach(&self, session: SessionId, tasks: &Tasks) {
+    /// Tells the player that nothing more comes from this connection.
+    pub(crate) fn detach(&self, connection: ConnectionId, tasks: &Tasks) {
         match self {
             Self::Local(mailbox) => {
                 // A player that has stopped needs no telling.
-                let _told: bool = mailbox.detach(session, tasks);
+                let _told: bool = mailbox.detach(connection, tasks);
             }
-            Self::Remote(RemotePlayer(dialed)) => dialed.detach(session),
+            Self::Remote(RemotePlayer(dialed)) => dialed.detach(connection),
         }
     }
 
-    /// Nothing that still comes for this session is wanted.
-    pub(crate) fn forget(&self, session: SessionId) {
+    /// Tells the player whether the client takes in less than it is told.
+    pub(crate) fn blocked(&self, connection: ConnectionId, blocked: bool, tasks: &Tasks) {
+        match self {
+            Self::Local(mailbox) => {
+                // A player that has stopped needs no telling.
+                let _told: bool = mailbox.must_send(Mail::Blocked(connection, blocked), tasks);
+            }
+            Self::Remote(RemotePlayer(dialed)) => dialed.blocked(connection, blocked),
+        }
+    }
+
+    /// Nothing that still comes for this connection is wanted.
+    pub(crate) fn forget(&self, connection: ConnectionId) {
         if let Self::Remote(RemotePlayer(dialed)) = self {
-            dialed.forget(session);
+            dialed.forget(connection);
         }
     }
 }
@@ -193,7 +241,8 @@ impl EntityPort {
 pub(crate) trait SessionEnd: fmt::Debug + Send + Sync {
     /// Takes what one wake has for the client.
     fn deliver(&self, frames: Frames<'_>);
-    /// The session ends; the first reason given stands.
+    /// The connection ends; the first reason given stands. With [`Code::OK`] it ends without a
+    /// word: its client left by itself, or goes on elsewhere.
     fn kick(&self, code: Code, reason: &str);
     /// The player is saved and free, for its node goes away: the session is to find it again.
     fn leaving(&self);
@@ -216,7 +265,7 @@ pub(crate) enum SessionPort {
 #[derive(Clone, Debug)]
 pub(crate) struct RemoteSession {
     line: Arc<Line>,
-    session: SessionId,
+    connection: ConnectionId,
 }
 
 impl SessionPort {
@@ -225,20 +274,20 @@ impl SessionPort {
     pub(crate) fn deliver(&self, batch: &mut Batch) {
         match self {
             Self::Local(end) => end.deliver(batch.frames()),
-            Self::Remote(RemoteSession { line, session }) => {
-                pieces(batch, |frames| line.must_post(&Envelope::Deliver(*session, frames)));
+            Self::Remote(RemoteSession { line, connection }) => {
+                pieces(batch, |frames| line.must_post(&Envelope::Deliver(*connection, frames)));
             }
         }
         batch.clear();
     }
 
-    /// Ends the session: `msg.Kick.Res` is the last thing it hears.
+    /// Ends the connection: `msg.Kick.Res` is the last thing it hears; with [`Code::OK`], nothing.
     pub(crate) fn kick(&self, code: Code, reason: &str) {
         match self {
             Self::Local(end) => end.kick(code, reason),
-            Self::Remote(RemoteSession { line, session }) => {
-                let (session, code, reason) = (session.0, code.0, reason.to_owned());
-                let kick = crate::proto::link::Kick { session, code, reason };
+            Self::Remote(RemoteSession { line, connection }) => {
+                let (connection, code, reason) = (connection.0, code.0, reason.to_owned());
+                let kick = crate::proto::link::Kick { connection, code, reason };
                 line.must_post(&Envelope::Kick(kick));
             }
         }
@@ -253,8 +302,8 @@ impl SessionPort {
     pub(crate) fn leaving(&self) {
         match self {
             Self::Local(end) => end.leaving(),
-            Self::Remote(RemoteSession { line, session }) => {
-                line.must_post(&Envelope::Leaving(*session));
+            Self::Remote(RemoteSession { line, connection }) => {
+                line.must_post(&Envelope::Leaving(*connection));
             }
         }
     }
@@ -263,8 +312,8 @@ impl SessionPort {
     pub(crate) fn give_back(&self, batch: &Batch) {
         match self {
             Self::Local(end) => end.give_back(batch.frames()),
-            Self::Remote(RemoteSession { line, session }) => {
-                pieces(batch, |frames| line.must_post(&Envelope::GiveBack(*session, frames)));
+            Self::Remote(RemoteSession { line, connection }) => {
+                pieces(batch, |frames| line.must_post(&Envelope::GiveBack(*connection, frames)));
             }
         }
     }
@@ -273,8 +322,8 @@ impl SessionPort {
     pub(crate) fn detached(&self) {
         match self {
             Self::Local(end) => end.detached(),
-            Self::Remote(RemoteSession { line, session }) => {
-                line.must_post(&Envelope::Detached(*session));
+            Self::Remote(RemoteSession { line, connection }) => {
+                line.must_post(&Envelope::Detached(*connection));
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::{
     limits::{LINK_ALIVE, LINK_BYTES_MAX, LINK_SILENCE_MAX},
     msg,
     proto::link as proto,
-    store::Store,
+    store::{Cache, Store},
     telemetry::Meters,
 };
 
@@ -78,12 +78,14 @@ async fn node(cluster: &str, id: &str, tls: Option<Tls>) -> Node {
     let world = World {
         clock: Clock::fixed(0),
         store: Store::memory(),
+        carrier: Some(Cache::memory()),
         chance: chance.clone(),
         tasks: tasks.clone(),
     };
     let kind = Arc::new(Kind::player(table));
-    let (directory, settings) = (Directory::alone(id, 1), config::Game::default());
-    let host = Host::new(kind, directory, world, settings, meters.entity.clone());
+    let (directory, game) = (Directory::alone(id, 1), config::Game::default());
+    let sessions = config::Session::default();
+    let host = Host::new(kind, directory, world, game, sessions, meters.entity.clone());
     let me = Me { cluster: cluster.to_owned(), node: id.to_owned() };
     let shards = vec![Handle::current()];
     let links = Links::new(me, tls, shards, tasks.clone(), chance, meters.link.clone());
@@ -153,8 +155,8 @@ impl Ear {
 
 impl SessionEnd for Ear {
     fn deliver(&self, frames: Frames<'_>) {
-        for (tag, frame) in frames {
-            self.hears(format!("{tag} {}", frame.api));
+        for (mark, frame) in frames {
+            self.hears(format!("{mark:?} {}", frame.api));
         }
     }
 
@@ -167,8 +169,8 @@ impl SessionEnd for Ear {
     }
 
     fn give_back(&self, frames: Frames<'_>) {
-        for (tag, _) in frames {
-            self.hears(format!("back {tag}"));
+        for (_, frame) in frames {
+            self.hears(format!("back {}", frame.payload[1]));
         }
     }
 
@@ -177,26 +179,32 @@ impl SessionEnd for Ear {
     }
 }
 
-fn seeking(session: u64, ear: &Arc<Ear>) -> Seeking {
-    let account = Account { id: 7, openid: "o".into() };
-    Seeking { session: SessionId(session), account, end: ear.clone(), moved: false }
+fn seeking(connection: u64, ear: &Arc<Ear>) -> Seeking {
+    Seeking {
+        connection: ConnectionId(connection),
+        account: 7,
+        end: ear.clone(),
+        entry: Entry::SignIn { openid: "o".into(), sid: "s".into() },
+        datagram_bytes_max: 0,
+    }
 }
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }
 
-fn requests(vals: &[(u32, i64)]) -> Batch {
+fn requests(vals: &[i64]) -> Batch {
     let mut batch = Batch::default();
-    for (tag, val) in vals {
-        batch.push_message(*tag, &msg::echo::Req { val: Some(*val), ct: None }).expect("fits");
+    for val in vals {
+        let echo = msg::echo::Req { val: Some(*val), ct: None };
+        batch.push_message(Mark::Request, &echo).expect("fits");
     }
     batch
 }
 
-async fn attached(gate: &Node, game: &Node, session: u64) -> (EntityPort, Arc<Ear>) {
+async fn attached(gate: &Node, game: &Node, connection: u64) -> (EntityPort, Arc<Ear>) {
     let ear = Arc::new(Ear::default());
-    let attached = gate.links.attach(&game.info, &seeking(session, &ear), soon()).await;
+    let attached = gate.links.attach(&game.info, &seeking(connection, &ear), soon()).await;
     (attached.expect("attached").0, ear)
 }
 
@@ -216,14 +224,15 @@ async fn a_session_speaks_to_its_player_at_another_node_in_order_and_leaves() {
     let (gate, game) = (node("c", "gate", None).await, node("c", "game", None).await);
     let (port, ear) = attached(&gate, &game, 1).await;
     let now = Instant::now();
-    port.forward(SessionId(1), now, soon(), &mut requests(&[(1, 1), (2, 2)])).expect("sent");
-    port.forward(SessionId(1), now, soon(), &mut requests(&[(3, 3)])).expect("sent");
-    let expected = ["0 msg.Kick.Res", "1 msg.Echo.Res", "2 msg.Echo.Res", "3 msg.Echo.Res"];
+    port.forward(ConnectionId(1), now, soon(), &mut requests(&[1, 2])).expect("sent");
+    port.forward(ConnectionId(1), now, soon(), &mut requests(&[3])).expect("sent");
+    let expected =
+        ["Plain msg.Kick.Res", "Answer msg.Echo.Res", "Answer msg.Echo.Res", "Answer msg.Echo.Res"];
     assert_eq!(ear.after(4).await, expected, "what was pushed at sign-in is not lost");
     assert_eq!(game.host.count(), 1);
-    port.detach(SessionId(1), &gate.tasks);
-    port.forward(SessionId(1), now, soon(), &mut requests(&[(4, 4)])).expect("sent");
-    assert_eq!(ear.after(5).await[4], "4 msg.Error.Res", "the player has no such session");
+    port.detach(ConnectionId(1), &gate.tasks);
+    port.forward(ConnectionId(1), now, soon(), &mut requests(&[4])).expect("sent");
+    assert_eq!(ear.after(5).await[4], "kicked 1001", "the player has no such connection");
 }
 
 #[tokio::test]
@@ -244,8 +253,8 @@ async fn a_player_that_leaves_gives_back_what_it_had_not_begun() {
     game.tasks.spawn(async move { host.stop_all(Duration::from_secs(5)).await });
     assert_eq!(ear.after(2).await[1], "leaving");
     let now = Instant::now();
-    port.forward(SessionId(1), now, soon(), &mut requests(&[(1, 1), (2, 2)])).expect("sent");
-    port.detach(SessionId(1), &gate.tasks);
+    port.forward(ConnectionId(1), now, soon(), &mut requests(&[1, 2])).expect("sent");
+    port.detach(ConnectionId(1), &gate.tasks);
     assert_eq!(ear.after(5).await[2..], ["back 1", "back 2", "detached"]);
     until(|| game.host.count() == 0).await;
 }
@@ -260,7 +269,7 @@ async fn a_player_that_has_left_does_not_miss_the_link_to_its_old_node() {
     let host = game.host.clone();
     game.tasks.spawn(async move { host.stop_all(Duration::from_secs(5)).await });
     ear.after(2).await;
-    port.detach(SessionId(1), &gate.tasks);
+    port.detach(ConnectionId(1), &gate.tasks);
     assert_eq!(ear.after(3).await[1..], ["leaving", "detached"]);
     game.links.close();
     gate.counted("link_up", "0").await;
@@ -280,7 +289,7 @@ async fn when_a_link_breaks_its_sessions_end_and_its_calls_are_answered() {
     let (asked, heard) = tokio::join!(asked, broken);
     assert_eq!(asked, Err(Code::DEADLINE), "whether it was done is not known");
     assert_eq!(heard[1], "kicked 1001");
-    let sent = port.forward(SessionId(1), Instant::now(), soon(), &mut requests(&[(1, 1)]));
+    let sent = port.forward(ConnectionId(1), Instant::now(), soon(), &mut requests(&[1]));
     assert_eq!(sent, Err(Code::NOT_CONNECTED));
     assert_eq!(ask(&gate, &game, 1, soon()).await, Err(Code::NOT_CONNECTED));
 }
@@ -344,7 +353,7 @@ async fn a_peer_that_speaks_out_of_turn_after_its_hello_is_cut_off_and_counted()
     let (cluster, node) = ("c".to_owned(), "peer".to_owned());
     let mut said = Vec::new();
     Envelope::Hello(proto::Hello { protocol: 1, cluster, node }).put(&mut said);
-    Envelope::Leaving(SessionId(1)).put(&mut said);
+    Envelope::Leaving(ConnectionId(1)).put(&mut said);
     peer.write_all(&said).await.unwrap();
     game.counted("link_garbage_total", "1").await;
     game.counted("link_up", "0").await;
@@ -358,9 +367,11 @@ async fn a_session_that_leaves_while_it_is_on_its_way_to_its_player_does_not_arr
     let (cluster, node) = ("c".to_owned(), "peer".to_owned());
     let mut said = Vec::new();
     Envelope::Hello(proto::Hello { protocol: 1, cluster, node }).put(&mut said);
-    let attach = proto::Attach { call: 1, session: 7, account: 7, ..Default::default() };
-    Envelope::Attach(proto::Attach { deadline_ms: 5000, ..attach }).put(&mut said);
-    Envelope::Detach(SessionId(7)).put(&mut said);
+    let sign_in = proto::SignIn { openid: "o".into(), sid: "s".into() };
+    let attach = proto::Attach { call: 1, connection: 7, account: 7, ..Default::default() };
+    let entry = Some(proto::attach::Entry::SignIn(sign_in));
+    Envelope::Attach(proto::Attach { deadline_ms: 5000, entry, ..attach }).put(&mut said);
+    Envelope::Detach(ConnectionId(7)).put(&mut said);
     peer.write_all(&said).await.unwrap();
     let mut bytes = Vec::new();
     let answer = async {
@@ -503,14 +514,14 @@ async fn what_a_peer_does_not_read_is_bounded_and_then_the_line_is_cut() {
     let (line, near, _far) = line();
     let frames = vec![0; 1000 * 1000];
     let fill = async {
-        let envelope = Envelope::Requests(SessionId(1), 0, Frames(&frames));
+        let envelope = Envelope::Requests(ConnectionId(1), 0, Frames(&frames));
         let mut sent = 0;
         while line.post(&envelope).is_ok() {
             sent += frames.len();
         }
         assert!(sent <= LINK_BYTES_MAX + 2 * frames.len(), "{sent}");
         assert_eq!(line.post(&envelope), Err(Unsent::Full));
-        line.must_post(&Envelope::Detached(SessionId(1)));
+        line.must_post(&Envelope::Detached(ConnectionId(1)));
     };
     let (ended, ()) = tokio::join!(line.run(near, Vec::new(), &Anything), fill);
     assert!(matches!(ended, Ended::Overflown), "{ended}");
@@ -522,8 +533,8 @@ async fn a_line_that_is_closed_writes_first_what_was_posted() {
     let (line, near, mut far) = line();
     let mut expected = Vec::new();
     for session in 0..1000 {
-        line.must_post(&Envelope::Detach(SessionId(session)));
-        Envelope::Detach(SessionId(session)).put(&mut expected);
+        line.must_post(&Envelope::Detach(ConnectionId(session)));
+        Envelope::Detach(ConnectionId(session)).put(&mut expected);
     }
     line.close();
     let heard = async {

@@ -70,7 +70,6 @@ impl Cache {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "single-use codes will ask"))]
     pub(crate) async fn get(&self, key: &str, now_ms: i64) -> Result<Option<Vec<u8>>, CacheError> {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.get(key, now_ms)),
@@ -78,7 +77,6 @@ impl Cache {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "single-use codes will ask"))]
     pub(crate) async fn put(
         &self,
         key: &str,
@@ -112,7 +110,6 @@ impl Cache {
     }
 
     /// Reads and deletes: of many that take at once, one gets it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "single-use codes will ask"))]
     pub(crate) async fn take(&self, key: &str, now_ms: i64) -> Result<Option<Vec<u8>>, CacheError> {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.take(key, now_ms)),

@@ -1,0 +1,384 @@
+//! Owns what outlives a connection: which frames of a client its player has taken, which it has
+//! said, and the last of those as bytes. Whichever gate carries the session, each frame is taken
+//! once and said once, in order.
+//!
+//! Both ends count: what the client sends and what it receives after `msg.Login.Res`, leaving out
+//! `msg.Ping.*`, `msg.Resume.*`, `msg.Kick.Res` and what travels beside the stream. A count is all
+//! that a client and its player must agree on to go on.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{
+    limits::{REPLAY_BYTES_FREE, REPLAY_BYTES_KEPT, REPLAY_BYTES_SILENT_MAX},
+    link::{Batch, Frames, Mark, SessionId},
+    proto::link as proto,
+};
+
+/// A signed-in client, as its player knows it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) openid: String,
+    /// The sign-in that its token belongs to.
+    pub(super) sid: String,
+    /// Frames of the client that were taken.
+    pub(super) received: u64,
+    proof: Proof,
+}
+
+/// What a client shows to go on.
+///
+/// Each resume hands out a new secret. The one before is good as long as the client has not shown
+/// that it got the new one, for the answer that carried it may have been lost with its connection.
+#[derive(Debug)]
+struct Proof {
+    secret: u128,
+    before: Option<u128>,
+}
+
+impl Session {
+    pub(super) fn new(id: SessionId, openid: String, sid: String, secret: u128) -> Self {
+        Self { id, openid, sid, received: 0, proof: Proof { secret, before: None } }
+    }
+
+    /// What the client must show to go on.
+    pub(super) fn secret(&self) -> u128 {
+        self.proof.secret
+    }
+
+    /// Whether this is its client.
+    pub(super) fn is_known_by(&self, id: SessionId, secret: u128) -> bool {
+        let Proof { secret: newest, before } = self.proof;
+        // Whole numbers are compared in constant time.
+        self.id == id && (newest == secret || before == Some(secret))
+    }
+
+    /// The client showed one secret and gets another.
+    pub(super) fn renew(&mut self, shown: u128, next: u128) {
+        self.proof = Proof { secret: next, before: Some(shown) };
+    }
+
+    /// A frame of the client is taken. That it speaks shows that it has the newest secret.
+    #[inline]
+    pub(super) fn take(&mut self) {
+        self.received += 1;
+        self.proof.before = None;
+    }
+}
+
+/// What was said to a client: how many frames, and the last of them.
+#[derive(Debug)]
+pub(super) struct Said {
+    /// Frames that were said.
+    sent: u64,
+    /// The last of them, whole, each behind its mark.
+    replay: VecDeque<u8>,
+    /// How many lie there.
+    kept: u64,
+    /// The client tells what it has received: it means to resume, and may keep more waiting.
+    reports: bool,
+    /// Bytes that may lie there now.
+    granted: usize,
+    room: ReplayRoom,
+}
+
+/// How much may be kept for replay.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplayRoom {
+    /// For one client that tells what it has received.
+    bytes_max: usize,
+    /// What is left for all of a node beyond [`REPLAY_BYTES_FREE`] each.
+    left: Arc<AtomicUsize>,
+}
+
+impl ReplayRoom {
+    pub(crate) fn new(bytes_max: usize, bytes_total_max: usize) -> Self {
+        Self { bytes_max, left: Arc::new(AtomicUsize::new(bytes_total_max)) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Said {
+    pub(super) fn new(room: ReplayRoom) -> Self {
+        Self {
+            sent: 0,
+            replay: VecDeque::new(),
+            kept: 0,
+            reports: false,
+            granted: REPLAY_BYTES_FREE,
+            room,
+        }
+    }
+
+    /// Remembers what is said now, as far as it counts.
+    #[inline]
+    pub(super) fn say(&mut self, frames: Frames<'_>) {
+        let bytes = frames.bytes();
+        // Frames that count and lie side by side are copied at once.
+        let (mut begin, mut at) = (0, 0);
+        for (mark, len) in frames.spans() {
+            if mark.counts_as_sent() {
+                self.sent += 1;
+                self.kept += 1;
+            } else {
+                self.keep(&bytes[begin..at]);
+                begin = at + len;
+            }
+            at += len;
+        }
+        self.keep(&bytes[begin..at]);
+    }
+
+    #[inline]
+    fn keep(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let needed = self.replay.len() + bytes.len();
+        if needed > self.granted {
+            self.grow(needed);
+        }
+        self.replay.extend(bytes);
+        while self.replay.len() > self.granted {
+            self.forget_oldest();
+        }
+    }
+
+    /// Asks for more room, up to what this client may have.
+    #[cold]
+    fn grow(&mut self, needed: usize) {
+        let max = if self.reports { self.room.bytes_max } else { REPLAY_BYTES_SILENT_MAX };
+        let wanted = needed.next_power_of_two().min(max).max(self.granted);
+        if wanted > self.granted && self.room.take(wanted - self.granted) {
+            self.granted = wanted;
+        }
+        // Before the new ones come, so that no more is allocated than granted.
+        let new = needed - self.replay.len();
+        while !self.replay.is_empty() && self.replay.len() + new > self.granted {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let (Some(low), Some(high)) = (self.replay.get(1), self.replay.get(2)) else {
+            return self.forget_all();
+        };
+        let len = Frames::HEADER_BYTES + usize::from(u16::from_le_bytes([*low, *high]));
+        self.replay.drain(..len.min(self.replay.len()));
+        self.kept -= 1;
+    }
+
+    fn forget_all(&mut self) {
+        self.kept = 0;
+        self.replay.clear();
+        if self.replay.capacity() > REPLAY_BYTES_KEPT {
+            self.replay = VecDeque::new();
+            self.room.give_back(self.granted - REPLAY_BYTES_FREE);
+            self.granted = REPLAY_BYTES_FREE;
+        }
+    }
+
+    /// The client has received so many frames: those need not be kept. A number that cannot be is
+    /// ignored.
+    pub(super) fn acknowledge(&mut self, received: u64) {
+        if received == 0 || received > self.sent {
+            return;
+        }
+        self.reports = true;
+        while self.kept > self.sent - received {
+            self.forget_oldest();
+        }
+        if self.kept == 0 {
+            self.forget_all();
+        }
+    }
+
+    /// What a client misses that has received so many frames; `None` when some of it is gone, or
+    /// the number cannot be.
+    pub(super) fn missed(&mut self, received: u64) -> Option<Batch> {
+        let missed = self.sent.checked_sub(received)?;
+        if missed > self.kept {
+            return None;
+        }
+        let kept = Batch::from(Frames::over(self.replay.make_contiguous()));
+        let skip = usize::try_from(self.kept - missed).ok()?;
+        let mut batch = Batch::default();
+        for (_, frame) in kept.frames().skip(skip) {
+            batch.push(Mark::Plain, frame.bytes);
+        }
+        Some(batch)
+    }
+}
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        self.room.give_back(self.granted - REPLAY_BYTES_FREE);
+    }
+}
+
+// === On the way to another node ===
+
+/// A session and what was said in it, as it travels. Of the replay the last `bytes_max` bytes go
+/// along: a client that misses more must sign in again.
+pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> proto::Session {
+    while said.replay.len() > bytes_max {
+        said.forget_oldest();
+    }
+    let Session { id, openid, sid, received, proof: Proof { secret, before } } = session;
+    proto::Session {
+        session: id.0,
+        openid: openid.clone(),
+        sid: sid.clone(),
+        received: *received,
+        sent: said.sent,
+        replay: said.replay.iter().copied().collect(),
+        secret: secret.to_le_bytes().to_vec(),
+        secret_before: before.map(|s| s.to_le_bytes().to_vec()).unwrap_or_default(),
+    }
+}
+
+/// The same on arrival; `None` when it is none.
+pub(super) fn unpack(packed: proto::Session, room: ReplayRoom) -> Option<(Session, Said)> {
+    let secret = |bytes: Vec<u8>| Some(u128::from_le_bytes(bytes.try_into().ok()?));
+    let proof = Proof { secret: secret(packed.secret)?, before: secret(packed.secret_before) };
+    let (id, received) = (SessionId(packed.session), packed.received);
+    let session = Session { id, openid: packed.openid, sid: packed.sid, received, proof };
+    let mut said = Said::new(room);
+    said.reports = true;
+    said.say(Frames::over(&packed.replay));
+    said.sent = packed.sent;
+    Some((session, said))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::msg;
+
+    fn frames(from: u64, to: u64, mark: Mark) -> Batch {
+        let mut batch = Batch::default();
+        for n in from..=to {
+            let val = i64::try_from(n).ok();
+            batch.push_message(mark, &msg::echo::Res { val, ct: None }).expect("fits");
+        }
+        batch
+    }
+
+    fn numbers(batch: &Batch) -> Vec<u64> {
+        let number = |payload: &[u8]| {
+            let echo = <msg::echo::Res as prost::Message>::decode(payload).expect("an echo");
+            u64::try_from(echo.val.unwrap_or_default()).expect("positive")
+        };
+        batch.frames().map(|(_, frame)| number(frame.payload)).collect()
+    }
+
+    fn room() -> ReplayRoom {
+        ReplayRoom::new(1 << 20, (1 << 20) - REPLAY_BYTES_FREE)
+    }
+
+    #[test]
+    fn what_a_client_misses_is_what_it_has_not_received_and_nothing_else() {
+        let mut said = Said::new(room());
+        said.say(frames(1, 5, Mark::Answer).frames());
+        said.say(frames(99, 99, Mark::Ping).frames());
+        said.say(frames(6, 7, Mark::Plain).frames());
+        let missed = |said: &mut Said, received| said.missed(received).map(|b| numbers(&b));
+        assert_eq!(missed(&mut said, 0), Some((1..=7).collect()));
+        assert_eq!(missed(&mut said, 7), Some(vec![]));
+        assert_eq!(missed(&mut said, 8), None, "it cannot have received that");
+        said.acknowledge(4);
+        assert_eq!(missed(&mut said, 4), Some(vec![5, 6, 7]));
+        assert_eq!(missed(&mut said, 3), None, "that is gone");
+        said.acknowledge(100);
+        assert_eq!(missed(&mut said, 5), Some(vec![6, 7]));
+    }
+
+    #[test]
+    fn who_never_reports_keeps_little_and_who_does_keeps_more_as_long_as_there_is_room() {
+        let (one, mut said) = (frames(1, 100, Mark::Plain), Said::new(room()));
+        let fill = |said: &mut Said| (0..1000).for_each(|_| said.say(one.frames()));
+        fill(&mut said);
+        assert!(said.replay.len() <= REPLAY_BYTES_SILENT_MAX, "{}", said.replay.len());
+        assert!(said.replay.len() > REPLAY_BYTES_SILENT_MAX - 100, "{}", said.replay.len());
+        said.acknowledge(1);
+        fill(&mut said);
+        assert!(said.replay.len() > REPLAY_BYTES_SILENT_MAX * 3, "{}", said.replay.len());
+        let mut other = Said::new(said.room.clone());
+        fill(&mut other);
+        assert!(other.replay.len() <= REPLAY_BYTES_FREE, "the node has no more room");
+        said.acknowledge(said.sent);
+        assert_eq!((said.kept, said.granted), (0, REPLAY_BYTES_FREE));
+        fill(&mut other);
+        assert!(other.replay.len() > REPLAY_BYTES_FREE, "there is room again");
+        let left = said.room.left.clone();
+        drop((said, other));
+        assert_eq!(left.load(Ordering::Relaxed), (1 << 20) - REPLAY_BYTES_FREE);
+    }
+
+    #[test]
+    fn a_secret_is_good_until_its_successor_was_used() {
+        let mut session = Session::new(SessionId(1), String::new(), String::new(), 10);
+        assert!(session.is_known_by(SessionId(1), 10));
+        assert!(!session.is_known_by(SessionId(2), 10) && !session.is_known_by(SessionId(1), 11));
+        session.renew(10, 20);
+        assert!(session.is_known_by(SessionId(1), 10), "the answer may have been lost");
+        session.renew(10, 30);
+        assert!(!session.is_known_by(SessionId(1), 20), "it was lost");
+        session.take();
+        assert!(!session.is_known_by(SessionId(1), 10) && session.is_known_by(SessionId(1), 30));
+    }
+
+    proptest! {
+        #[test]
+        fn a_session_is_the_same_after_it_has_travelled(
+            said_frames in 0u64..40, received in 0u64..9, acknowledged in 0u64..40, renewed: bool,
+        ) {
+            let mut session = Session::new(SessionId(3), "o".into(), "s".into(), 1 << 100);
+            (0..received).for_each(|_| session.take());
+            if renewed {
+                session.renew(1 << 100, 5);
+            }
+            let mut said = Said::new(room());
+            said.say(frames(1, said_frames, Mark::Answer).frames());
+            said.acknowledge(acknowledged);
+            let packed = pack(&session, &mut said, 1 << 20);
+            let (back, mut said_back) = unpack(packed, room()).expect("a session");
+            prop_assert_eq!(format!("{session:?}"), format!("{back:?}"));
+            for n in 0..=said_frames + 1 {
+                let (a, b) = (said.missed(n), said_back.missed(n));
+                prop_assert_eq!(a.map(|b| numbers(&b)), b.map(|b| numbers(&b)));
+            }
+        }
+
+        #[test]
+        fn nothing_that_was_not_acknowledged_is_missing_up_to_the_limit(
+            steps in prop::collection::vec((1u64..50, 0u64..60), 1..40),
+        ) {
+            let (mut said, mut sent, mut acknowledged) = (Said::new(room()), 0u64, 0u64);
+            for (more, ack) in steps {
+                said.say(frames(sent + 1, sent + more, Mark::Plain).frames());
+                sent += more;
+                acknowledged = acknowledged.max((acknowledged + ack).min(sent));
+                said.acknowledge(acknowledged);
+                let missed = said.missed(acknowledged).map(|b| numbers(&b));
+                prop_assert_eq!(missed, Some((acknowledged + 1..=sent).collect()));
+            }
+        }
+    }
+}
