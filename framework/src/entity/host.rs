@@ -11,7 +11,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use kameo::{actor::PreparedActor, mailbox};
 use prost::Message as _;
 use rustc_hash::FxHashMap;
 use tokio::{
@@ -21,13 +20,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Ctx, EntityId, LoadError, Player, ReplayRoom, Table, World,
-    actor::Entity,
+    EntityId, ReplayRoom, World,
+    kind::{AnyKind, Waking},
     session::{self, Said, Session},
-    writer::Writer,
 };
 use crate::{
-    config, def,
+    config,
     directory::{Claim, Directory, Evicted, Lease, NotClaimed},
     limits::ATTACH_TRIES_MAX,
     link::{
@@ -36,144 +34,16 @@ use crate::{
     },
     proto::link as proto,
     store::StoreError,
-    telemetry::{EntityMeters, Panic, catch},
+    telemetry::EntityMeters,
     wire::{Code, Refusal},
 };
-
-/// Makes a state from what was saved, at a time in ms since 1970.
-type Load<S> = fn(&Account, Option<&[u8]>, i64) -> Result<S, LoadError>;
-
-/// The kind of the entities that sessions have; their keys are accounts.
-pub(crate) const PLAYER: &str = "player";
-
-/// What a studio declared for one kind of entity.
-pub(crate) struct Kind<S> {
-    pub(super) name: &'static str,
-    pub(super) table: Table<S>,
-    pub(super) load: Load<S>,
-    pub(super) save: fn(&S) -> Vec<u8>,
-    pub(super) user: fn(&S, &Account, i64) -> def::User,
-    pub(super) hooks: Hooks<S>,
-}
-
-type Hook<S> = fn(&mut S, &Ctx);
-
-/// What a studio does when a session comes, goes away, comes back and is over.
-pub(super) struct Hooks<S> {
-    pub(super) on_sign_in: Hook<S>,
-    pub(super) on_moved: Hook<S>,
-    pub(super) on_away: Hook<S>,
-    pub(super) on_back: Hook<S>,
-    pub(super) on_sign_out: Hook<S>,
-}
-
-impl<P: Player> Kind<P> {
-    /// Players, with the handlers that the studio added.
-    pub(crate) fn player(table: Table<P>) -> Self {
-        Self {
-            name: PLAYER,
-            table,
-            load: P::load,
-            save: P::save,
-            user: P::user,
-            hooks: Hooks {
-                on_sign_in: P::on_sign_in,
-                on_moved: P::on_moved,
-                on_away: P::on_away,
-                on_back: P::on_back,
-                on_sign_out: P::on_sign_out,
-            },
-        }
-    }
-}
-
-/// A kind whose state's type does not matter.
-pub(crate) trait AnyKind: Send + Sync {
-    fn name(&self) -> &'static str;
-    fn apis(&self) -> Vec<String>;
-    /// Makes the entity from its stored state and sets it going.
-    fn wake(
-        self: Arc<Self>,
-        host: &Arc<Host>,
-        id: EntityId,
-        waking: Waking,
-    ) -> Result<Running, LoadError>;
-}
-
-/// What a sleeping entity is woken with.
-pub(crate) struct Waking {
-    account: Account,
-    claim: Claim,
-    stored: Option<Vec<u8>>,
-    /// The session that it had at another node, and what was said in it.
-    carried: Option<(Session, Said)>,
-}
-
-impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn apis(&self) -> Vec<String> {
-        self.table.names().iter().map(|n| (*n).to_owned()).collect()
-    }
-
-    fn wake(
-        self: Arc<Self>,
-        host: &Arc<Host>,
-        id: EntityId,
-        waking: Waking,
-    ) -> Result<Running, LoadError> {
-        let Waking { account, claim, stored, carried } = waking;
-        let (world, newest) = (host.world.clone(), Arc::new(AtomicU64::new(0)));
-        let mailbox = Mailbox::default();
-        let now_ms = world.clock.now_ms();
-        let state = catch(|| (self.load)(&account, stored.as_deref(), now_ms))
-            .unwrap_or_else(|Panic(text)| Err(LoadError::new(format!("load panicked: {text}"))))?;
-        let mut ctx = Ctx::new(Writer::new(id, claim, world, stored.as_deref()));
-        let moved = carried.is_some();
-        let session = carried.map(|(session, said)| {
-            ctx.begin(account, said);
-            session
-        });
-        let entity = Entity {
-            kind: self,
-            host: host.clone(),
-            state,
-            ctx,
-            away_until: moved.then(|| Instant::now() + host.sessions.resume_window),
-            session,
-            connection: None,
-            last: 0,
-            moved,
-            newest: newest.clone(),
-            mailbox: mailbox.clone(),
-            streak: 0,
-            save_due: None,
-            saving: None,
-            save_failed: false,
-            left: false,
-            linger_until: None,
-            timer: None,
-        };
-        // Its mail comes through a mailbox of ours: kameo's own has nothing to hold.
-        let prepared = PreparedActor::<Entity<S>>::new(mailbox::bounded(1));
-        // On the caller's shard: an entity lives beside the connection that woke it.
-        host.world.tasks.spawn(async move {
-            if let Err(panic) = prepared.run(entity).await {
-                tracing::error!(target: "entity", "an entity failed to start: {panic}");
-            }
-        });
-        Ok(Running { mailbox, newest })
-    }
-}
 
 /// A running entity, as its host sees it.
 #[derive(Clone)]
 pub(crate) struct Running {
-    mailbox: Mailbox,
-    /// See [`Entity::newest`].
-    newest: Arc<AtomicU64>,
+    pub(super) mailbox: Mailbox,
+    /// See [`Entity::newest`](super::actor::Entity::newest).
+    pub(super) newest: Arc<AtomicU64>,
 }
 
 /// The entities that run in this process.
@@ -518,6 +388,10 @@ impl Host {
 
     pub(super) fn sessions(&self) -> &config::Session {
         &self.sessions
+    }
+
+    pub(super) fn world(&self) -> &World {
+        &self.world
     }
 
     pub(super) fn replay_room(&self) -> ReplayRoom {

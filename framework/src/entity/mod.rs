@@ -2,8 +2,10 @@
 //! session only as a port; sockets, frames on the wire and placement are not known here.
 
 mod actor;
+mod attach;
 mod context;
 mod host;
+mod kind;
 mod player;
 mod session;
 mod table;
@@ -13,7 +15,8 @@ use std::fmt;
 
 pub use context::Ctx;
 pub(crate) use context::World;
-pub(crate) use host::{AnyKind, Host, Hosted, Kind, PLAYER};
+pub(crate) use host::{Host, Hosted};
+pub(crate) use kind::{AnyKind, Kind, PLAYER};
 pub use player::{LoadError, Player};
 pub(crate) use session::ReplayRoom;
 pub use table::Handler;

@@ -20,21 +20,17 @@ use tokio::{
 };
 
 use super::{
-    Carrier, Gate, Outbox,
-    close::Close,
-    outbox::Kicked,
-    rate::{Budget, Verdict},
-    routes::{Routes, Target},
+    Carrier, Gate, Outbox, close::Close, outbox::Kicked, rate::Budget, routes::Routes,
     session::Session,
 };
 use crate::{
     limits::{
-        BLOCKED_BYTES, DATAGRAMS_PER_WAKE_MAX, FRAME_BYTES_BEFORE_SIGN_IN_MAX, GATE_DEADLINE_GRACE,
-        READ_BYTES, READS_PER_WAKE_MAX, SIGN_IN_TRIES_MAX, WRITE_BYTES_KEPT_MAX,
+        BLOCKED_BYTES, FRAME_BYTES_BEFORE_SIGN_IN_MAX, READ_BYTES, READS_PER_WAKE_MAX,
+        WRITE_BYTES_KEPT_MAX,
     },
-    link::{Batch, Mark, SessionEnd as _, error_message},
+    link::Batch,
     msg,
-    wire::{Code, Cut, FRAME_BYTES_MAX, Frame, FrameError, cut},
+    wire::{Code, Cut, FRAME_BYTES_MAX, cut},
 };
 
 thread_local! {
@@ -48,30 +44,30 @@ pub(super) struct Connection<C> {
     pub(super) peer: SocketAddr,
     pub(super) gate: Arc<Gate>,
     pub(super) outbox: Arc<Outbox>,
-    routes: Arc<Routes>,
+    pub(super) routes: Arc<Routes>,
     routes_version: u64,
     /// Who is signed in here.
     pub(super) session: Option<Session>,
-    budget: Budget,
+    pub(super) budget: Budget,
     /// The beginning of a frame whose rest has not arrived, or frames behind a sign-in.
     rest: Vec<u8>,
     /// `rest` holds what came behind a sign-in and has not been looked at.
     rest_unseen: bool,
     /// What this read has for the player.
-    requests: Batch,
+    pub(super) requests: Batch,
     /// How many frames the client waits for because of it.
-    asked: usize,
+    pub(super) asked: usize,
     /// Taken from the outbox; `written` bytes of it are gone.
     pub(super) writing: Vec<u8>,
     pub(super) written: usize,
     opened: Instant,
-    last_frame: Instant,
+    pub(super) last_frame: Instant,
     timer: Pin<Box<Sleep>>,
     /// The timer knows this task's waker; polling it again would be for nothing.
     timer_set: bool,
-    reading: Reading,
+    pub(super) reading: Reading,
     /// How often the client failed to sign in or to resume.
-    tries: u32,
+    pub(super) tries: u32,
     /// The player was told that the client takes in less than it is told.
     blocked: bool,
     /// The player goes to another node: nothing is forwarded before it is found there.
@@ -79,12 +75,12 @@ pub(super) struct Connection<C> {
     /// The gate is going away.
     draining: bool,
     /// How the connection ends once every answer is given.
-    leaving: Option<Close>,
+    pub(super) leaving: Option<Close>,
 }
 
 /// Whether the client's bytes are taken now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
+pub(super) enum Reading {
     Open,
     /// Too many requests wait for their answers: the socket's own buffer holds the client back.
     Paused,
@@ -94,7 +90,7 @@ enum Reading {
 
 /// What the connection cannot do within a poll.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Login(msg::login::Req),
     Resume(msg::resume::Req),
     /// The player goes to another node.
@@ -361,162 +357,11 @@ where
         event
     }
 
-    fn frame_bytes_max(&self) -> usize {
+    pub(super) fn frame_bytes_max(&self) -> usize {
         match self.session {
             Some(_) => self.gate.settings.gate.frame_bytes_max,
             None => FRAME_BYTES_BEFORE_SIGN_IN_MAX,
         }
-    }
-
-    /// Decides what becomes of one frame.
-    fn frame(&mut self, frame: &Frame<'_>, now: Instant) -> Option<Event> {
-        match self.budget.judge(now) {
-            Verdict::Allow => {}
-            Verdict::Refuse => {
-                self.gate.meters.rate_limited.increment(1);
-                self.refuse(frame, Code::RATE_LIMITED);
-                return None;
-            }
-            Verdict::Close => {
-                self.refuse(frame, Code::RATE_LIMITED);
-                self.leave(Close::Refused);
-                return None;
-            }
-        }
-        let target = self.routes.find(frame.api);
-        if self.session.is_none() {
-            return self.stranger(frame, target);
-        }
-        match target {
-            Some(Target::Player) => {
-                let mark = if frame.api.is_request() { Mark::Request } else { Mark::Plain };
-                self.to_player(mark, frame);
-            }
-            Some(Target::Ping) => self.to_player(Mark::Ping, frame),
-            Some(Target::Logout) => self.to_player(Mark::Logout, frame),
-            Some(Target::Nobody) => self.refuse(frame, Code::NOT_CONNECTED),
-            None => self.refuse(frame, Code::UNKNOWN_API),
-            // Both are the first message of a connection, and this one has had its.
-            Some(Target::Login | Target::Resume) => {
-                self.refuse(frame, Code::PROTOCOL);
-                self.leave(Close::Refused);
-            }
-        }
-        None
-    }
-
-    /// Decides what becomes of a frame of a client that is not signed in.
-    fn stranger(&mut self, frame: &Frame<'_>, target: Option<Target>) -> Option<Event> {
-        let event = match target {
-            Some(Target::Login) => prost::Message::decode(frame.payload).map(Event::Login),
-            Some(Target::Resume) => prost::Message::decode(frame.payload).map(Event::Resume),
-            Some(Target::Ping) => {
-                let ping = <msg::ping::Req as prost::Message>::decode(frame.payload);
-                let ping = ping.map(|msg::ping::Req { ct, received: _ }| {
-                    let st = self.gate.clock.now_ms();
-                    self.outbox.say(&msg::ping::Res { ct, st, received: 0 });
-                });
-                return ping.map_or_else(|e| self.undecodable(frame, &e), |()| None);
-            }
-            Some(Target::Player | Target::Logout | Target::Nobody) | None => {
-                self.refuse(frame, Code::NOT_SIGNED_IN);
-                return None;
-            }
-        };
-        event.map_or_else(|e| self.undecodable(frame, &e), Some)
-    }
-
-    fn undecodable(&self, frame: &Frame<'_>, e: &prost::DecodeError) -> Option<Event> {
-        self.outbox.say(&error_message(frame.api.as_str(), Code::UNDECODABLE, &e.to_string()));
-        None
-    }
-
-    #[inline]
-    fn to_player(&mut self, mark: Mark, frame: &Frame<'_>) {
-        self.requests.push(mark, frame.bytes);
-        self.asked += usize::from(mark.is_awaited());
-    }
-
-    /// Refuses a frame. Within a session the refusal goes the way of the requests: the player
-    /// knows every frame that its client was told, and in which order.
-    fn refuse(&mut self, frame: &Frame<'_>, code: Code) {
-        self.say_error(Mark::Refused, frame.api.as_str(), code, code.text());
-    }
-
-    /// What was asked before is still answered, then the client is told what is wrong.
-    fn fault(&mut self, error: FrameError) {
-        self.gate.meters.protocol_errors.increment(1);
-        let code = match error {
-            FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
-            _ => Code::PROTOCOL,
-        };
-        self.say_error(Mark::Fault, "", code, &error.to_string());
-        self.leave(Close::Refused);
-    }
-
-    fn say_error(&mut self, mark: Mark, api: &str, code: Code, text: &str) {
-        if self.session.is_none() {
-            return self.outbox.say(&error_message(api, code, text));
-        }
-        self.requests.push_error(mark, api, code, text);
-        self.asked += 1;
-    }
-
-    /// Sends what this read has for the player.
-    fn forward(&mut self, now: Instant) {
-        if self.requests.is_empty() {
-            return;
-        }
-        let (mut requests, asked) =
-            (std::mem::take(&mut self.requests), std::mem::take(&mut self.asked));
-        if asked > 0 {
-            let timeout = self.gate.settings.request_timeout + GATE_DEADLINE_GRACE;
-            self.outbox.await_answers(asked, now + timeout);
-        }
-        self.forward_batch(&mut requests, now);
-        self.requests = requests;
-    }
-
-    /// Sends requests to the player, and empties the batch. Where far too much waits for it
-    /// already, or nobody is there, the connection ends: what was not taken was not counted, and
-    /// the client may go on over another.
-    pub(super) fn forward_batch(&self, batch: &mut Batch, now: Instant) {
-        let Some(Session { connection, player, .. }) = &self.session else { return };
-        let deadline = now + self.gate.settings.request_timeout;
-        if let Err(code) = player.forward(*connection, now, deadline, batch) {
-            self.gate.meters.not_forwarded.increment(1);
-            self.outbox.kick(code, code.text());
-            batch.clear();
-        }
-    }
-
-    /// Takes in what came beside the stream: inputs that may be lost, and do not count.
-    fn read_datagrams(&mut self, cx: &mut Context<'_>) {
-        let now = Instant::now();
-        for _ in 0..DATAGRAMS_PER_WAKE_MAX {
-            let Poll::Ready(datagram) = self.carrier.poll_datagram(cx) else {
-                return self.forward(now);
-            };
-            let whole = cut(&datagram, self.frame_bytes_max());
-            let wanted = self.session.is_some() && self.reading == Reading::Open;
-            match whole {
-                Ok(Cut::Frame(frame))
-                    if wanted
-                        && frame.bytes.len() == datagram.len()
-                        && !frame.api.is_request()
-                        && self.routes.find(frame.api) == Some(Target::Player)
-                        && self.budget.judge(now) == Verdict::Allow =>
-                {
-                    self.last_frame = now;
-                    self.gate.meters.frames_in.increment(1);
-                    self.requests.push(Mark::Loose, frame.bytes);
-                }
-                // It may be lost, so it is: a request belongs into the stream.
-                _ => self.gate.meters.datagrams_dropped.increment(1),
-            }
-        }
-        self.forward(now);
-        cx.waker().wake_by_ref();
     }
 
     fn follow_routes(&mut self) {
@@ -527,16 +372,8 @@ where
         }
     }
 
-    /// The client failed to sign in or to resume; it may not try for ever.
-    pub(super) fn failed(&mut self) {
-        self.tries += 1;
-        if self.tries >= SIGN_IN_TRIES_MAX {
-            self.leave(Close::Refused);
-        }
-    }
-
     /// Takes no more requests; the connection ends when those under way are answered.
-    fn leave(&mut self, close: Close) {
+    pub(super) fn leave(&mut self, close: Close) {
         self.leaving = Some(close);
         self.reading = Reading::Over;
     }

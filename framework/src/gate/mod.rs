@@ -5,6 +5,7 @@ mod admission;
 mod carrier;
 mod close;
 mod connection;
+mod frames;
 mod outbox;
 mod players;
 mod rate;

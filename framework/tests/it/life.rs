@@ -63,7 +63,7 @@ fn the_state_is_there_again_after_signing_out_and_after_a_restart() {
 
 #[test]
 fn a_player_whom_nobody_needs_is_saved_and_leaves_the_memory() {
-    let world = World::with(&["game.linger=50ms"]);
+    let world = World::with(&["game.linger=50ms", "session.resume_window=50ms"]);
     world.run(async {
         let mut client = world.player_on("leaver").await;
         client.request(&msg::get_items::Req::default()).await.unwrap();
@@ -83,7 +83,8 @@ fn a_player_whom_nobody_needs_is_saved_and_leaves_the_memory() {
 /// Signing in and leaving at the very moment when the player is being put away.
 #[test]
 fn a_player_that_is_just_stopping_is_woken_again_without_losing_a_count() {
-    let world = World::with(&["game.linger=0s", "gate.rate_frames_per_s=0"]);
+    let world =
+        World::with(&["game.linger=0s", "session.resume_window=0s", "gate.rate_frames_per_s=0"]);
     world.run(async {
         let token = world.token("churn").await;
         for n in 1..=60 {

@@ -1,0 +1,276 @@
+//! Owns an entity's side of sessions: who signs in, who goes on over which connection, how it
+//! ends, and how it leaves for another node.
+
+use std::sync::atomic::Ordering;
+
+use prost::Message as _;
+use tokio::time::Instant;
+
+use super::{
+    actor::Entity,
+    session::{self, Said, Session},
+};
+use crate::{
+    def,
+    limits::{LEAVE_DEADLINE, REPLAY_BYTES_CARRIED_MAX, USER_BYTES_MAX},
+    link::{
+        Account, Arrival, Attach, Attached, ConnectionId, End, Entry, Requests, SessionId,
+        SessionPort,
+    },
+    proto::link as proto,
+    telemetry::catch,
+    wire::{Code, Refusal},
+};
+
+impl<S: Send + Sync + 'static> Entity<S> {
+    pub(super) fn attach(&mut self, Attach { arrival, reply }: Attach) {
+        let Arrival { connection, account: id, port, entry, datagram_bytes_max: _ } = arrival;
+        let attached = match entry {
+            Entry::SignIn { openid, sid } => {
+                self.sign_in(connection, port, Account { id, openid }, sid)
+            }
+            Entry::Resume { session, secret, received } => {
+                self.resume(connection, port, session, secret, received)
+            }
+            Entry::Moved { session } => self.go_on(connection, port, session),
+        };
+        self.touch(Instant::now());
+        let refused = attached.is_err();
+        let told = reply.send(attached.map_err(Refusal::from)).is_ok();
+        if refused {
+            self.step_back(connection);
+        } else if told {
+            self.ctx.flush();
+        } else {
+            // The gate has given up meanwhile.
+            self.detach(connection);
+        }
+    }
+
+    /// The session that asked last wins: the account center vouched for both, and only one is
+    /// here.
+    fn sign_in(
+        &mut self,
+        connection: ConnectionId,
+        port: SessionPort,
+        account: Account,
+        sid: String,
+    ) -> Result<Attached, Code> {
+        let user = self.user_for(connection, &account)?;
+        let why = "the account signed in on another connection";
+        self.end_session(Code::SIGNED_IN_ELSEWHERE, why);
+        let chance = &self.ctx.writer().world().chance;
+        let (id, secret) = (SessionId(chance.next_u64()), chance.next_u128());
+        let session = Session::new(id, account.openid.clone(), sid, secret);
+        self.ctx.begin(account, Said::new(self.host.replay_room()));
+        let attached = self.connected(connection, port, session, Some(user));
+        self.hook("on_sign_in", self.kind.hooks.on_sign_in);
+        Ok(attached)
+    }
+
+    /// The session goes on over another connection: what its client misses comes first.
+    fn resume(
+        &mut self,
+        connection: ConnectionId,
+        port: SessionPort,
+        id: SessionId,
+        secret: u128,
+        received: u64,
+    ) -> Result<Attached, Code> {
+        let known = self.session.as_ref().is_some_and(|s| s.is_known_by(id, secret));
+        let said = self.ctx.said().filter(|_| known).ok_or(Code::RESUME_REFUSED)?;
+        let mut missed = said.missed(received).ok_or(Code::RESUME_REFUSED)?;
+        said.acknowledge(received);
+        let (was_away, was_moved) = (self.connection.is_none(), std::mem::take(&mut self.moved));
+        let mut session = self.take_over(connection)?;
+        if let Some(old) = self.ctx.connect(None) {
+            old.kick(Code::OK, "");
+        }
+        session.renew(secret, self.ctx.writer().world().chance.next_u128());
+        port.deliver(&mut missed);
+        let attached = self.connected(connection, port, session, None);
+        if was_moved {
+            self.hook("on_moved", self.kind.hooks.on_moved);
+        }
+        if was_away {
+            self.hook("on_back", self.kind.hooks.on_back);
+        }
+        Ok(attached)
+    }
+
+    /// The player came from another node, and its session's connection with it.
+    fn go_on(
+        &mut self,
+        connection: ConnectionId,
+        port: SessionPort,
+        id: SessionId,
+    ) -> Result<Attached, Code> {
+        if self.connection.is_some() || self.session.as_ref().is_none_or(|s| s.id != id) {
+            return Err(Code::NOT_CONNECTED);
+        }
+        let session = self.take_over(connection)?;
+        self.moved = false;
+        let attached = self.connected(connection, port, session, None);
+        self.hook("on_moved", self.kind.hooks.on_moved);
+        Ok(attached)
+    }
+
+    /// The session, for a connection that goes on with it; none while a newer sign-in waits.
+    fn take_over(&mut self, connection: ConnectionId) -> Result<Session, Code> {
+        let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
+        let free = self.newest.compare_exchange(self.last, connection.0, set, get).is_ok();
+        self.session.take_if(|_| free).ok_or(Code::RESUME_REFUSED)
+    }
+
+    fn connected(
+        &mut self,
+        connection: ConnectionId,
+        port: SessionPort,
+        session: Session,
+        user: Option<def::User>,
+    ) -> Attached {
+        let attached = Attached {
+            user,
+            session: session.id,
+            secret: session.secret(),
+            received: session.received,
+            sid: session.sid.clone(),
+        };
+        self.session = Some(session);
+        self.ctx.connect(Some(port));
+        self.connection = Some(connection);
+        self.last = connection.0;
+        (self.away_until, self.linger_until) = (None, None);
+        attached
+    }
+
+    /// What a session that wants to sign in is told about its player.
+    fn user_for(&self, connection: ConnectionId, account: &Account) -> Result<def::User, Code> {
+        if self.newest.load(Ordering::Acquire) != connection.0 {
+            return Err(Code::SIGNED_IN_ELSEWHERE);
+        }
+        let user = catch(|| (self.kind.user)(&self.state, account, self.ctx.now_ms()));
+        let user = user.map_err(|panic| {
+            self.tell_panic("user", &panic);
+            Code::INTERNAL
+        })?;
+        let bytes = user.encoded_len();
+        if bytes > USER_BYTES_MAX {
+            let entity = self.ctx.entity();
+            tracing::error!(target: "entity", %entity, bytes, "the user record is too large to sign in with");
+            return Err(Code::USER_NOT_CREATED);
+        }
+        Ok(user)
+    }
+
+    /// A connection that did not come to be gives way to the one that was here last.
+    fn step_back(&self, connection: ConnectionId) {
+        let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
+        if self.newest.compare_exchange(connection.0, self.last, set, get).is_ok() {
+            tracing::debug!(target: "entity", entity = %self.ctx.entity(), "a sign-in was given up");
+        }
+    }
+
+    /// The connection is gone; its session waits for another.
+    pub(super) fn detach(&mut self, connection: ConnectionId) {
+        if self.connection != Some(connection) {
+            self.step_back(connection);
+            return;
+        }
+        self.connection = None;
+        self.ctx.connect(None);
+        self.hook("on_away", self.kind.hooks.on_away);
+        self.ctx.flush();
+        let now = Instant::now();
+        self.away_until = Some(now + self.host.sessions().resume_window);
+        self.save_due = Some(now);
+        self.linger_until = Some(now + self.host.settings().linger);
+        self.set_timer();
+    }
+
+    /// Somebody else than the client ends the session.
+    pub(super) fn end(&mut self, End { sid, code, reason }: &End) {
+        let is_meant = |session: &Session| sid.as_ref().is_none_or(|sid| *sid == session.sid);
+        if self.session.as_ref().is_some_and(is_meant) {
+            self.end_session(*code, reason);
+        }
+    }
+
+    /// Ends the session, if there is one: nobody goes on with it.
+    pub(super) fn end_session(&mut self, code: Code, reason: &str) {
+        if self.session.take().is_none() {
+            return;
+        }
+        self.ctx.flush();
+        if let Some(port) = self.ctx.connect(None) {
+            port.kick(code, reason);
+        }
+        self.hook("on_sign_out", self.kind.hooks.on_sign_out);
+        self.ctx.end();
+        (self.connection, self.away_until, self.moved) = (None, None, false);
+        let now = Instant::now();
+        self.save_due = Some(now);
+        self.linger_until = Some(now + self.host.settings().linger);
+        self.set_timer();
+    }
+
+    // === Leaving for another node ===
+
+    /// The node goes away: the state is saved and the player given up, so that its session goes
+    /// on elsewhere. Says whether the entity stays to pass on what still comes; not when it could
+    /// not leave: no session, nowhere to go, a store or a cache that is away.
+    pub(super) async fn leave(&mut self) -> bool {
+        if self.ctx.writer().fenced() || !self.host.lease().holds(Instant::now()) {
+            return false;
+        }
+        let Some(packed) = self.pack() else { return false };
+        self.host.stopping(self.ctx.entity());
+        let Some(state) = self.state_bytes() else { return false };
+        if let Err(e) = self.ctx.writer().write(state).await {
+            tracing::debug!(target: "entity", entity = %self.ctx.entity(), "cannot leave: {e}");
+            return false;
+        }
+        if !self.host.carry(self.ctx.entity(), packed).await {
+            return false;
+        }
+        self.host.release(self.ctx.entity(), self.ctx.writer().claim()).await;
+        self.left = true;
+        match self.ctx.port() {
+            Some(port) if port.can_follow() => port.leaving(),
+            Some(port) => {
+                port.kick(Code::DRAINING, Code::DRAINING.text());
+                return false;
+            }
+            None => return false,
+        }
+        (self.save_due, self.saving, self.save_failed) = (None, None, false);
+        self.away_until = None;
+        self.linger_until = Some(Instant::now() + LEAVE_DEADLINE);
+        self.set_timer();
+        true
+    }
+
+    /// The session as it travels, when it can.
+    fn pack(&mut self) -> Option<proto::Session> {
+        self.host.carries().then_some(())?;
+        let (session, said) = (self.session.as_ref()?, self.ctx.said()?);
+        Some(session::pack(session, said, REPLAY_BYTES_CARRIED_MAX))
+    }
+
+    pub(super) fn give_back(&self, requests: &Requests) {
+        if self.connection == Some(requests.connection)
+            && let Some(port) = self.ctx.port()
+        {
+            port.give_back(&requests.batch);
+        }
+    }
+
+    pub(super) fn detached(&self, connection: ConnectionId) {
+        if self.left
+            && self.connection == Some(connection)
+            && let Some(port) = self.ctx.port()
+        {
+            port.detached();
+        }
+    }
+}
