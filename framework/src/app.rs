@@ -5,9 +5,9 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use tokio::runtime::Runtime;
 
 use crate::{
-    Request, cli,
+    Named, Request, cli,
     doors::Addresses,
-    entity::{AnyKind, Handler, Kind, Player, Table},
+    entity::{AnyKind, Classes, Handler, Kind, Player, Table},
     node::Node,
     play::{AnyScript, Script, any_script},
 };
@@ -37,19 +37,20 @@ pub use std::process::ExitCode as Exit;
 pub struct App<S = ()> {
     name: &'static str,
     table: Table<S>,
+    classes: Classes,
     script: Option<AnyScript>,
 }
 
 impl App {
     /// Begins a game; the name is the program's, in its banner and its help.
     pub fn new(name: &'static str) -> Self {
-        Self { name, table: Table::new(), script: None }
+        Self { name, table: Table::new(), classes: Classes::default(), script: None }
     }
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self { name, table: _, script } = self;
-        App { name, table: Table::new(), script }
+        let Self { name, table: _, classes, script } = self;
+        App { name, table: Table::new(), classes, script }
     }
 }
 
@@ -66,6 +67,31 @@ impl<P: Player> App<P> {
         H: for<'a> Handler<'a, P, Q>,
     {
         self.table.on(handler);
+        self
+    }
+
+    /// Says that of the messages `M` with equal keys a client needs only the latest, such as where
+    /// something is: while it does not keep up, or is away, earlier ones are replaced. Over QUIC
+    /// they travel as datagrams, and may be lost. Any other message is reliable: a client that
+    /// does not take it in is closed (2008), and may go on where it was.
+    ///
+    /// # Panics
+    /// When the message has a class already.
+    #[must_use]
+    pub fn latest<M: Named>(mut self, key: fn(&M) -> u64) -> Self {
+        self.classes.latest(key);
+        self
+    }
+
+    /// Says that the messages `M` may be dropped, such as a passing effect: while a client does
+    /// not keep up, or is away, some wait (64 KiB with those of [`App::latest`]) and the oldest
+    /// go. Over QUIC they travel as datagrams, and may be lost.
+    ///
+    /// # Panics
+    /// When the message has a class already.
+    #[must_use]
+    pub fn droppable<M: Named>(mut self) -> Self {
+        self.classes.droppable::<M>();
         self
     }
 
@@ -87,7 +113,7 @@ impl<P: Player> App<P> {
     }
 
     fn into_kind(self) -> Arc<dyn AnyKind> {
-        Arc::new(Kind::player(self.table))
+        Arc::new(Kind::player(self.table, self.classes))
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -156,10 +182,11 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, script } = self;
+        let Self { name, table, classes, script } = self;
         f.debug_struct("App")
             .field("name", name)
             .field("handlers", table)
+            .field("classes", classes)
             .field("play", &script.is_some())
             .finish()
     }

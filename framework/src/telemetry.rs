@@ -141,12 +141,22 @@ pub(crate) struct LinkMeters {
     pub(crate) dials_failed: Counter,
 }
 
+/// What became of messages that a client did not take in.
+#[derive(Clone, Debug)]
+pub(crate) struct LooseCounters {
+    /// A later one of the same key took its place.
+    pub(crate) replaced: Counter,
+    /// There was no more room.
+    pub(crate) dropped: Counter,
+}
+
 /// What the host of entities counts.
 #[derive(Clone, Debug)]
 pub(crate) struct EntityMeters {
     pub(crate) entities: Gauge,
     pub(crate) panics: Counter,
     pub(crate) stale_requests: Counter,
+    pub(crate) loose: LooseCounters,
     pub(crate) saves_failed: Counter,
 }
 
@@ -191,6 +201,10 @@ impl Meters {
                 entities: gauge!("entity_running"),
                 panics: counter!("entity_handler_panics_total"),
                 stale_requests: counter!("entity_stale_requests_total"),
+                loose: LooseCounters {
+                    replaced: counter!("entity_messages_replaced_total"),
+                    dropped: counter!("entity_messages_dropped_total"),
+                },
                 saves_failed: counter!("entity_saves_failed_total"),
             },
             page,

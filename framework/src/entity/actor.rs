@@ -160,7 +160,12 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 }
             }
             Mail::Detach(connection) => self.detach(connection),
-            Mail::Blocked(..) => {}
+            Mail::Blocked(connection, blocked) => {
+                if self.connection == Some(connection) {
+                    self.ctx.set_blocked(blocked);
+                    self.ctx.flush();
+                }
+            }
             Mail::End(_) if self.left => {}
             Mail::End(end) => self.end(&end),
             Mail::Stop if self.left => {}

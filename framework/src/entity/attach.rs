@@ -24,15 +24,16 @@ use crate::{
 
 impl<S: Send + Sync + 'static> Entity<S> {
     pub(super) fn attach(&mut self, Attach { arrival, reply }: Attach) {
-        let Arrival { connection, account: id, port, entry, datagram_bytes_max: _ } = arrival;
+        let Arrival { connection, account: id, port, entry, datagram_bytes_max } = arrival;
+        let way = (port, datagram_bytes_max);
         let attached = match entry {
             Entry::SignIn { openid, sid } => {
-                self.sign_in(connection, port, Account { id, openid }, sid)
+                self.sign_in(connection, way, Account { id, openid }, sid)
             }
             Entry::Resume { session, secret, received } => {
-                self.resume(connection, port, session, secret, received)
+                self.resume(connection, way, session, secret, received)
             }
-            Entry::Moved { session } => self.go_on(connection, port, session),
+            Entry::Moved { session } => self.go_on(connection, way, session),
         };
         self.touch(Instant::now());
         let refused = attached.is_err();
@@ -52,7 +53,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
     fn sign_in(
         &mut self,
         connection: ConnectionId,
-        port: SessionPort,
+        way: (SessionPort, usize),
         account: Account,
         sid: String,
     ) -> Result<Attached, Code> {
@@ -63,7 +64,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let (id, secret) = (SessionId(chance.next_u64()), chance.next_u128());
         let session = Session::new(id, account.openid.clone(), sid, secret);
         self.ctx.begin(account, Said::new(self.host.replay_room()));
-        let attached = self.connected(connection, port, session, Some(user));
+        let attached = self.connected(connection, way, session, Some(user));
         self.hook("on_sign_in", self.kind.hooks.on_sign_in);
         Ok(attached)
     }
@@ -72,7 +73,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
     fn resume(
         &mut self,
         connection: ConnectionId,
-        port: SessionPort,
+        way: (SessionPort, usize),
         id: SessionId,
         secret: u128,
         received: u64,
@@ -83,12 +84,12 @@ impl<S: Send + Sync + 'static> Entity<S> {
         said.acknowledge(received);
         let (was_away, was_moved) = (self.connection.is_none(), std::mem::take(&mut self.moved));
         let mut session = self.take_over(connection)?;
-        if let Some(old) = self.ctx.connect(None) {
+        if let Some(old) = self.ctx.disconnect() {
             old.kick(Code::OK, "");
         }
         session.renew(secret, self.ctx.writer().world().chance.next_u128());
-        port.deliver(&mut missed);
-        let attached = self.connected(connection, port, session, None);
+        way.0.deliver(&mut missed);
+        let attached = self.connected(connection, way, session, None);
         if was_moved {
             self.hook("on_moved", self.kind.hooks.on_moved);
         }
@@ -102,7 +103,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
     fn go_on(
         &mut self,
         connection: ConnectionId,
-        port: SessionPort,
+        way: (SessionPort, usize),
         id: SessionId,
     ) -> Result<Attached, Code> {
         if self.connection.is_some() || self.session.as_ref().is_none_or(|s| s.id != id) {
@@ -110,7 +111,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
         let session = self.take_over(connection)?;
         self.moved = false;
-        let attached = self.connected(connection, port, session, None);
+        let attached = self.connected(connection, way, session, None);
         self.hook("on_moved", self.kind.hooks.on_moved);
         Ok(attached)
     }
@@ -125,7 +126,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
     fn connected(
         &mut self,
         connection: ConnectionId,
-        port: SessionPort,
+        way: (SessionPort, usize),
         session: Session,
         user: Option<def::User>,
     ) -> Attached {
@@ -137,7 +138,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
             sid: session.sid.clone(),
         };
         self.session = Some(session);
-        self.ctx.connect(Some(port));
+        let (port, datagram_bytes_max) = way;
+        self.ctx.connect(port, datagram_bytes_max);
         self.connection = Some(connection);
         self.last = connection.0;
         (self.away_until, self.linger_until) = (None, None);
@@ -178,7 +180,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             return;
         }
         self.connection = None;
-        self.ctx.connect(None);
+        self.ctx.disconnect();
         self.hook("on_away", self.kind.hooks.on_away);
         self.ctx.flush();
         let now = Instant::now();
@@ -202,7 +204,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             return;
         }
         self.ctx.flush();
-        if let Some(port) = self.ctx.connect(None) {
+        if let Some(port) = self.ctx.disconnect() {
             port.kick(code, reason);
         }
         self.hook("on_sign_out", self.kind.hooks.on_sign_out);

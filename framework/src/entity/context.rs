@@ -2,10 +2,17 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{EntityId, Player, session::Said, writer::Writer};
+use metrics::Counter;
+
+use super::{
+    Classes, EntityId, Player,
+    classes::{Loose, Loosely},
+    session::Said,
+    writer::Writer,
+};
 use crate::{
     Named, Request,
     chance::Chance,
@@ -14,7 +21,8 @@ use crate::{
     link::{Account, Batch, Mark, SessionPort},
     store::{Cache, Store, StoreError},
     tasks::Tasks,
-    wire::{Code, Refusal},
+    telemetry::LooseCounters,
+    wire::{Code, FrameError, Refusal, put_message},
 };
 
 /// A handler's view of the world around its entity.
@@ -23,6 +31,8 @@ use crate::{
 pub struct Ctx {
     writer: Writer,
     account: Option<Account>,
+    /// What may become of a message while its client does not take it in.
+    classes: Arc<Classes>,
     /// Where the session is connected; `None` while it is away, or there is none.
     port: Option<SessionPort>,
     /// Std mutex: held to append a frame, never across an await. Handlers share the context by
@@ -31,12 +41,18 @@ pub struct Ctx {
 }
 
 /// What is on its way to the session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Outgoing {
     /// Since the last flush.
     batch: Batch,
     /// Until then; `None` while there is no session.
     said: Option<Said>,
+    /// What waits until the client takes it in.
+    loose: Loose,
+    /// It is away, or takes in less than it is told.
+    blocked: bool,
+    /// The largest frame that may travel beside the stream; 0: none.
+    datagram_bytes_max: usize,
 }
 
 /// What every entity of a node shares.
@@ -51,13 +67,16 @@ pub(crate) struct World {
 }
 
 impl Ctx {
-    pub(super) fn new(writer: Writer) -> Self {
-        Self { writer, account: None, port: None, outgoing: Mutex::default() }
+    pub(super) fn new(writer: Writer, classes: Arc<Classes>, counters: LooseCounters) -> Self {
+        let (batch, loose) = (Batch::default(), Loose::new(counters));
+        let outgoing = Outgoing { batch, said: None, loose, blocked: true, datagram_bytes_max: 0 };
+        Self { writer, account: None, classes, port: None, outgoing: Mutex::new(outgoing) }
     }
 
     /// A context without a session or a stored state.
     pub(crate) fn alone(entity: EntityId, claim: Claim, world: World) -> Self {
-        Self::new(Writer::new(entity, claim, world, None))
+        let counters = LooseCounters { replaced: Counter::noop(), dropped: Counter::noop() };
+        Self::new(Writer::new(entity, claim, world, None), Arc::default(), counters)
     }
 
     /// Sends a message to the client that nobody asked for.
@@ -70,7 +89,11 @@ impl Ctx {
         if outgoing.said.is_none() {
             return;
         }
-        if let Err(e) = outgoing.batch.push_message(Mark::Plain, message) {
+        let pushed = match self.classes.of(message) {
+            None => outgoing.batch.push_message(Mark::Plain, message),
+            Some(loosely) => outgoing.push_loosely(loosely, message),
+        };
+        if let Err(e) = pushed {
             tracing::error!(target: "entity", entity = %self.entity(), api = M::NAME, "push dropped: {e}");
         }
     }
@@ -123,18 +146,39 @@ impl Ctx {
     /// A session begins, or came from another node.
     pub(super) fn begin(&mut self, account: Account, said: Said) {
         self.account = Some(account);
-        *self.outgoing_mut() = Outgoing { batch: Batch::default(), said: Some(said) };
+        self.outgoing_mut().said = Some(said);
     }
 
     /// The session ends.
     pub(super) fn end(&mut self) {
-        self.port = None;
-        *self.outgoing_mut() = Outgoing::default();
+        self.disconnect();
+        let Outgoing { batch, said, loose, .. } = self.outgoing_mut();
+        loose.release(batch);
+        batch.clear();
+        *said = None;
     }
 
-    /// The session is connected, or away. Says where it was.
-    pub(super) fn connect(&mut self, port: Option<SessionPort>) -> Option<SessionPort> {
-        std::mem::replace(&mut self.port, port)
+    /// The session is connected: what waited for that is said.
+    pub(super) fn connect(&mut self, port: SessionPort, datagram_bytes_max: usize) {
+        self.port = Some(port);
+        self.outgoing_mut().datagram_bytes_max = datagram_bytes_max;
+        self.set_blocked(false);
+    }
+
+    /// The session is away. Says where it was.
+    pub(super) fn disconnect(&mut self) -> Option<SessionPort> {
+        self.outgoing_mut().datagram_bytes_max = 0;
+        self.set_blocked(true);
+        self.port.take()
+    }
+
+    /// The client takes in less than it is told, or all of it again: what waited is said.
+    pub(super) fn set_blocked(&mut self, blocked: bool) {
+        let outgoing = self.outgoing_mut();
+        outgoing.blocked = blocked;
+        if !blocked {
+            outgoing.loose.release(&mut outgoing.batch);
+        }
     }
 
     /// What was said to the session; `None` when there is none.
@@ -170,7 +214,7 @@ impl Ctx {
     /// away, keeps it.
     #[inline]
     pub(crate) fn flush(&self) {
-        let Outgoing { batch, said } = &mut *self.outgoing();
+        let Outgoing { batch, said, .. } = &mut *self.outgoing();
         if batch.is_empty() {
             return;
         }
@@ -193,9 +237,24 @@ impl Ctx {
     }
 }
 
+impl Outgoing {
+    fn push_loosely<M: Named>(&mut self, loosely: Loosely, message: &M) -> Result<(), FrameError> {
+        let mut frame = Vec::new();
+        put_message(&mut frame, message)?;
+        if frame.len() <= self.datagram_bytes_max {
+            self.batch.push(Mark::Loose, &frame);
+        } else if self.blocked {
+            self.loose.keep(M::NAME, loosely, frame);
+        } else {
+            self.batch.push(Mark::Plain, &frame);
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Ctx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { writer, account, port, outgoing: _ } = self;
+        let Self { writer, account, classes: _, port, outgoing: _ } = self;
         f.debug_struct("Ctx")
             .field("entity", writer.id())
             .field("account", account)

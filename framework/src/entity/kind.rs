@@ -7,7 +7,7 @@ use kameo::{actor::PreparedActor, mailbox};
 use tokio::time::Instant;
 
 use super::{
-    Ctx, EntityId, Host, LoadError, Player, Table,
+    Classes, Ctx, EntityId, Host, LoadError, Player, Table,
     actor::Entity,
     host::Running,
     session::{Said, Session},
@@ -34,6 +34,7 @@ pub(crate) struct Kind<S> {
     pub(super) save: fn(&S) -> Vec<u8>,
     pub(super) user: fn(&S, &Account, i64) -> def::User,
     pub(super) hooks: Hooks<S>,
+    classes: Arc<Classes>,
 }
 
 type Hook<S> = fn(&mut S, &Ctx);
@@ -49,7 +50,7 @@ pub(super) struct Hooks<S> {
 
 impl<P: Player> Kind<P> {
     /// Players, with the handlers that the studio added.
-    pub(crate) fn player(table: Table<P>) -> Self {
+    pub(crate) fn player(table: Table<P>, classes: Classes) -> Self {
         Self {
             name: PLAYER,
             table,
@@ -63,6 +64,7 @@ impl<P: Player> Kind<P> {
                 on_back: P::on_back,
                 on_sign_out: P::on_sign_out,
             },
+            classes: Arc::new(classes),
         }
     }
 }
@@ -110,7 +112,11 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
         let now_ms = world.clock.now_ms();
         let state = catch(|| (self.load)(&account, stored.as_deref(), now_ms))
             .unwrap_or_else(|Panic(text)| Err(LoadError::new(format!("load panicked: {text}"))))?;
-        let mut ctx = Ctx::new(Writer::new(id, claim, world, stored.as_deref()));
+        let mut ctx = Ctx::new(
+            Writer::new(id, claim, world, stored.as_deref()),
+            self.classes.clone(),
+            host.meters().loose.clone(),
+        );
         let moved = carried.is_some();
         let session = carried.map(|(session, said)| {
             ctx.begin(account, said);

@@ -3,6 +3,7 @@
 
 mod actor;
 mod attach;
+mod classes;
 mod context;
 mod host;
 mod kind;
@@ -13,6 +14,7 @@ mod writer;
 
 use std::fmt;
 
+pub(crate) use classes::Classes;
 pub use context::Ctx;
 pub(crate) use context::World;
 pub(crate) use host::{Host, Hosted};

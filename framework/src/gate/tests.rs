@@ -25,7 +25,7 @@ use crate::{
     clock::Clock,
     config,
     directory::{Directory, NodeInfo, Role},
-    entity::{Host, Kind, Table, World},
+    entity::{Classes, Host, Kind, Table, World},
     msg,
     store::Store,
     tasks::Tasks,
@@ -82,7 +82,7 @@ impl Town {
         };
         let mut table = Table::new();
         table.on(echo);
-        let kind = Arc::new(Kind::player(table));
+        let kind = Arc::new(Kind::player(table, Classes::default()));
         let host = Host::new(
             kind,
             directory.clone(),

@@ -14,6 +14,8 @@ mod line;
 mod links;
 mod mailbox;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 mod tls;
 

@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     config,
     directory::{Directory, NodeInfo, Role},
-    entity::{Host, Hosted, Kind, Table, World},
+    entity::{Classes, Host, Hosted, Kind, Table, World},
     limits::{LINK_ALIVE, LINK_BYTES_MAX, LINK_SILENCE_MAX},
     msg,
     proto::link as proto,
@@ -63,15 +63,15 @@ async fn echo(_: &mut Parrot, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo:
 const SLOW: i64 = -1;
 
 /// A node with a game server and an account center, and links.
-struct Node {
-    links: Links,
-    host: Arc<Host>,
+pub(super) struct Node {
+    pub(super) links: Links,
+    pub(super) host: Arc<Host>,
     meters: Meters,
-    info: NodeInfo,
-    tasks: Tasks,
+    pub(super) info: NodeInfo,
+    pub(super) tasks: Tasks,
 }
 
-async fn node(cluster: &str, id: &str, tls: Option<Tls>) -> Node {
+pub(super) async fn node(cluster: &str, id: &str, tls: Option<Tls>) -> Node {
     let (tasks, meters, chance) = (Tasks::default(), Meters::new(), Chance::from_os());
     let mut table = Table::new();
     table.on(echo);
@@ -82,7 +82,7 @@ async fn node(cluster: &str, id: &str, tls: Option<Tls>) -> Node {
         chance: chance.clone(),
         tasks: tasks.clone(),
     };
-    let kind = Arc::new(Kind::player(table));
+    let kind = Arc::new(Kind::player(table, Classes::default()));
     let (directory, game) = (Directory::alone(id, 1), config::Game::default());
     let sessions = config::Session::default();
     let host = Host::new(kind, directory, world, game, sessions, meters.entity.clone());
@@ -114,7 +114,7 @@ impl Node {
 }
 
 /// Ready when it is so.
-async fn until(mut so: impl FnMut() -> bool) {
+pub(super) async fn until(mut so: impl FnMut() -> bool) {
     let waiting = async {
         while !so() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -127,8 +127,8 @@ async fn until(mut so: impl FnMut() -> bool) {
 
 /// What a session heard, in words.
 #[derive(Debug, Default)]
-struct Ear {
-    heard: Mutex<Vec<String>>,
+pub(super) struct Ear {
+    pub(super) heard: Mutex<Vec<String>>,
     news: Notify,
 }
 
@@ -139,7 +139,7 @@ impl Ear {
     }
 
     /// Ready when so much was heard.
-    async fn after(&self, count: usize) -> Vec<String> {
+    pub(super) async fn after(&self, count: usize) -> Vec<String> {
         let waiting = async {
             loop {
                 let heard = self.heard.lock().unwrap().clone();
@@ -189,11 +189,11 @@ fn seeking(connection: u64, ear: &Arc<Ear>) -> Seeking {
     }
 }
 
-fn soon() -> Instant {
+pub(super) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }
 
-fn requests(vals: &[i64]) -> Batch {
+pub(super) fn requests(vals: &[i64]) -> Batch {
     let mut batch = Batch::default();
     for val in vals {
         let echo = msg::echo::Req { val: Some(*val), ct: None };
