@@ -224,7 +224,7 @@ where
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Some(Close::Gone),
                 Poll::Pending => {
-                    self.tell_blocked(self.writing.len() - self.written >= BLOCKED_BYTES);
+                    self.tell_blocked(taken.unwritten >= BLOCKED_BYTES);
                     return None;
                 }
             }

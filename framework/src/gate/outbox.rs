@@ -83,6 +83,8 @@ pub(crate) struct Taken {
     pub(crate) draining: bool,
     pub(crate) moving: bool,
     pub(crate) in_flight: usize,
+    /// Bytes that are not written.
+    pub(crate) unwritten: usize,
     /// There are frames for beside the stream.
     pub(crate) loose: bool,
     /// When the oldest unanswered request must be given up.
@@ -123,6 +125,7 @@ impl Outbox {
             draining: inner.draining,
             moving: inner.moving.is_some(),
             in_flight: inner.in_flight,
+            unwritten: inner.unwritten_bytes(),
             loose: !inner.loose.is_empty(),
             oldest_deadline: inner.awaited.front().map(|a| a.deadline),
         }

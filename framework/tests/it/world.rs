@@ -57,14 +57,23 @@ async fn count(
     Ok(items(me.count))
 }
 
-/// Pushes `item_num` times before it answers.
+/// Pushes `item_num` times before it answers: of what `item_idx` says, numbered on.
 async fn pushes(
     me: &mut Counter,
     ask: msg::gift_items::Req,
     ctx: &Ctx,
 ) -> Result<msg::gift_items::Res, Code> {
     for _ in 0..ask.item_num {
-        ctx.push(&items(me.count));
+        match ask.item_idx {
+            LATEST | DROPPABLE => me.count += 1,
+            _ => {}
+        }
+        let code = i32::try_from(me.count).map_err(|_| Code::PARAMETER)?;
+        match ask.item_idx {
+            LATEST => ctx.push(&msg::get_mails::Res { code, mails: Vec::new() }),
+            DROPPABLE => ctx.push(&msg::bind_phone::Res { code }),
+            _ => ctx.push(&items(me.count)),
+        }
     }
     Ok(msg::gift_items::Res { code: 0 })
 }
@@ -108,8 +117,16 @@ async fn huge(
     Ok(msg::get_mails::Res { code: 0, mails: vec![mail] })
 }
 
+/// What [`pushes`] pushes: messages of which the latest of odd and even numbers is enough.
+pub(crate) const LATEST: i32 = 1;
+
+/// Messages that may be dropped.
+pub(crate) const DROPPABLE: i32 = 2;
+
 pub(crate) fn game() -> App<Counter> {
     let game = App::new("counter").player::<Counter>();
+    let game = game.latest(|m: &msg::get_mails::Res| u64::from(m.code % 2 == 0));
+    let game = game.droppable::<msg::bind_phone::Res>();
     game.on(echo).on(count).on(pushes).on(slow).on(panics).on(refuses).on(huge)
 }
 
