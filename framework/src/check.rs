@@ -62,7 +62,7 @@ fn ports(config: &Config) -> Finding {
         addrs.extend(&config.account.listen);
     }
     if config.has(Role::Gate) {
-        addrs.push(config.gate.tcp);
+        addrs.extend(config.gate.listeners().iter().flat_map(|(_, listen)| &listen.0));
     }
     if config.clustered() {
         addrs.push(config.link.listen);

@@ -10,8 +10,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tokio_rustls::server::TlsStream;
+
+use crate::wire::Code;
 
 /// Frames both ways, in order: a stream of bytes, whatever lies below.
+#[allow(dead_code, reason = "sessions do not use all of it yet")]
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
     /// What lies below.
     fn transport(&self) -> Transport;
@@ -20,6 +24,11 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
     /// the ping of a WebSocket.
     fn heard(&mut self) -> bool {
         false
+    }
+
+    /// Says beside the bytes why the connection ends, where there is a place for that.
+    fn closes_with(&mut self, code: Code) {
+        let _ = code;
     }
 
     /// The largest frame that may be sent beside the stream, where it may be lost or overtaken;
@@ -71,6 +80,12 @@ impl fmt::Display for Transport {
 impl Carrier for TcpStream {
     fn transport(&self) -> Transport {
         Transport::Tcp
+    }
+}
+
+impl Carrier for TlsStream<TcpStream> {
+    fn transport(&self) -> Transport {
+        Transport::TcpTls
     }
 }
 

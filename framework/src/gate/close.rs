@@ -52,6 +52,7 @@ where
                     FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
                     _ => Code::PROTOCOL,
                 };
+                self.carrier.closes_with(code);
                 say(&mut last, &error_message("", code, &error.to_string()));
             }
             Close::Kicked(Kicked { code, reason }) => {
@@ -60,10 +61,12 @@ where
                     self.outbox.discard();
                     self.keep_one_frame();
                 }
+                self.carrier.closes_with(code);
                 say(&mut last, &msg::kick::Res { code: code.0, reason });
             }
             Close::Drained => {
                 let code = Code::DRAINING;
+                self.carrier.closes_with(code);
                 say(&mut last, &msg::kick::Res { code: code.0, reason: code.text().into() });
             }
             Close::NotSignedIn | Close::Idle | Close::LoggedOut | Close::Refused => {}
