@@ -77,6 +77,13 @@ impl Certificates {
         Ok(Some(Arc::new(Self { files, current: RwLock::new(Arc::new(current)) })))
     }
 
+    /// One made for a developer.
+    #[cfg(test)]
+    pub(super) fn of_a_developer() -> Arc<Self> {
+        let current = RwLock::new(Arc::new(made().expect("made")));
+        Arc::new(Self { files: None, current })
+    }
+
     /// Takes over what the files hold each time they change. A pair that is no good is told once,
     /// and the one before it stays; connections that are open are not touched.
     pub(crate) async fn follow(self: Arc<Self>, tasks: Tasks, meters: GateMeters) {

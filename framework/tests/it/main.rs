@@ -5,5 +5,6 @@
 mod life;
 mod path;
 mod tidy;
+mod transports;
 mod trouble;
 mod world;
