@@ -83,7 +83,8 @@ impl Carrier for TcpStream {
     }
 }
 
-impl Carrier for TlsStream<TcpStream> {
+/// In a box, for it is large and is moved about.
+impl Carrier for Box<TlsStream<TcpStream>> {
     fn transport(&self) -> Transport {
         Transport::TcpTls
     }

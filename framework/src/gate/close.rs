@@ -100,7 +100,8 @@ where
     /// Reads what the client still sends, and forgets it. Closing over unread bytes would reset
     /// the connection, and the client's system would throw away our last frame.
     async fn read_off(&mut self) -> io::Result<()> {
-        let mut bytes = [0; 4096];
+        // Of the heap: in the connection's own task it would lie for as long as that lives.
+        let mut bytes = vec![0; 4096];
         let mut left = CLOSE_DRAIN_BYTES_MAX;
         while left > 0 {
             match self.carrier.read(&mut bytes).await? {

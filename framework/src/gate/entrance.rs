@@ -182,7 +182,7 @@ impl Entrance {
         };
         drop(arriving);
         let stream = match shaken {
-            Ok(stream) => stream,
+            Ok(stream) => Box::new(stream),
             Err(e) => {
                 self.gate.meters.tls_handshakes_failed.increment(1);
                 tracing::debug!(target: "gate", %peer, "the TLS handshake failed: {e}");
