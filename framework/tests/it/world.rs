@@ -225,6 +225,11 @@ impl World {
         self.nodes.iter().find_map(Running::gate_tcp_tls).unwrap()
     }
 
+    /// Where WebSockets connect over TLS, when the settings say so.
+    pub(crate) fn wss(&self) -> SocketAddr {
+        self.nodes.iter().find_map(Running::gate_ws_tls).unwrap()
+    }
+
     /// Where clients connect over QUIC.
     pub(crate) fn quic(&self) -> SocketAddr {
         self.nodes.iter().find_map(Running::gate_quic).unwrap()
