@@ -76,9 +76,10 @@ impl Servers {
             let announce = servers.announce();
             let mut command = Command::new(program);
             command.env(ROLE, "bastide").args(args).args(&common).arg("--announce").arg(&announce);
-            for door in ["--http", "--gate-tcp", "--admin"] {
+            for door in ["--http", "--gate-tcp", "--gate-ws", "--admin"] {
                 command.args([door, "127.0.0.1:0"]);
             }
+            command.args(["--gate-quic", ""]);
             command.args(["--set", "gate.rate_frames_per_s=0", "--set", "node.shards=1"]);
             let addresses = servers.spawn(command, &announce).await;
             if let Some(gate) = text(&addresses["gate_tcp"]) {

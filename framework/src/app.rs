@@ -148,6 +148,32 @@ impl Running {
         self.addresses.gate_tcp
     }
 
+    /// Where clients reach the gate over TLS, when it listens for that.
+    pub fn gate_tcp_tls(&self) -> Option<SocketAddr> {
+        self.addresses.gate_tcp_tls
+    }
+
+    /// Where clients reach the gate by WebSocket, when it listens for that.
+    pub fn gate_ws(&self) -> Option<SocketAddr> {
+        self.addresses.gate_ws
+    }
+
+    /// Where clients reach the gate by WebSocket over TLS, when it listens for that.
+    pub fn gate_ws_tls(&self) -> Option<SocketAddr> {
+        self.addresses.gate_ws_tls
+    }
+
+    /// Where clients reach the gate over QUIC, by UDP, when it listens for that.
+    pub fn gate_quic(&self) -> Option<SocketAddr> {
+        self.addresses.gate_quic
+    }
+
+    /// The certificate that the gate shows, in DER, when it encrypts anything: what a client trusts
+    /// that knows no authority for it, such as one of a town in `dev`.
+    pub fn gate_certificate(&self) -> Option<Vec<u8>> {
+        self.node.as_ref()?.gate_certificate()
+    }
+
     /// Where the account center listens, when this node is one.
     pub fn http(&self) -> Option<SocketAddr> {
         self.addresses.http.first().copied()

@@ -9,6 +9,7 @@ use crate::{
     config::{Config, redacted},
     directory::{Etcd, Role},
     doors::Doors,
+    gate::{Certificates, Transport},
     link::Tls,
     node::etcd_settings,
     store::{Redis, Store},
@@ -36,6 +37,7 @@ impl Finding {
 /// Tries everything, one after the other.
 pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![ports(config)];
+    findings.extend(certificate(config));
     if config.has(Role::Account) || config.has(Role::Game) {
         findings.push(store(config).await);
     }
@@ -54,20 +56,31 @@ fn ports(config: &Config) -> Finding {
         Ok(_) => Ok("free".to_owned()),
         Err(e) => Err(e.to_string()),
     };
-    let shown = |addrs: &[SocketAddr]| {
-        addrs.iter().map(|a| a.port().to_string()).collect::<Vec<_>>().join(", ")
-    };
-    let mut addrs = vec![config.admin.listen];
+    let shown = |addr: &SocketAddr| addr.port().to_string();
+    let mut ports = vec![shown(&config.admin.listen)];
     if config.has(Role::Account) {
-        addrs.extend(&config.account.listen);
+        ports.extend(config.account.listen.iter().map(shown));
     }
     if config.has(Role::Gate) {
-        addrs.push(config.gate.tcp);
+        for (transport, listen) in config.gate.listeners() {
+            let udp = if transport == Transport::Quic { "/udp" } else { "" };
+            ports.extend(listen.0.iter().map(|addr| shown(addr) + udp));
+        }
     }
     if config.clustered() {
-        addrs.push(config.link.listen);
+        ports.push(shown(&config.link.listen));
     }
-    Finding { key: "ports", value: shown(&addrs), outcome }
+    Finding { key: "ports", value: ports.join(", "), outcome }
+}
+
+/// `None` where no certificate is named.
+fn certificate(config: &Config) -> Option<Finding> {
+    let (cert, _) = config.gate.certificate_files().filter(|_| config.has(Role::Gate))?;
+    let outcome = match Certificates::load(config) {
+        Ok(_) => Ok("a certificate, and the key that belongs to it".to_owned()),
+        Err(e) => Err(e.to_string()),
+    };
+    Some(Finding { key: "gate.cert", value: cert.display().to_string(), outcome })
 }
 
 async fn store(config: &Config) -> Finding {

@@ -222,8 +222,16 @@ fn banner(name: &str, node: &Node, began: Instant, config: &Config) -> String {
     if !at.http.is_empty() {
         line("account center", format!("http://{http}"));
     }
-    if let Some(tcp) = at.gate_tcp {
-        line("gate", format!("tcp://{tcp}"));
+    for (scheme, addr) in [
+        ("tcp", at.gate_tcp),
+        ("tls", at.gate_tcp_tls),
+        ("ws", at.gate_ws),
+        ("wss", at.gate_ws_tls),
+        ("quic", at.gate_quic),
+    ] {
+        if let Some(addr) = addr {
+            line("gate", format!("{scheme}://{addr}"));
+        }
     }
     if let Some(link) = at.link {
         line("link", link.to_string());

@@ -13,22 +13,28 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     account,
     admin::{self, Admin},
-    config::Config,
+    config::{self, Config, listener_key},
     directory::Role,
-    gate::Gate,
-    limits::ACCEPT_QUEUE_MAX,
+    gate::{Entrance, Transport},
+    limits::{ACCEPT_QUEUE_MAX, QUIC_SOCKET_BYTES},
     link::{Links, Served},
     node::{StartError, system},
-    shards::Shards,
     tasks::Tasks,
 };
 
 /// What a node listens on.
 pub(crate) struct Doors {
     http: Vec<TcpListener>,
-    gate_tcp: Option<TcpListener>,
+    gate: GateDoors,
     link: Option<TcpListener>,
     admin: TcpListener,
+}
+
+/// What a gate listens on; nothing when the node is none.
+#[derive(Default)]
+struct GateDoors {
+    streams: Vec<(Transport, TcpListener)>,
+    quic: Vec<UdpSocket>,
 }
 
 /// Where a node is reached from this machine; what `--announce` writes.
@@ -39,6 +45,14 @@ pub(crate) struct Addresses {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gate_tcp: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gate_tcp_tls: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gate_ws: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gate_ws_tls: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gate_quic: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) pid: u32,
@@ -48,11 +62,13 @@ impl Doors {
     pub(crate) fn bind(config: &Config) -> Result<Self, StartError> {
         let http = config.account.listen.iter().filter(|_| config.has(Role::Account));
         let http = http.map(|a| listen("account.listen", "--http", *a));
-        let gate_tcp = || listen("gate.tcp", "--gate-tcp", config.gate.tcp);
         let link = || listen("link.listen", "--link", config.link.listen);
         Ok(Self {
             http: http.collect::<Result<_, _>>()?,
-            gate_tcp: config.has(Role::Gate).then(gate_tcp).transpose()?,
+            gate: match config.has(Role::Gate) {
+                true => GateDoors::bind(&config.gate)?,
+                false => GateDoors::default(),
+            },
             link: config.clustered().then(link).transpose()?,
             admin: listen("admin.listen", "--admin", config.admin.listen)?,
         })
@@ -60,17 +76,24 @@ impl Doors {
 
     pub(crate) fn addresses(&self) -> Addresses {
         Addresses {
-            http: self.http.iter().map(reached).collect(),
-            gate_tcp: self.gate_tcp.as_ref().map(reached),
-            link: self.link.as_ref().map(reached),
-            admin: reached(&self.admin),
+            http: self.http.iter().map(|http| reached(address(http))).collect(),
+            gate_tcp: self.gate.first(Transport::Tcp).map(reached),
+            gate_tcp_tls: self.gate.first(Transport::TcpTls).map(reached),
+            gate_ws: self.gate.first(Transport::Ws).map(reached),
+            gate_ws_tls: self.gate.first(Transport::WsTls).map(reached),
+            gate_quic: self.gate.first(Transport::Quic).map(reached),
+            link: self.link.as_ref().map(|link| reached(address(link))),
+            admin: reached(address(&self.admin)),
             pid: std::process::id(),
         }
     }
 
-    /// What clients are told to connect to.
+    /// What clients are told to connect to: where frames are spoken over TCP, if they are.
     pub(crate) fn gate_advertised(&self, config: &Config) -> Option<String> {
-        let bound = address(self.gate_tcp.as_ref()?);
+        use Transport::{Quic, Tcp, TcpTls, Ws, WsTls};
+        let bound = [Tcp, TcpTls, Ws, WsTls, Quic];
+        let (transport, bound) =
+            bound.into_iter().find_map(|kind| Some((kind, self.gate.first(kind)?)))?;
         if let Some(said) = &config.gate.advertise {
             return Some(said.clone());
         }
@@ -78,8 +101,9 @@ impl Doors {
         if bound.ip().is_unspecified() && told.ip().is_loopback() {
             tracing::warn!(
                 target: "node",
-                "gate.tcp = {bound} is every address of this machine: clients are told {told}; say \
-                 with --gate-advertise where they reach the gate from elsewhere"
+                "{} = {bound} is every address of this machine: clients are told {told}; say with \
+                 --gate-advertise where they reach the gate from elsewhere",
+                listener_key(transport).0
             );
         }
         Some(told.to_string())
@@ -110,20 +134,56 @@ impl Doors {
     /// not send people here while the rest stops.
     pub(crate) fn open(
         self,
-        gate: Option<&Arc<Gate>>,
-        shards: &Arc<Shards>,
+        gate: Option<&Arc<Entrance>>,
         routes: Option<account::Routes>,
         admin: Admin,
         tasks: &Tasks,
     ) -> Result<Vec<ServerHandle>, StartError> {
-        if let Some((listener, gate)) = self.gate_tcp.zip(gate) {
-            let tcp = tokio::net::TcpListener::from_std(listener).map_err(system("gate.tcp"))?;
-            tasks.spawn(gate.clone().accept(tcp, shards.clone()));
+        if let Some(gate) = gate {
+            self.gate.open(gate, tasks)?;
         }
         let people = routes.map(|routes| account::serve(self.http, routes)).transpose();
         let people = people.map_err(system("account.listen"))?;
         let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
         Ok(people.into_iter().chain([operators]).map(|server| run(server, tasks)).collect())
+    }
+}
+
+impl GateDoors {
+    fn bind(gate: &config::Gate) -> Result<Self, StartError> {
+        let mut doors = Self::default();
+        for (transport, addrs) in gate.listeners() {
+            let (key, flag) = listener_key(transport);
+            for addr in &addrs.0 {
+                if transport == Transport::Quic {
+                    doors.quic.push(listen_udp(key, flag, *addr)?);
+                } else {
+                    doors.streams.push((transport, listen(key, flag, *addr)?));
+                }
+            }
+        }
+        Ok(doors)
+    }
+
+    /// Where the first listener of a kind is.
+    fn first(&self, transport: Transport) -> Option<SocketAddr> {
+        if transport == Transport::Quic {
+            let socket = self.quic.first()?;
+            return Some(socket.local_addr().expect("a bound socket has an address"));
+        }
+        self.streams.iter().find(|(kind, _)| *kind == transport).map(|(_, at)| address(at))
+    }
+
+    fn open(self, gate: &Arc<Entrance>, tasks: &Tasks) -> Result<(), StartError> {
+        for (transport, listener) in self.streams {
+            let (key, _) = listener_key(transport);
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(system(key))?;
+            tasks.spawn(gate.clone().accept(listener, transport));
+        }
+        for socket in self.quic {
+            gate.accept_quic(socket).map_err(system("gate.quic"))?;
+        }
+        Ok(())
     }
 }
 
@@ -159,13 +219,29 @@ fn listen(
     bound().map_err(|source| StartError::Listen { key, flag, addr, source })
 }
 
+fn listen_udp(
+    key: &'static str,
+    flag: &'static str,
+    addr: SocketAddr,
+) -> Result<UdpSocket, StartError> {
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.bind(&addr.into())?;
+        // All clients share the socket. What the system does not grant, it does not.
+        let _granted = socket.set_recv_buffer_size(QUIC_SOCKET_BYTES);
+        let _granted = socket.set_send_buffer_size(QUIC_SOCKET_BYTES);
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bound().map_err(|source| StartError::Listen { key, flag, addr, source })
+}
+
 fn address(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().expect("a bound listener has an address")
 }
 
 /// Where a program of this machine reaches it.
-fn reached(listener: &TcpListener) -> SocketAddr {
-    let mut addr = address(listener);
+fn reached(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         addr.set_ip(Ipv4Addr::LOCALHOST.into());
     }

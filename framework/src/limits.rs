@@ -63,6 +63,58 @@ pub(crate) const CLOSE_LINGER: Duration = Duration::from_secs(1);
 /// the client's system. Beyond: closed.
 pub(crate) const CLOSE_DRAIN_BYTES_MAX: usize = 256 * 1024;
 
+/// How long the TLS or QUIC handshake of a client may take: a slow phone on a bad network needs
+/// two or three seconds. Beyond: closed.
+pub(crate) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Handshakes and PROXY headers of a gate under way: some 10 KiB each, and a fifth of a
+/// millisecond of a core. Beyond: closed.
+pub(crate) const HANDSHAKES_MAX: usize = 4096;
+
+/// Of these, from one address, or one IPv6 network of 64 bits: half-open ones from one place
+/// leave room for the others. At a tenth of a second each, 5000 a second. Beyond: closed.
+pub(crate) const HANDSHAKES_PER_IP_MAX: usize = 512;
+
+/// Handshakes under way at which a QUIC client must first show that it is where it says it is,
+/// for one round trip more. Beyond: asked to.
+pub(crate) const QUIC_HANDSHAKES_UNPROVEN_MAX: usize = 64;
+
+/// Bytes that TLS keeps for a client that does not read: one record. Beyond: the outbox waits.
+pub(crate) const TLS_WRITE_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a load balancer may take to say whose connection it brings; it says so in its first
+/// packet. Beyond: closed.
+pub(crate) const PROXY_HEADER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Largest PROXY header, in bytes: addresses, and what else a load balancer tells of TLS.
+/// Beyond: closed.
+pub(crate) const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
+/// Bytes of a QUIC client's stream that wait to be read. Beyond: the client waits.
+pub(crate) const QUIC_READ_BYTES_MAX: u32 = 64 * 1024;
+
+/// Bytes sent to a QUIC client that it has not confirmed: over a tenth of a second of way, more
+/// than a megabyte a second. Beyond: the outbox waits.
+pub(crate) const QUIC_WRITE_BYTES_MAX: u64 = 128 * 1024;
+
+/// Bytes of datagrams of one QUIC client that wait, each way. Beyond: the oldest are dropped.
+pub(crate) const QUIC_DATAGRAM_BYTES_MAX: usize = 32 * 1024;
+
+/// QUIC clients that wait to be looked at, which takes microseconds. Beyond: the system's refusal.
+pub(crate) const QUIC_ARRIVALS_MAX: usize = 1024;
+
+/// Bytes that are kept of such a client until then: its first packets. Beyond: dropped, and sent
+/// again by the client.
+pub(crate) const QUIC_ARRIVAL_BYTES_MAX: u64 = 8 * 1024;
+
+/// Bytes of packets of all QUIC clients that the operating system keeps until they are read; it
+/// may grant less. Beyond: packets are dropped, and sent again.
+pub(crate) const QUIC_SOCKET_BYTES: usize = 4 * 1024 * 1024;
+
+/// How often the files of the gate's certificate are looked at. A new pair is taken once it has
+/// been the same twice, so that a half written one is not.
+pub(crate) const CERTIFICATE_LOOKED_AT: Duration = Duration::from_secs(1);
+
 /// How long a question to a role may take. Beyond: 1003.
 pub(crate) const ROLE_ASK_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -220,6 +272,9 @@ pub(crate) const DEREGISTER_DEADLINE: Duration = Duration::from_secs(1);
 pub(crate) const CACHE_DEADLINE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
+const _: () = assert!(HANDSHAKES_PER_IP_MAX * 2 <= HANDSHAKES_MAX);
+const _: () = assert!(QUIC_HANDSHAKES_UNPROVEN_MAX < HANDSHAKES_PER_IP_MAX);
+const _: () = assert!(PROXY_HEADER_DEADLINE.as_secs() <= HANDSHAKE_DEADLINE.as_secs());
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.
 const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());

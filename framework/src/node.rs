@@ -16,7 +16,7 @@ use crate::{
     directory::{ClusterSettings, Directory, EtcdSettings, JoinError, NodeInfo, NodeState, Role},
     doors::{Addresses, Doors},
     entity::{AnyKind, Host, Hosted, World},
-    gate::{Gate, GateSettings, Players},
+    gate::{CertificateError, Certificates, Entrance, Gate, GateSettings, Players},
     limits::{LOAD_TOLD, NODE_LEASE},
     link::{Hosts, Links, Me, Served, Tls, TlsError},
     outage::Outage,
@@ -34,6 +34,8 @@ pub(crate) struct Node {
     asker: Asker,
     links: Option<Links>,
     gate: Option<Arc<Gate>>,
+    /// What clients are shown, where something is encrypted.
+    certificates: Option<Arc<Certificates>>,
     host: Option<Arc<Host>>,
     store: Option<Store>,
     shards: Arc<Shards>,
@@ -64,6 +66,9 @@ pub(crate) enum StartError {
     /// The files of `[link]` are not what they should be.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The files of `gate.cert` and `gate.key` are not what they should be.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The account center cannot start.
     #[error(transparent)]
     Account(#[from] account::StartError),
@@ -77,6 +82,9 @@ pub(crate) enum StartError {
 
 fn remedy(error: &io::Error, flag: &str) -> String {
     match error.kind() {
+        io::ErrorKind::AddrInUse if flag.starts_with("--set") => {
+            format!("another program has this port: stop it, or choose another with {flag}")
+        }
         io::ErrorKind::AddrInUse => format!(
             "another program has this port, perhaps a town of yours: stop it, or choose another port with {flag} or --port-base"
         ),
@@ -94,6 +102,7 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     // 1. Doors first: a port that is taken is the commonest mistake, and it costs nothing yet.
     let mut doors = Doors::bind(config)?;
     let addresses = doors.addresses();
+    let certificates = Certificates::load(config)?;
 
     // 2. What everything stands on: clock, chance, threads, store, cache, directory, links.
     let tasks = Tasks::default();
@@ -142,8 +151,15 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     // 7. The doors open.
     let routes = center.map(|_| account::Routes { asker: ground.asker.clone(), keys });
     let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
+    let gate_meters = meters.gate.clone();
     let admin = Admin { directory: directory.clone(), store: store.clone(), meters };
-    let servers = doors.open(gate.as_ref(), &shards, routes, admin, &tasks)?;
+    let entrance =
+        |gate: &Arc<Gate>| Entrance::new(gate.clone(), shards.clone(), certificates.as_ref());
+    let entrance = gate.as_ref().map(entrance).transpose()?;
+    let servers = doors.open(entrance.as_ref(), routes, admin, &tasks)?;
+    if let Some(certificates) = &certificates {
+        tasks.spawn(certificates.clone().follow(tasks.clone(), gate_meters));
+    }
 
     not_started.defuse();
     let grace = config.shutdown.grace;
@@ -153,6 +169,7 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
         asker,
         links,
         gate,
+        certificates,
         host,
         store,
         shards,
@@ -422,6 +439,11 @@ impl Node {
         self.directory.me()
     }
 
+    /// The gate's certificate, in DER, where it has one.
+    pub(crate) fn gate_certificate(&self) -> Option<Vec<u8>> {
+        self.certificates.as_ref().map(|certificates| certificates.shown())
+    }
+
     /// Whether it has a store.
     pub(crate) fn keeps(&self) -> bool {
         self.store.is_some()
@@ -445,6 +467,7 @@ impl Node {
             asker,
             links,
             gate,
+            certificates: _,
             host,
             store,
             shards,

@@ -110,6 +110,13 @@ pub(crate) struct GateMeters {
     pub(crate) sessions: Gauge,
     pub(crate) accepted: Counter,
     pub(crate) refused_connections: Counter,
+    pub(crate) served: ServedMeters,
+    pub(crate) tls_handshakes_failed: Counter,
+    pub(crate) proxy_headers_refused: Counter,
+    pub(crate) quic_refused: Counter,
+    pub(crate) quic_retries: Counter,
+    pub(crate) certificates_replaced: Counter,
+    pub(crate) certificates_refused: Counter,
     pub(crate) frames_in: Counter,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
@@ -124,6 +131,16 @@ pub(crate) struct GateMeters {
     pub(crate) resumes: Counter,
     pub(crate) resumes_refused: Counter,
     pub(crate) datagrams_dropped: Counter,
+}
+
+/// Connections that came so far as to speak, by what carries them.
+#[derive(Clone, Debug)]
+pub(crate) struct ServedMeters {
+    pub(crate) tcp: Counter,
+    pub(crate) tcp_tls: Counter,
+    pub(crate) ws: Counter,
+    pub(crate) ws_tls: Counter,
+    pub(crate) quic: Counter,
 }
 
 /// What the links to other nodes count.
@@ -170,6 +187,19 @@ impl Meters {
                 sessions: gauge!("gate_sessions"),
                 accepted: counter!("gate_connections_accepted_total"),
                 refused_connections: counter!("gate_connections_refused_total"),
+                served: ServedMeters {
+                    tcp: counter!("gate_connections_tcp_total"),
+                    tcp_tls: counter!("gate_connections_tcp_tls_total"),
+                    ws: counter!("gate_connections_ws_total"),
+                    ws_tls: counter!("gate_connections_ws_tls_total"),
+                    quic: counter!("gate_connections_quic_total"),
+                },
+                tls_handshakes_failed: counter!("gate_tls_handshakes_failed_total"),
+                proxy_headers_refused: counter!("gate_proxy_headers_refused_total"),
+                quic_refused: counter!("gate_quic_refused_total"),
+                quic_retries: counter!("gate_quic_retries_total"),
+                certificates_replaced: counter!("gate_certificates_replaced_total"),
+                certificates_refused: counter!("gate_certificates_refused_total"),
                 frames_in: counter!("gate_frames_in_total"),
                 bytes_in: counter!("gate_bytes_in_total"),
                 bytes_out: counter!("gate_bytes_out_total"),

@@ -12,8 +12,8 @@ use std::{
 use figment::Figment;
 use humantime::format_duration;
 
-use super::{Config, redacted, source::ConfigError};
-use crate::{directory::Role, wire::FRAME_BYTES_MAX};
+use super::{Config, Listen, listener_key, redacted, source::ConfigError};
+use crate::{directory::Role, gate::Transport, wire::FRAME_BYTES_MAX};
 
 impl Config {
     /// A node that `serve` runs is there for others: unless told otherwise, all but the operators'
@@ -23,17 +23,23 @@ impl Config {
         if !figment.contains("account.listen") {
             self.account.listen.iter_mut().for_each(everywhere);
         }
-        for (key, addr) in
-            [("gate.tcp", &mut self.gate.tcp), ("link.listen", &mut self.link.listen)]
+        let gate = &mut self.gate;
+        for (key, listen) in
+            [("gate.tcp", &mut gate.tcp), ("gate.ws", &mut gate.ws), ("gate.quic", &mut gate.quic)]
         {
             if !figment.contains(key) {
-                everywhere(addr);
+                listen.0.iter_mut().for_each(everywhere);
             }
+        }
+        if !figment.contains("gate.quic") && gate.cert.is_none() {
+            gate.quic = Listen::default();
+        }
+        if !figment.contains("link.listen") {
+            everywhere(&mut self.link.listen);
         }
     }
 
-    /// HTTP at N, N+1, N+2, gate TCP N+3, admin N+6, link N+7; N+4 and N+5 are the gate's other
-    /// carriers'.
+    /// HTTP at N, N+1, N+2, gate TCP N+3, WebSocket N+4, QUIC N+5, admin N+6, link N+7.
     pub(super) fn move_ports(&mut self, figment: &Figment) -> Result<(), ConfigError> {
         let Some(base) = self.port_base else { return Ok(()) };
         if base == 0 || base > u16::MAX - PORTS {
@@ -45,11 +51,18 @@ impl Config {
                 addr.set_port(base + n);
             }
         }
-        for (key, addr, n) in [
+        for (key, listen, n) in [
             ("gate.tcp", &mut self.gate.tcp, 3),
-            ("admin.listen", &mut self.admin.listen, 6),
-            ("link.listen", &mut self.link.listen, 7),
+            ("gate.ws", &mut self.gate.ws, 4),
+            ("gate.quic", &mut self.gate.quic, 5),
         ] {
+            if !figment.contains(key) {
+                listen.0.iter_mut().for_each(|addr| addr.set_port(base + n));
+            }
+        }
+        for (key, addr, n) in
+            [("admin.listen", &mut self.admin.listen, 6), ("link.listen", &mut self.link.listen, 7)]
+        {
             if !figment.contains(key) {
                 addr.set_port(base + n);
             }
@@ -105,7 +118,44 @@ impl Config {
         }
         self.check_announce()?;
         self.check_cluster()?;
+        self.check_gate()?;
         self.check_addresses()
+    }
+
+    /// A gate is reached somehow, and has what its listeners need.
+    fn check_gate(&self) -> Result<(), ConfigError> {
+        let gate = &self.gate;
+        if !self.has(Role::Gate) {
+            return Ok(());
+        }
+        for (transport, listen) in gate.listeners() {
+            if listen.0.len() > LISTENERS_MAX {
+                let remedy = format!("name at most {LISTENERS_MAX} addresses");
+                return Err(refused(listener_key(transport).0, listen, remedy));
+            }
+        }
+        if gate.listeners().iter().all(|(_, listen)| listen.0.is_empty()) {
+            let remedy = "no client reaches this gate: name an address for one of gate.tcp, \
+                          gate.tcp_tls, gate.ws, gate.ws_tls, gate.quic, or take the role gate away";
+            return Err(refused("gate.tcp", "\"\"", remedy));
+        }
+        for (key, file, other, there) in [
+            ("gate.cert", &gate.cert, "gate.key", gate.key.is_some()),
+            ("gate.key", &gate.key, "gate.cert", gate.cert.is_some()),
+        ] {
+            if let Some(file) = file.as_ref().filter(|_| !there) {
+                let remedy = format!("a certificate and its key belong together: set {other} too");
+                return Err(refused(key, file.display(), remedy));
+            }
+        }
+        match gate.encrypted() {
+            Some((transport, listen)) if !self.dev && gate.cert.is_none() => {
+                let key = listener_key(transport).0;
+                let remedy = "it needs a certificate: set gate.cert and gate.key to PEM files";
+                Err(refused(key, listen, remedy))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What belongs together is there together.
@@ -180,17 +230,22 @@ impl Config {
                 return Err(refused(key, redacted(told), remedy));
             }
         }
-        let http = self.account.listen.iter().map(|a| ("account.listen", *a));
-        let others = [
-            ("gate.tcp", self.gate.tcp, self.has(Role::Gate)),
-            ("admin.listen", self.admin.listen, true),
-            ("link.listen", self.link.listen, self.clustered()),
-        ];
-        let others = others.into_iter().filter(|(.., used)| *used).map(|(key, a, _)| (key, a));
-        let http = http.filter(|_| self.has(Role::Account));
+        let mut used = vec![("admin.listen", false, self.admin.listen)];
+        if self.has(Role::Account) {
+            used.extend(self.account.listen.iter().map(|a| ("account.listen", false, *a)));
+        }
+        if self.has(Role::Gate) {
+            for (transport, listen) in self.gate.listeners() {
+                let (key, udp) = (listener_key(transport).0, transport == Transport::Quic);
+                used.extend(listen.0.iter().map(|a| (key, udp, *a)));
+            }
+        }
+        if self.clustered() {
+            used.push(("link.listen", false, self.link.listen));
+        }
         let mut taken = BTreeMap::new();
-        for (key, addr) in http.chain(others).filter(|(_, a)| a.port() != 0) {
-            if let Some(other) = taken.insert(addr, key) {
+        for (key, udp, addr) in used.into_iter().filter(|(.., a)| a.port() != 0) {
+            if let Some(other) = taken.insert((udp, addr), key) {
                 let remedy = format!("{other} has this address too: give one of them another port");
                 return Err(refused(key, addr, remedy));
             }
@@ -206,6 +261,9 @@ const TIME_MAX: Duration = Duration::from_secs(31_557_600);
 
 /// Ports that `--port-base` takes, less one.
 const PORTS: u16 = 7;
+
+/// Addresses of one kind of listener.
+const LISTENERS_MAX: usize = 16;
 
 /// More threads than any machine that a gate was measured on has cores.
 pub(super) const SHARDS_MAX: usize = 256;

@@ -3,6 +3,7 @@
 //! value, where it came from and what to do.
 
 mod check;
+mod listen;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{directory::Role, wire::FRAME_BYTES_MAX};
 
+pub(crate) use listen::{Listen, Networks, listener_key};
 pub(crate) use source::{Flags, For};
 
 use check::SHARDS_MAX;
@@ -47,6 +49,9 @@ pub(crate) struct Config {
     pub(crate) announce: Option<PathBuf>,
     /// Moves every address that is not set itself to this port and those above it.
     pub(crate) port_base: Option<u16>,
+    /// Whether this is for the developer alone; nobody sets it but the command.
+    #[serde(skip)]
+    pub(crate) dev: bool,
 }
 
 macro_rules! section {
@@ -100,8 +105,23 @@ section! {
 section! {
     /// `[gate]`
     Gate {
-        /// Address for TCP clients.
-        tcp: SocketAddr = local(3017),
+        /// Addresses for TCP clients: one or a list; an empty one: none.
+        tcp: Listen = Listen(vec![local(3017)]),
+        /// Addresses for TLS over TCP.
+        tcp_tls: Listen = Listen::default(),
+        /// Addresses for WebSockets.
+        ws: Listen = Listen(vec![local(18080)]),
+        /// Addresses for WebSockets over TLS.
+        ws_tls: Listen = Listen::default(),
+        /// UDP addresses for QUIC; outside `dev` only if said, or if there is a certificate.
+        quic: Listen = Listen(vec![local(3017)]),
+        /// PEM files: the certificate that clients are shown, with what links it to an authority,
+        /// and its key. Read again when they change. Absent in `dev`: one made at the start.
+        cert: Option<PathBuf> = None,
+        key: Option<PathBuf> = None,
+        /// Addresses and networks of load balancers. Whoever connects from there begins with a
+        /// PROXY header, version 2, and is believed what it says of its clients' addresses.
+        proxies: Networks = Networks::default(),
         /// What clients are told to connect to, `ip:port`; absent: the address listened on.
         advertise: Option<String> = None,
         /// Largest frame of a signed-in client, its size field included.

@@ -36,9 +36,15 @@ pub(crate) struct Flags {
     /// Addresses of the account center's HTTP [default: 127.0.0.1:8080,8081,8082].
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     http: Vec<String>,
-    /// Address for TCP clients [default: 127.0.0.1:3017].
+    /// Addresses for TCP clients; "" for none [default: 127.0.0.1:3017].
     #[arg(long, value_name = "ADDR")]
     gate_tcp: Option<String>,
+    /// Addresses for WebSocket clients; "" for none [default: 127.0.0.1:18080].
+    #[arg(long, value_name = "ADDR")]
+    gate_ws: Option<String>,
+    /// UDP addresses for QUIC clients; "" for none [default: 127.0.0.1:3017].
+    #[arg(long, value_name = "ADDR")]
+    gate_quic: Option<String>,
     /// What clients are told to connect to, ip:port.
     #[arg(long, value_name = "ADDR")]
     gate_advertise: Option<String>,
@@ -115,6 +121,7 @@ impl Config {
         }
         let mut config: Self = figment.extract_lossy().map_err(|e| explain(&figment, e))?;
         let serves = matches!(purpose, For::Serve { .. });
+        config.dev = !serves;
         if serves {
             config.open_up(&figment);
         }
@@ -194,6 +201,8 @@ impl Flags {
             ("--announce", "announce", self.announce.as_ref().map(shown)),
             ("--http", "account.listen", http),
             ("--gate-tcp", "gate.tcp", self.gate_tcp.clone()),
+            ("--gate-ws", "gate.ws", self.gate_ws.clone()),
+            ("--gate-quic", "gate.quic", self.gate_quic.clone()),
             ("--gate-advertise", "gate.advertise", self.gate_advertise.clone()),
             ("--admin", "admin.listen", self.admin.clone()),
             ("--store", "store.url", self.store.clone()),

@@ -42,6 +42,10 @@ fn load_file(
     load(&[&["--config", path.to_str().expect("text")], flags].concat(), environment)
 }
 
+fn one(port: u16) -> Listen {
+    Listen(vec![local(port)])
+}
+
 fn says(result: Result<Config, ConfigError>, parts: &[&str]) {
     let sentence = result.map(|_| ()).expect_err("refused").to_string();
     for part in parts {
@@ -54,7 +58,10 @@ fn says(result: Result<Config, ConfigError>, parts: &[&str]) {
 fn without_anything_said_the_defaults_of_dev_hold() {
     let config = load(&[], &[]).expect("defaults");
     assert_eq!(config.account.listen, [local(8080), local(8081), local(8082)]);
-    assert_eq!((config.gate.tcp, config.admin.listen), (local(3017), local(9600)));
+    let gate = &config.gate;
+    assert_eq!((&gate.tcp, config.admin.listen), (&one(3017), local(9600)));
+    assert_eq!((&gate.ws, &gate.quic), (&one(18080), &one(3017)));
+    assert_eq!((&gate.tcp_tls, &gate.ws_tls), (&none(), &none()));
     assert_eq!(config.gate.idle_timeout, Duration::from_secs(60));
     assert_eq!(config.store_url(), "sqlite://./bastide-data/town.db");
 }
@@ -64,7 +71,7 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     let file = "[gate]\ntcp = \"127.0.0.1:1\"\nidle_timeout = \"1s\"\nsign_in_timeout = 7";
     let environment = [("BASTIDE_GATE__TCP", "127.0.0.1:2"), ("BASTIDE_GATE__IDLE_TIMEOUT", "2")];
     let config = load_file(file, &["--gate-tcp", "127.0.0.1:3"], &environment).expect("fine");
-    assert_eq!(config.gate.tcp, local(3));
+    assert_eq!(config.gate.tcp, one(3));
     assert_eq!(config.gate.idle_timeout, Duration::from_secs(2));
     assert_eq!(config.gate.sign_in_timeout, Duration::from_secs(7));
 }
@@ -165,9 +172,12 @@ fn a_variable_that_is_not_text_matters_only_if_it_is_ours() {
 fn port_base_moves_what_is_not_set_itself() {
     let config = load(&["--port-base", "20000"], &[]).expect("fine");
     assert_eq!(config.account.listen, [local(20_000), local(20_001), local(20_002)]);
-    assert_eq!((config.gate.tcp, config.admin.listen), (local(20_003), local(20_006)));
+    assert_eq!((config.gate.tcp, config.admin.listen), (one(20_003), local(20_006)));
+    assert_eq!((config.gate.ws, config.gate.quic), (one(20_004), one(20_005)));
     let config = load(&["--port-base", "20000", "--gate-tcp", "127.0.0.1:5"], &[]).expect("fine");
-    assert_eq!((config.gate.tcp, config.admin.listen), (local(5), local(20_006)));
+    assert_eq!((config.gate.tcp, config.admin.listen), (one(5), local(20_006)));
+    let none = ["--port-base", "20000", "--gate-quic", ""];
+    assert_eq!(load(&none, &[]).expect("fine").gate.quic, Listen::default());
     for bad in ["0", "65530", "70000", "x"] {
         says(load(&["--port-base", bad], &[]), &["port_base", bad]);
     }
@@ -248,10 +258,80 @@ fn a_node_of_a_cluster_listens_for_others_and_its_operators_pages_do_not() {
     let config = serve("account,gate,game", &["--port-base", "20000"]).expect("fine");
     let every = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
     assert_eq!(config.account.listen[0], every(20000));
-    assert_eq!((config.gate.tcp, config.link.listen), (every(20003), every(20007)));
+    assert_eq!((&config.gate.tcp.0[..], config.link.listen), (&[every(20003)][..], every(20007)));
+    assert_eq!(config.gate.ws, Listen(vec![every(20004)]));
+    assert_eq!(config.gate.quic, Listen::default(), "there is no certificate");
     assert_eq!(config.admin.listen, local(20006));
     let config = serve("account,gate,game", &["--gate-tcp", "127.0.0.1:1"]).expect("fine");
-    assert_eq!(config.gate.tcp, local(1), "what is said stands");
+    assert_eq!(config.gate.tcp, one(1), "what is said stands");
+    let config = serve("account,gate,game", &CERTIFICATE).expect("fine");
+    assert_eq!(config.gate.quic, Listen(vec![every(3017)]), "there is a certificate");
+}
+
+const CERTIFICATE: [&str; 4] = ["--set", "gate.cert=c.pem", "--set", "gate.key=k.pem"];
+
+#[test]
+fn a_gate_listens_on_as_many_addresses_of_a_kind_as_it_is_told() {
+    let two = Listen(vec![local(1), local(2)]);
+    let config = load(&["--gate-ws", "127.0.0.1:1, 127.0.0.1:2"], &[]).expect("fine");
+    assert_eq!(config.gate.ws, two);
+    let environment = [("BASTIDE_GATE__TCP_TLS", "127.0.0.1:1,127.0.0.1:2")];
+    assert_eq!(load(&[], &environment).expect("fine").gate.tcp_tls, two);
+    let file = "[gate]\ntcp = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nws = []\nquic = \"\"";
+    let config = load_file(file, &[], &[]).expect("fine");
+    assert_eq!((config.gate.tcp, config.gate.ws, config.gate.quic), (two, none(), none()));
+    let many: String = (1..=17).map(|n| format!("127.0.0.1:{n},")).collect();
+    says(load(&["--gate-ws", &many], &[]), &["gate.ws", "(--gate-ws)", "at most 16"]);
+    says(load(&["--gate-ws", "127.0.0.1:1,x"], &[]), &["gate.ws", "(--gate-ws)", "ip:port"]);
+    says(load_file("[gate]\nquic = [7]", &[], &[]), &["gate.quic", "town.toml"]);
+    says(load(&["--gate-ws", "127.0.0.1:1,127.0.0.1:1"], &[]), &["gate.ws", "another port"]);
+    load(&["--gate-tcp", "127.0.0.1:5", "--gate-quic", "127.0.0.1:5"], &[]).expect("TCP and UDP");
+}
+
+fn none() -> Listen {
+    Listen::default()
+}
+
+#[test]
+fn a_gate_that_nobody_reaches_is_refused() {
+    let nowhere = ["--gate-tcp", "", "--gate-ws", "", "--gate-quic", ""];
+    says(load(&nowhere, &[]), &["gate.tcp", "no client reaches", "gate.ws_tls"]);
+    let tls = ["--set", "gate.tcp_tls=127.0.0.1:1"];
+    load(&[&nowhere[..], &tls].concat(), &[]).expect("one is enough");
+    serve("account,game", &[CLUSTER, &["--set", "link.plaintext=true"], &nowhere].concat())
+        .expect("it is no gate");
+}
+
+#[test]
+fn what_is_encrypted_needs_a_certificate_outside_dev_and_a_certificate_its_key() {
+    for (key, flags) in [
+        ("gate.tcp_tls", ["--set", "gate.tcp_tls=127.0.0.1:1"]),
+        ("gate.ws_tls", ["--set", "gate.ws_tls=127.0.0.1:1"]),
+        ("gate.quic", ["--gate-quic", "127.0.0.1:1"]),
+    ] {
+        let parts = [key, "127.0.0.1:1", "gate.cert and gate.key"];
+        says(serve("account,gate,game", &flags), &parts);
+        serve("account,gate,game", &[&flags[..], &CERTIFICATE].concat()).expect("it has one");
+        load(&flags, &[]).expect("dev makes one");
+    }
+    says(load(&CERTIFICATE[..2], &[]), &["gate.cert", "c.pem", "gate.key"]);
+    says(load(&CERTIFICATE[2..], &[]), &["gate.key", "k.pem", "gate.cert"]);
+}
+
+#[test]
+fn a_load_balancer_is_an_address_or_a_network() {
+    let proxies = "gate.proxies=10.0.0.0/8, 192.0.2.1,2001:db8::/32";
+    let proxies = load(&["--set", proxies], &[]).expect("fine").gate.proxies;
+    for inside in ["10.200.0.1", "192.0.2.1", "2001:db8::7", "::ffff:10.0.0.1"] {
+        assert!(proxies.contain(inside.parse().expect("an address")), "{inside}");
+    }
+    for outside in ["11.0.0.1", "192.0.2.2", "2001:db9::7", "::1"] {
+        assert!(!proxies.contain(outside.parse().expect("an address")), "{outside}");
+    }
+    let nobody = load(&[], &[]).expect("fine").gate.proxies;
+    assert!(!nobody.contain(Ipv4Addr::LOCALHOST.into()));
+    says(load(&["--set", "gate.proxies=10.0.0.0/33"], &[]), &["gate.proxies", "10.0.0.0/8"]);
+    says(load_file("[gate]\nproxies = [\"lb\"]", &[], &[]), &["gate.proxies", "lb", "town.toml"]);
 }
 
 /// What shows a section or two stands for a file that has these as well.

@@ -53,6 +53,11 @@ impl Admission {
         Some(Seat { admission: self.clone(), ip })
     }
 
+    /// How many places are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.open().total
+    }
+
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

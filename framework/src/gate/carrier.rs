@@ -10,6 +10,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tokio_rustls::server::TlsStream;
+
+use crate::wire::Code;
 
 /// Frames both ways, in order: a stream of bytes, whatever lies below.
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
@@ -20,6 +23,11 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
     /// the ping of a WebSocket.
     fn heard(&mut self) -> bool {
         false
+    }
+
+    /// Says beside the bytes why the connection ends, where there is a place for that.
+    fn closes_with(&mut self, code: Code) {
+        let _ = code;
     }
 
     /// The largest frame that may be sent beside the stream, where it may be lost or overtaken;
@@ -71,6 +79,13 @@ impl fmt::Display for Transport {
 impl Carrier for TcpStream {
     fn transport(&self) -> Transport {
         Transport::Tcp
+    }
+}
+
+/// In a box, for it is large and is moved about.
+impl Carrier for Box<TlsStream<TcpStream>> {
+    fn transport(&self) -> Transport {
+        Transport::TcpTls
     }
 }
 

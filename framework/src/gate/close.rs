@@ -48,10 +48,12 @@ where
                     self.outbox.discard();
                     self.keep_one_frame();
                 }
+                self.carrier.closes_with(code);
                 say(&mut last, &msg::kick::Res { code: code.0, reason });
             }
             Close::Drained => {
                 let code = Code::DRAINING;
+                self.carrier.closes_with(code);
                 say(&mut last, &msg::kick::Res { code: code.0, reason: code.text().into() });
             }
             Close::NotSignedIn | Close::Idle | Close::Refused => {}
@@ -85,7 +87,8 @@ where
     /// Reads what the client still sends, and forgets it. Closing over unread bytes would reset
     /// the connection, and the client's system would throw away our last frame.
     async fn read_off(&mut self) -> io::Result<()> {
-        let mut bytes = [0; 4096];
+        // Of the heap: in the connection's own task it would lie for as long as that lives.
+        let mut bytes = vec![0; 4096];
         let mut left = CLOSE_DRAIN_BYTES_MAX;
         while left > 0 {
             match self.carrier.read(&mut bytes).await? {

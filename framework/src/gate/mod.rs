@@ -3,16 +3,21 @@
 
 mod admission;
 mod carrier;
+mod certificates;
 mod close;
 mod connection;
+mod entrance;
 mod frames;
 mod outbox;
 mod players;
+mod proxy;
+mod quic;
 mod rate;
 mod routes;
 mod session;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod ws;
 
 use std::{
@@ -25,7 +30,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -34,19 +39,22 @@ use self::{
     routes::Routes,
 };
 use crate::{
-    acceptor::Acceptor,
     account::TokenVerifier,
     chance::Chance,
     clock::Clock,
     config,
     directory::{Directory, Nodes},
-    shards::Shards,
     tasks::Tasks,
     telemetry::GateMeters,
 };
 
 pub use self::carrier::Transport;
-pub(crate) use self::{carrier::Carrier, players::Players};
+pub(crate) use self::{
+    carrier::Carrier,
+    certificates::{CertificateError, Certificates},
+    entrance::Entrance,
+    players::Players,
+};
 
 use self::outbox::Outbox;
 
@@ -143,43 +151,9 @@ impl Gate {
         *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
     }
 
-    /// Takes connections from a listener until told to stop; each goes to the next shard.
-    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, shards: Arc<Shards>) {
-        let mut acceptor = Acceptor::new(listener, "gate.tcp");
-        loop {
-            let (socket, peer) = tokio::select! {
-                biased; // stop before more work; accepting cannot starve it
-                () = self.leaving.cancelled() => return,
-                accepted = acceptor.next() => accepted,
-            };
-            self.admit_tcp(socket, peer, &shards);
-        }
-    }
-
-    fn admit_tcp(
-        self: &Arc<Self>,
-        socket: tokio::net::TcpStream,
-        peer: SocketAddr,
-        shards: &Shards,
-    ) {
-        let Some(seat) = self.admit(peer.ip()) else { return };
-        // Frames are batched here already; waiting for more would only add the peer's delayed ack.
-        let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
-        let gate = self.clone();
-        let connection = async move {
-            match socket.and_then(tokio::net::TcpStream::from_std) {
-                Ok(socket) => gate.serve(socket, peer, seat).await,
-                Err(e) => {
-                    tracing::debug!(target: "gate", %peer, "the connection was gone at once: {e}")
-                }
-            }
-        };
-        self.tasks.spawn_on(connection, shards.next());
-    }
-
     /// Whether what this address says of others' addresses is believed: a load balancer of ours.
-    pub(crate) fn believes(&self, _proxy: IpAddr) -> bool {
-        false
+    pub(crate) fn believes(&self, proxy: IpAddr) -> bool {
+        self.settings.gate.proxies.contain(proxy)
     }
 
     /// A seat for one more connection from this address; `None` when the gate is full for it.
@@ -215,6 +189,11 @@ impl Gate {
 
     pub(crate) fn draining(&self) -> bool {
         self.leaving.is_cancelled()
+    }
+
+    /// Resolves when the gate goes away.
+    async fn left(&self) {
+        self.leaving.cancelled().await;
     }
 
     /// Lets requests finish, then closes every connection with 2007. How many were left when

@@ -163,7 +163,7 @@ fn a_second_game_on_the_same_data_is_refused_with_the_reason() {
     let world = World::alone(&[]);
     let data = world.data();
     let mut args = vec!["--data", &data];
-    for free in ["--http", "--gate-tcp", "--admin"] {
+    for free in ["--http", "--gate-tcp", "--gate-ws", "--gate-quic", "--admin"] {
         args.extend([free, "127.0.0.1:0"]);
     }
     let refused = crate::world::game().start(&args).map(|_| ()).unwrap_err();
@@ -172,15 +172,21 @@ fn a_second_game_on_the_same_data_is_refused_with_the_reason() {
 
 #[test]
 fn a_port_that_is_taken_is_named_with_its_key_and_the_remedy() {
-    let world = World::new();
-    let taken = world.gate().to_string();
+    let world = World::alone(&[]);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
-    let args =
-        ["--data", data, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--gate-tcp", &taken];
-    let refused = crate::world::game().start(&args).map(|_| ()).unwrap_err();
-    for part in ["gate.tcp", &taken, "--gate-tcp", "--port-base"] {
-        assert!(refused.contains(part), "{part} is not in: {refused}");
+    let taken = [("gate.tcp", world.gate()), ("gate.ws", world.ws()), ("gate.quic", world.quic())];
+    for (key, taken) in taken {
+        let (taken, mut args) = (taken.to_string(), vec!["--data", data]);
+        for free in ["--http", "--gate-tcp", "--gate-ws", "--gate-quic", "--admin"] {
+            let here = free.trim_start_matches('-').replace('-', ".") == key;
+            args.extend([free, if here { &taken } else { "127.0.0.1:0" }]);
+        }
+        let refused = crate::world::game().start(&args).map(|_| ()).unwrap_err();
+        let flag = format!("--{}", key.replace('.', "-"));
+        for part in [key, &taken, &flag, "--port-base"] {
+            assert!(refused.contains(part), "{part} is not in: {refused}");
+        }
     }
 }
 

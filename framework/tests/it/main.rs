@@ -6,5 +6,6 @@ mod classes;
 mod life;
 mod path;
 mod tidy;
+mod transports;
 mod trouble;
 mod world;

@@ -134,7 +134,8 @@ fn the_architecture_lists_every_limit_with_its_value() {
 
 #[test]
 fn every_meter_that_operators_are_told_to_watch_exists() {
-    let (meters, page) = (read("framework/src/telemetry.rs"), read("docs/CLUSTER.md"));
+    let meters = read("framework/src/telemetry.rs");
+    let page = read("docs/CLUSTER.md") + &read("docs/TRANSPORTS.md");
     let quoted = page.split('`').skip(1).step_by(2);
     let of_ours = |name: &&str| ["gate_", "link_", "entity_"].iter().any(|m| name.starts_with(m));
     let named: Vec<_> = quoted.filter(of_ours).collect();
@@ -156,7 +157,13 @@ fn the_readme_shows_the_smallest_server_as_it_is_and_it_has_at_most_30_lines() {
 
 #[test]
 fn every_relative_link_in_the_documents_leads_somewhere() {
-    for document in ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/CLUSTER.md"] {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/ARCHITECTURE.md",
+        "docs/CLUSTER.md",
+        "docs/TRANSPORTS.md",
+    ] {
         let text = read(document);
         let folder = root().join(document).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {

@@ -232,6 +232,31 @@ impl World {
         self.nodes.iter().find_map(Running::gate_tcp).unwrap()
     }
 
+    /// Where WebSockets connect.
+    pub(crate) fn ws(&self) -> SocketAddr {
+        self.nodes.iter().find_map(Running::gate_ws).unwrap()
+    }
+
+    /// Where clients connect over TLS, when the settings say so.
+    pub(crate) fn tls(&self) -> SocketAddr {
+        self.nodes.iter().find_map(Running::gate_tcp_tls).unwrap()
+    }
+
+    /// Where WebSockets connect over TLS, when the settings say so.
+    pub(crate) fn wss(&self) -> SocketAddr {
+        self.nodes.iter().find_map(Running::gate_ws_tls).unwrap()
+    }
+
+    /// Where clients connect over QUIC.
+    pub(crate) fn quic(&self) -> SocketAddr {
+        self.nodes.iter().find_map(Running::gate_quic).unwrap()
+    }
+
+    /// What the gate shows to whoever connects over TLS or QUIC.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        self.nodes.iter().find_map(Running::gate_certificate).unwrap()
+    }
+
     /// Where people sign in.
     pub(crate) fn http(&self) -> SocketAddr {
         self.nodes.iter().find_map(Running::http).unwrap()
@@ -297,8 +322,12 @@ fn start(args: &[&str], settings: &[&str]) -> Running {
     let mut args = args.to_vec();
     // Two shards on any machine, so that messages do cross threads.
     args.extend(["--set", "node.shards=2"]);
-    for free in ["--http", "--gate-tcp", "--admin"] {
+    for free in ["--http", "--gate-tcp", "--gate-ws", "--admin"] {
         args.extend([free, "127.0.0.1:0"]);
+    }
+    // A node that serves has QUIC if it has a certificate, and these have none.
+    if args[0] != "serve" {
+        args.extend(["--gate-quic", "127.0.0.1:0"]);
     }
     for setting in settings {
         args.extend(["--set", setting]);

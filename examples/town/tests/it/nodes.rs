@@ -76,7 +76,7 @@ impl Cluster {
             "[cluster]\nname = \"{name}\"\n[discovery]\netcd = [\"{}\"]\n\
              [cache]\nredis = \"{}\"\n[store]\nurl = \"{database}\"\n\
              [link]\nplaintext = true\nlisten = \"127.0.0.1:0\"\n\
-             [gate]\ntcp = \"127.0.0.1:0\"\nrate_frames_per_s = 0\n[account]\nlisten = [\"127.0.0.1:0\"]\n\
+             [gate]\ntcp = \"127.0.0.1:0\"\nws = \"127.0.0.1:0\"\nrate_frames_per_s = 0\n[account]\nlisten = [\"127.0.0.1:0\"]\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n",
             etcd.url(),
             redis.url()

@@ -7,6 +7,20 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::town::{Town, command, run};
 
+/// Doors that no other test has.
+const FREE: [&str; 10] = [
+    "--http",
+    "127.0.0.1:0",
+    "--gate-tcp",
+    "127.0.0.1:0",
+    "--gate-ws",
+    "127.0.0.1:0",
+    "--gate-quic",
+    "127.0.0.1:0",
+    "--admin",
+    "127.0.0.1:0",
+];
+
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -30,7 +44,10 @@ async fn it_starts_says_where_it_is_and_what_to_try_and_stops_with_0() {
         assert!(banner.contains(part), "{part} is not in {banner}");
     }
     assert!(town.addresses["pid"].as_u64().is_some());
-    assert!(town.addresses.get("gate_ws").is_none(), "what is not there is not announced");
+    for there in ["gate_tcp", "gate_ws", "gate_quic"] {
+        assert!(banner.contains(town.addresses[there].as_str().unwrap()), "{there}: {banner}");
+    }
+    assert!(town.addresses.get("gate_ws_tls").is_none(), "what is not there is not announced");
     assert_eq!(town.stop().await.code(), Some(0));
 }
 
@@ -136,18 +153,17 @@ fn a_log_filter_that_is_none_is_named() {
 fn a_database_that_is_a_folder_or_no_database_is_named_with_the_remedy() {
     let dir = folder();
     let data = dir.path().join("bastide-data");
-    let free = ["--http", "127.0.0.1:0", "--gate-tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     fs::create_dir_all(data.join("town.db")).unwrap();
-    let said = refusal(dir.path(), &free);
+    let said = refusal(dir.path(), &FREE);
     assert!(said.contains("town.db") && said.contains("directory"), "{said}");
 
     fs::remove_dir(data.join("town.db")).unwrap();
     fs::write(data.join("town.db"), "not a database, however long this text may be").unwrap();
-    let said = refusal(dir.path(), &free);
+    let said = refusal(dir.path(), &FREE);
     assert!(said.contains("town.db") && said.contains("not a SQLite database"), "{said}");
 
     fs::write(dir.path().join("file"), "").unwrap();
-    let said = refusal(dir.path(), &[&free[..], &["--data", "file"]].concat());
+    let said = refusal(dir.path(), &[&FREE[..], &["--data", "file"]].concat());
     assert!(said.contains("--data"), "{said}");
 }
 
@@ -156,7 +172,7 @@ async fn started_twice_the_second_says_which_port_is_taken_and_the_first_plays_o
     let dir = folder();
     let town = Town::start(dir.path());
     let (http, other) = (town.http(), folder());
-    let said = refusal(other.path(), &["--http", &http, "--gate-tcp", "127.0.0.1:0"]);
+    let said = refusal(other.path(), &[&FREE[2..], &["--http", &http]].concat());
     for part in ["account.listen", &http, "--http", "--port-base"] {
         assert!(said.contains(part), "{part} is not in {said}");
     }
@@ -166,7 +182,6 @@ async fn started_twice_the_second_says_which_port_is_taken_and_the_first_plays_o
 #[test]
 fn an_announce_file_that_cannot_be_written_is_named() {
     let dir = folder();
-    let free = ["--http", "127.0.0.1:0", "--gate-tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let said = refusal(dir.path(), &[&free[..], &["--announce", "no/such/folder.json"]].concat());
+    let said = refusal(dir.path(), &[&FREE[..], &["--announce", "no/such/folder.json"]].concat());
     assert!(said.contains("announce") && said.contains("no/such/folder.json"), "{said}");
 }

@@ -40,7 +40,9 @@ impl Town {
     pub(crate) fn start_with(dir: &Path, args: &[&str]) -> Self {
         let announce: PathBuf = dir.join("announce.json");
         let mut all = vec!["dev", "--announce", announce.to_str().unwrap()];
-        all.extend(["--gate-tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        for door in ["--gate-tcp", "--gate-ws", "--gate-quic", "--admin"] {
+            all.extend([door, "127.0.0.1:0"]);
+        }
         all.extend(args);
         let mut process =
             command(dir, &all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

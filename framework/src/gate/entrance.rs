@@ -1,0 +1,202 @@
+//! Owns the way of a client from a listener to where it is served: a seat, the word of a load
+//! balancer whose it is, TLS. What lies on the stream is served by others.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::{
+    CertificateError, Certificates, Gate, Transport,
+    admission::{Admission, Seat},
+    proxy::{self, HeaderError},
+    tls::Tls,
+    ws,
+};
+use crate::{
+    acceptor::Acceptor,
+    config::listener_key,
+    limits::{HANDSHAKES_MAX, HANDSHAKES_PER_IP_MAX, PROXY_HEADER_DEADLINE},
+    shards::Shards,
+};
+
+/// What the listeners of a gate share.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(super) gate: Arc<Gate>,
+    pub(super) shards: Arc<Shards>,
+    /// `None` where nothing is encrypted.
+    pub(super) tls: Option<Tls>,
+    /// Who has not come so far as to speak: handshakes and PROXY headers under way.
+    pub(super) arriving: Admission,
+}
+
+/// What a connection has when its task begins.
+enum Place {
+    /// It is a client's, and may stay.
+    Client(Seat),
+    /// It is a load balancer's, which must say first whose it is.
+    Proxy(Seat),
+}
+
+impl Entrance {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        shards: Arc<Shards>,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> Result<Arc<Self>, CertificateError> {
+        let tls = certificates.map(Tls::new).transpose();
+        let tls = tls.map_err(|e| CertificateError::Refused(e.to_string()))?;
+        let arriving = Admission::new(HANDSHAKES_MAX, HANDSHAKES_PER_IP_MAX);
+        Ok(Arc::new(Self { gate, shards, tls, arriving }))
+    }
+
+    /// Takes connections from a listener until the gate goes away; each goes to the next shard.
+    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, transport: Transport) {
+        let mut acceptor = Acceptor::new(listener, listener_key(transport).0);
+        loop {
+            let (socket, peer) = tokio::select! {
+                biased; // stop before more work; accepting cannot starve it
+                () = self.gate.left() => return,
+                accepted = acceptor.next() => accepted,
+            };
+            self.take(socket, peer, transport);
+        }
+    }
+
+    fn take(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, transport: Transport) {
+        let place = match self.gate.believes(peer.ip()) {
+            false => self.gate.admit(peer.ip()).map(Place::Client),
+            true => self.arrival(peer).map(Place::Proxy),
+        };
+        let Some(place) = place else { return };
+        // Frames are batched here already; waiting for more would only add the peer's delayed ack.
+        let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
+        let entrance = self.clone();
+        let connection = async move {
+            match socket.and_then(TcpStream::from_std) {
+                Ok(socket) => entrance.serve(socket, peer, transport, place).await,
+                Err(e) => {
+                    tracing::debug!(target: "gate", %peer, "the connection was gone at once: {e}")
+                }
+            }
+        };
+        self.gate.tasks.spawn_on(connection, self.shards.next());
+    }
+
+    /// A place among those who have not come so far as to speak; counted when there is none.
+    pub(super) fn arrival(&self, peer: SocketAddr) -> Option<Seat> {
+        let seat = self.arriving.seat(peer.ip());
+        if seat.is_none() {
+            self.gate.meters.refused_connections.increment(1);
+        }
+        seat
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        mut socket: TcpStream,
+        peer: SocketAddr,
+        transport: Transport,
+        place: Place,
+    ) {
+        let (peer, seat) = match place {
+            Place::Client(seat) => (peer, seat),
+            Place::Proxy(arriving) => {
+                let brought = self.brought(&mut socket, peer, transport).await;
+                drop(arriving);
+                let Some(client) = brought else { return };
+                let Some(seat) = self.gate.admit(client.ip()) else { return };
+                (client, seat)
+            }
+        };
+        let gate = self.gate.clone();
+        let served = &gate.meters.served;
+        // What is larger than plain TCP has a place of its own, so that plain TCP costs its own.
+        match transport {
+            Transport::Tcp => {
+                served.tcp.increment(1);
+                drop(self);
+                gate.clone().serve(socket, peer, seat).await;
+            }
+            Transport::Ws => {
+                served.ws.increment(1);
+                Box::pin(ws::serve(gate.clone(), socket, transport, peer, seat)).await;
+            }
+            Transport::TcpTls | Transport::WsTls => {
+                Box::pin(self.serve_tls(socket, peer, transport, seat)).await;
+            }
+            Transport::Quic => unreachable!("QUIC does not come over TCP"),
+        }
+    }
+
+    /// The client that a load balancer brings. On a WebSocket listener it may say so in HTTP
+    /// instead, which is for later; elsewhere a header must come.
+    async fn brought(
+        &self,
+        socket: &mut TcpStream,
+        proxy: SocketAddr,
+        transport: Transport,
+    ) -> Option<SocketAddr> {
+        let said = async {
+            let http = matches!(transport, Transport::Ws | Transport::WsTls);
+            if http && !proxy::announced(socket).await? {
+                return Ok(None);
+            }
+            proxy::read(socket).await
+        };
+        let said = tokio::select! {
+            biased; // who goes away waits for nobody
+            () = self.gate.left() => return None,
+            said = timeout(PROXY_HEADER_DEADLINE, said) => said,
+        };
+        match said {
+            Ok(Ok(client)) => Some(client.unwrap_or(proxy)),
+            Ok(Err(HeaderError::Gone)) => None,
+            Ok(Err(e)) => self.unintroduced(proxy, &e),
+            Err(late) => self.unintroduced(proxy, &late),
+        }
+    }
+
+    fn unintroduced(&self, proxy: SocketAddr, why: &dyn std::fmt::Display) -> Option<SocketAddr> {
+        self.gate.meters.proxy_headers_refused.increment(1);
+        tracing::debug!(target: "gate", %proxy, "a load balancer of gate.proxies: {why}");
+        None
+    }
+
+    async fn serve_tls(
+        self: Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        transport: Transport,
+        seat: Seat,
+    ) {
+        let Some(tls) = &self.tls else { return };
+        let Some(arriving) = self.arrival(peer) else { return };
+        let shaken = tokio::select! {
+            biased; // who goes away waits for nobody
+            () = self.gate.left() => return,
+            shaken = tls.shake(socket) => shaken,
+        };
+        drop(arriving);
+        let stream = match shaken {
+            Ok(stream) => Box::new(stream),
+            Err(e) => {
+                self.gate.meters.tls_handshakes_failed.increment(1);
+                tracing::debug!(target: "gate", %peer, "the TLS handshake failed: {e}");
+                return;
+            }
+        };
+        let gate = self.gate.clone();
+        drop(self);
+        if transport == Transport::TcpTls {
+            gate.meters.served.tcp_tls.increment(1);
+            gate.serve(stream, peer, seat).await;
+        } else {
+            gate.meters.served.ws_tls.increment(1);
+            Box::pin(ws::serve(gate, stream, transport, peer, seat)).await;
+        }
+    }
+}
