@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use crate::{
     Request,
     client::{ClientError, Event, Options, Push, Session, SessionError, guest},
-    msg,
 };
 
 /// A signed-in player at its game.

@@ -88,7 +88,7 @@ pub(super) struct Arrived<A> {
 enum Tried {
     Told(SignedIn),
     Resumed(Arrived<msg::resume::Res>),
-    SignedIn(Arrived<msg::login::Res>, Option<SignedIn>),
+    SignedIn(Box<Arrived<msg::login::Res>>, Option<SignedIn>),
 }
 
 /// How it went on.
@@ -96,7 +96,7 @@ enum Tried {
 pub(super) enum Turn {
     Trying,
     Resumed(Arrived<msg::resume::Res>),
-    SignedIn(Arrived<msg::login::Res>),
+    SignedIn(Box<Arrived<msg::login::Res>>),
     GaveUp(Loss),
 }
 
@@ -180,13 +180,13 @@ impl Way {
                     let signed_in = asked.await?;
                     let gate = parse(&signed_in.addr)?;
                     let arrived = sign_in_at(dial, gate, signed_in.token.clone()).await?;
-                    Ok(Tried::SignedIn(arrived, Some(signed_in)))
+                    Ok(Tried::SignedIn(Box::new(arrived), Some(signed_in)))
                 })
             }
             Goal::SignIn { .. } => {
                 let (gate, token) = (self.next_gate(), self.token.clone());
                 bounded(patience, async move {
-                    Ok(Tried::SignedIn(sign_in_at(dial, gate, token).await?, None))
+                    Ok(Tried::SignedIn(Box::new(sign_in_at(dial, gate, token).await?), None))
                 })
             }
             Goal::Resume(_) if asks && self.next == self.gates.len() => {

@@ -28,6 +28,7 @@ mod account;
 mod away;
 mod connection;
 mod dial;
+mod drive;
 mod event;
 mod line;
 mod options;

@@ -247,3 +247,89 @@ fn decode<M: Named>(frame: &Push) -> Option<M> {
 fn kicked(kick: msg::kick::Res) -> Refusal {
     Code(kick.code).because(kick.reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::put_message;
+    use prost::Message as _;
+
+    fn record() -> Record<i64> {
+        Record::new(b"token".to_vec())
+    }
+
+    fn send(record: &mut Record<i64>, val: i64) {
+        let mut frame = Vec::new();
+        put_message(&mut frame, &msg::echo::Req { val: Some(val), ct: None }).unwrap();
+        let due = Due { api: msg::echo::Req::NAME, answer: msg::echo::Res::NAME, waits: val };
+        record.send(frame, Some(due));
+    }
+
+    fn write_all(record: &mut Record<i64>) -> usize {
+        let mut out = Vec::new();
+        std::iter::from_fn(|| record.write_next(&mut out).then_some(())).count()
+    }
+
+    fn comes<M: Named>(record: &mut Record<i64>, message: &M) -> Inbound<i64> {
+        let payload = message.encode_to_vec();
+        record.receive(Push { api: M::NAME.to_owned(), payload })
+    }
+
+    fn resume(received: u64, token: &[u8]) -> msg::resume::Res {
+        msg::resume::Res { code: 0, received, resume_token: token.to_vec() }
+    }
+
+    #[test]
+    fn only_what_the_server_misses_is_sent_again() {
+        let mut record = record();
+        (1..=5).for_each(|val| send(&mut record, val));
+        assert_eq!(write_all(&mut record), 5);
+        record.confirm(2).unwrap();
+        // An older word, overtaken by a newer one.
+        record.confirm(1).unwrap();
+        send(&mut record, 6);
+        assert_eq!(record.resumed(resume(4, b"next")).unwrap(), 1);
+        assert_eq!((write_all(&mut record), record.unconfirmed().0), (2, 2));
+        assert_eq!(record.resume().resume_token, b"next");
+    }
+
+    #[test]
+    fn a_server_that_has_what_was_never_sent_or_lost_what_it_had_is_not_believed() {
+        let mut record = record();
+        (1..=3).for_each(|val| send(&mut record, val));
+        assert!(matches!(record.confirm(1), Err(Loss::Miscounted { .. })), "nothing is written");
+        write_all(&mut record);
+        record.confirm(2).unwrap();
+        for received in [0, 1, 4, u64::MAX] {
+            let resumed = record.resumed(resume(received, b"next"));
+            assert!(matches!(resumed, Err(Loss::Miscounted { .. })), "{received}");
+        }
+        assert_eq!(record.resumed(resume(2, b"next")).unwrap(), 1);
+    }
+
+    #[test]
+    fn pings_resumes_and_kicks_are_not_counted_and_everything_else_is() {
+        let mut record = record();
+        send(&mut record, 1);
+        comes(&mut record, &msg::ping::Res::default());
+        comes(&mut record, &msg::resume::Res::default());
+        assert!(matches!(
+            comes(&mut record, &msg::kick::Res { code: 2005, reason: String::new() }),
+            Inbound::Kicked(why) if why.code == Code::SIGNED_IN_ELSEWHERE
+        ));
+        assert_eq!(record.resume().received, 0);
+        // Not the oldest answer due, so a push.
+        assert!(matches!(
+            comes(&mut record, &msg::get_rank::Res { code: 0, rank: None }),
+            Inbound::Push(_)
+        ));
+        let refused =
+            |api: &str| msg::error::Res { code: 1002, api: api.to_owned(), message: String::new() };
+        assert!(matches!(comes(&mut record, &refused("arena.Move")), Inbound::Refused { .. }));
+        let answer = comes(&mut record, &refused("msg.Echo.Req"));
+        assert!(matches!(answer, Inbound::Answer(1, Err(_))));
+        assert_eq!((record.resume().received, record.untold().0), (3, 3));
+        assert_eq!(record.ping(1).received, 3);
+        assert_eq!(record.untold(), (0, 0));
+    }
+}

@@ -245,3 +245,16 @@ fn the_first_sign_in_tries_each_gate_once() {
         assert!(matches!(nowhere, Err(SessionError::SignIn(_))));
     });
 }
+
+/// A bot on a runtime of several threads moves its session.
+#[test]
+fn a_session_and_its_waits_may_cross_threads() {
+    fn crosses(_: &impl Send) {}
+    run(async {
+        let model = Model::new();
+        let mut session = session(options(&model)).await;
+        crosses(&session);
+        crosses(&session.next_event());
+        crosses(&session.request(&echo(1)));
+    });
+}
