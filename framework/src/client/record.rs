@@ -252,7 +252,6 @@ fn kicked(kick: msg::kick::Res) -> Refusal {
 mod tests {
     use super::*;
     use crate::wire::put_message;
-    use prost::Message as _;
 
     fn record() -> Record<i64> {
         Record::new(b"token".to_vec())
