@@ -4,6 +4,8 @@
 
 mod life;
 mod path;
+mod proxy;
+mod resume;
 mod tidy;
 mod trouble;
 mod world;
