@@ -7,14 +7,13 @@ use tokio::time::Instant;
 
 use crate::{
     Request,
-    client::{Client, ClientError, Push, guest},
-    msg,
+    client::{ClientError, Event, Options, Push, Session, SessionError, guest},
 };
 
 /// A signed-in player at its game.
 #[derive(Debug)]
 pub struct Play {
-    client: Client,
+    session: Session,
     account_id: i64,
     step_began: Instant,
     began: Instant,
@@ -23,9 +22,12 @@ pub struct Play {
 /// Why a step did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum PlayError {
-    /// The server or the way to it failed.
+    /// The account center could not be asked, or refused.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The server or the way to it failed, for longer than a session lives without a connection.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// The server answered, and the answer is wrong.
     #[error("{0}")]
     Wrong(String),
@@ -36,15 +38,15 @@ impl Play {
     pub(crate) async fn begin(http: &str, device_id: &str) -> Result<Self, PlayError> {
         let began = Instant::now();
         let signed_in = guest(http, device_id).await?;
-        let mut step_began =
-            say_step(began, &format!("signed in as guest, account {}", signed_in.account_id));
-        let mut client = Client::connect(&signed_in.addr).await?;
-        let session = client.sign_in(&signed_in.token).await?;
-        let name = session.session_id.unwrap_or_default();
-        step_began = say_step(step_began, &format!("at the gate {}, {name}", signed_in.addr));
-        client.request(&msg::ping::Req::default()).await?;
+        let account_id = signed_in.account_id;
+        let mut step_began = say_step(began, &format!("signed in as guest, account {account_id}"));
+        let form = [("device_id", device_id)];
+        let mut session = Session::at_gate(http, &form, signed_in, Options::default()).await?;
+        let name = session.welcome().session_id().to_owned();
+        step_began = say_step(step_began, &format!("at the gate {}, {name}", session.address()));
+        session.ping().await?;
         step_began = say_step(step_began, "ping came back");
-        Ok(Self { client, account_id: signed_in.account_id, step_began, began })
+        Ok(Self { session, account_id, step_began, began })
     }
 
     /// Says how long all of it took.
@@ -57,17 +59,22 @@ impl Play {
         self.account_id
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer. When the connection breaks meanwhile, the session
+    /// is resumed, and a line says how long that took.
     ///
     /// # Errors
     /// When it is refused, or no answer comes.
     pub async fn request<Q: Request>(&mut self, request: &Q) -> Result<Q::Res, PlayError> {
-        Ok(self.client.request(request).await?)
+        let answer = self.session.request(request).await;
+        while let Some(turn) = self.session.turn() {
+            say_turn(&turn);
+        }
+        Ok(answer?)
     }
 
     /// The oldest push that came while waiting for an answer.
     pub fn push(&mut self) -> Option<Push> {
-        self.client.push()
+        self.session.push()
     }
 
     /// Ends the play with an error unless `true`.
@@ -84,15 +91,31 @@ impl Play {
     }
 }
 
+/// Says what happened to the session on the way; pushes are the script's.
+fn say_turn(turn: &Event) {
+    match turn {
+        Event::Resumed(resumed) => {
+            let (tries, broke) = (resumed.tries, &resumed.broke);
+            say(resumed.took, &format!("resumed after {tries} tries: {broke}"));
+        }
+        Event::SignedInAnew(anew) => say(anew.took, &format!("signed in anew: {}", anew.lost)),
+        Event::Refused { api, refusal } => say(Duration::ZERO, &format!("{api}: {refusal}")),
+        Event::Push(_) => {}
+    }
+}
+
 fn say_step(began: Instant, done: &str) -> Instant {
     let now = Instant::now();
-    let took: Duration = now - began;
+    say(now - began, done);
+    now
+}
+
+fn say(took: Duration, done: &str) {
     let line = writeln!(std::io::stdout(), "{:>9.1} ms  {done}", took.as_secs_f64() * 1000.0);
     if line.is_err() {
         // Nobody reads any more; the exit code still tells.
         tracing::debug!(target: "play", "standard output is closed");
     }
-    now
 }
 
 /// The steps of a studio's game: an `async fn(&mut Play) -> Result<(), PlayError>`.

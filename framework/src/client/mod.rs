@@ -1,267 +1,48 @@
 //! Owns the Rust client: signs in at the account center, then speaks frames with a gate.
-//! `play` and the tests stand on it; it knows the wire and nothing of the server's inside.
+//! `play`, the tests and a studio's bots stand on it; it knows the wire and nothing of the
+//! server's inside.
+//!
+//! - [`guest`] and [`auth`] ask the account center for a token and a gate.
+//! - [`Client`] is one connection, one request at a time: for tests of what a gate does.
+//! - [`Session`] is a player's session: it outlives its connections.
+//!
+//! ```no_run
+//! use bastide::{client::{Event, Options, Session}, msg};
+//!
+//! # async fn play() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut session = Session::guest("127.0.0.1:8080", "my-bot", Options::default()).await?;
+//! let echo = session.request(&msg::echo::Req { val: Some(7), ct: None }).await?;
+//! assert_eq!(echo.val, Some(7));
+//! // The server restarts, the network changes: the session goes on, and says so.
+//! match session.next_event().await? {
+//!     Event::Push(push) => println!("{} came", push.api),
+//!     Event::Resumed(resumed) => println!("away for {:?}", resumed.took),
+//!     other => println!("{other:?}"),
+//! }
+//! session.logout().await?;
+//! # Ok(())
+//! # }
+//! ```
 
-use std::{collections::VecDeque, time::Duration};
+mod account;
+mod away;
+mod connection;
+mod dial;
+mod drive;
+mod event;
+mod line;
+mod options;
+mod record;
+mod session;
+#[cfg(test)]
+mod tests;
 
-use bytes::BytesMut;
-use serde::Deserialize;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
+use self::connection::ANSWER_TIMEOUT;
+pub use self::{
+    account::{SignedIn, auth, guest},
+    connection::{Client, ClientError, Push},
+    dial::{Address, AddressError, Carrier, Dial, Dialing, Net, Scheme},
+    event::{Event, Loss, Resumed, SessionError, SignedInAnew},
+    options::{Options, WhenLost},
+    session::{Session, Ticket},
 };
-
-use crate::{
-    Named, Request, msg,
-    wire::{Code, Cut, FRAME_BYTES_MAX, FrameError, Refusal, cut, put_message},
-};
-
-/// How long one answer may take: twice what the server allows itself by default.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Pushes that wait to be looked at; beyond it the oldest is dropped.
-const PUSHES_MAX: usize = 1024;
-
-/// What the account center hands out at sign-in.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-pub struct SignedIn {
-    /// The access token that a gate takes.
-    pub token: String,
-    /// The gate to connect to, `ip:port`.
-    pub addr: String,
-    /// The account's number.
-    pub account_id: i64,
-}
-
-impl std::fmt::Debug for SignedIn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { token: _, addr, account_id } = self;
-        f.debug_struct("SignedIn")
-            .field("addr", addr)
-            .field("account_id", account_id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a client's wish did not come true.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The server refused, with a code.
-    #[error("{0}")]
-    Refused(Refusal),
-    /// The account center could not be asked.
-    #[error("the account center at {url} did not answer: {why}")]
-    Http {
-        /// What was asked.
-        url: String,
-        /// What went wrong on the way.
-        why: String,
-    },
-    /// The gate cannot be reached, or the connection broke.
-    #[error("the gate: {0}")]
-    Io(#[from] std::io::Error),
-    /// The gate sent something that is not a frame.
-    #[error("the gate sent a bad frame: {0}")]
-    Frame(#[from] FrameError),
-    /// The gate sent a frame whose payload is not what its name says.
-    #[error("the gate sent an undecodable {0}")]
-    Payload(String),
-    /// The gate ended the session.
-    #[error("kicked: {0}")]
-    Kicked(Refusal),
-    /// The gate closed the connection.
-    #[error("the gate closed the connection")]
-    Closed,
-    /// No answer came in time.
-    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Late,
-}
-
-/// Signs in as the guest who owns `device_id`, making the guest if it is new.
-///
-/// `http` is the account center, such as `127.0.0.1:8080`.
-///
-/// # Errors
-/// [`ClientError::Http`] when it does not answer, [`ClientError::Refused`] with its code.
-pub async fn guest(http: &str, device_id: &str) -> Result<SignedIn, ClientError> {
-    auth(http, &[("device_id", device_id)]).await
-}
-
-/// Signs in with what the account center's `/v1/account/auth` takes.
-///
-/// # Errors
-/// As [`guest`].
-pub async fn auth(http: &str, form: &[(&str, &str)]) -> Result<SignedIn, ClientError> {
-    let host = http.trim_start_matches("http://").trim_end_matches('/');
-    let url = format!("http://{host}/v1/account/auth");
-    let failed = |why: String| ClientError::Http { url: url.clone(), why };
-    let body = serde_urlencoded::to_string(form).map_err(|e| failed(e.to_string()))?;
-    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
-    let http = http.map_err(|e| failed(e.to_string()))?;
-    let request = http.post(&url).header("content-type", "application/x-www-form-urlencoded");
-    let response = request.body(body).send().await.map_err(|e| failed(root(&e)))?;
-    let text = response.text().await.map_err(|e| failed(root(&e)))?;
-
-    #[derive(Deserialize)]
-    struct Answer {
-        code: i32,
-        message: Option<String>,
-    }
-    let answer: Answer = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;
-    if answer.code != Code::OK.0 {
-        let code = Code(answer.code);
-        let message = answer.message.unwrap_or_else(|| code.text().to_owned());
-        return Err(ClientError::Refused(code.because(message)));
-    }
-    serde_json::from_str(&text).map_err(|e| failed(e.to_string()))
-}
-
-/// The innermost reason: the outer ones of an HTTP client only say that there is one.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-/// A frame that came unasked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Push {
-    /// What it is.
-    pub api: String,
-    /// Its protobuf bytes.
-    pub payload: Vec<u8>,
-}
-
-/// A connection to a gate, one request at a time.
-#[derive(Debug)]
-pub struct Client<C = TcpStream> {
-    carrier: C,
-    unread: BytesMut,
-    pushes: VecDeque<Push>,
-}
-
-impl Client {
-    /// Connects to a gate, such as [`SignedIn::addr`].
-    ///
-    /// # Errors
-    /// When nobody listens there.
-    pub async fn connect(addr: &str) -> Result<Self, ClientError> {
-        let carrier = TcpStream::connect(addr).await?;
-        carrier.set_nodelay(true)?;
-        Ok(Self::over(carrier))
-    }
-}
-
-impl<C: AsyncRead + AsyncWrite + Unpin> Client<C> {
-    /// Speaks over a carrier that is connected already.
-    pub fn over(carrier: C) -> Self {
-        Self { carrier, unread: BytesMut::new(), pushes: VecDeque::new() }
-    }
-
-    /// Signs in.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] with the code of `msg.Login.Res` when it is not 0.
-    pub async fn sign_in(&mut self, token: &str) -> Result<msg::login::Res, ClientError> {
-        let request = msg::login::Req {
-            token: token.to_owned(),
-            device_id: None,
-            platform: Some("rust".to_owned()),
-        };
-        let answer = self.request(&request).await?;
-        match Code(answer.code) {
-            Code::OK => Ok(answer),
-            code => Err(ClientError::Refused(code.into())),
-        }
-    }
-
-    /// Sends a request and waits for its answer; what is pushed meanwhile is kept for
-    /// [`Client::push`].
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] when the answer is `msg.Error.Res`; the connection lives on.
-    /// After any other error it is of no more use.
-    pub async fn request<Q: Request>(&mut self, request: &Q) -> Result<Q::Res, ClientError> {
-        self.send(request).await?;
-        let answer = Q::ANSWER.unwrap_or_default();
-        loop {
-            let frame = self.receive().await?;
-            if frame.api == answer {
-                return <Q::Res as prost::Message>::decode(frame.payload.as_slice())
-                    .map_err(|_| ClientError::Payload(frame.api));
-            }
-            if frame.api == msg::error::Res::NAME {
-                let error: msg::error::Res = decode(&frame)?;
-                if error.api == Q::NAME || error.api.is_empty() {
-                    return Err(ClientError::Refused(Code(error.code).because(error.message)));
-                }
-            }
-            self.keep(frame);
-        }
-    }
-
-    /// Sends a message without waiting for an answer.
-    ///
-    /// # Errors
-    /// When the connection broke, or the message is too large for a frame.
-    pub async fn send<M: Named>(&mut self, message: &M) -> Result<(), ClientError> {
-        let mut frame = Vec::new();
-        put_message(&mut frame, message)?;
-        self.send_bytes(&frame).await
-    }
-
-    /// Sends bytes as they are, for tests of what a gate does with them.
-    ///
-    /// # Errors
-    /// When the connection broke.
-    pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        Ok(self.carrier.write_all(bytes).await?)
-    }
-
-    /// The oldest push that has been received while waiting for an answer, if there is one.
-    pub fn push(&mut self) -> Option<Push> {
-        self.pushes.pop_front()
-    }
-
-    /// The next frame, whatever it is.
-    ///
-    /// # Errors
-    /// [`ClientError::Kicked`] for `msg.Kick.Res`, [`ClientError::Closed`] at the end of the
-    /// stream, [`ClientError::Late`] when nothing came for 10 s.
-    pub async fn receive(&mut self) -> Result<Push, ClientError> {
-        let frame =
-            timeout(ANSWER_TIMEOUT, self.read_frame()).await.map_err(|_| ClientError::Late)??;
-        if frame.api == msg::kick::Res::NAME {
-            let kick: msg::kick::Res = decode(&frame)?;
-            return Err(ClientError::Kicked(Code(kick.code).because(kick.reason)));
-        }
-        Ok(frame)
-    }
-
-    async fn read_frame(&mut self) -> Result<Push, ClientError> {
-        loop {
-            if let Cut::Frame(frame) = cut(&self.unread, FRAME_BYTES_MAX)? {
-                let push = Push { api: frame.api.to_string(), payload: frame.payload.to_vec() };
-                let used = frame.bytes.len();
-                let _frame = self.unread.split_to(used);
-                return Ok(push);
-            }
-            if self.carrier.read_buf(&mut self.unread).await? == 0 {
-                return Err(ClientError::Closed);
-            }
-        }
-    }
-
-    fn keep(&mut self, frame: Push) {
-        if self.pushes.len() == PUSHES_MAX {
-            self.pushes.pop_front();
-        }
-        self.pushes.push_back(frame);
-    }
-}
-
-fn decode<M: Named>(frame: &Push) -> Result<M, ClientError> {
-    M::decode(frame.payload.as_slice()).map_err(|_| ClientError::Payload(frame.api.clone()))
-}

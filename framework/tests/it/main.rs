@@ -5,6 +5,8 @@
 mod classes;
 mod life;
 mod path;
+mod proxy;
+mod resume;
 mod tidy;
 mod transports;
 mod trouble;
