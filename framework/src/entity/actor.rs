@@ -27,7 +27,7 @@ use super::{Ctx, Host, Kind, session::Session, table::Calling};
 use crate::{
     directory::Lease,
     limits::MAIL_PER_TURN_MAX,
-    link::{ConnectionId, Mail, Mailbox, Mark, Requests},
+    link::{ConnectionId, End, Mail, Mailbox, Mark, Requests},
     msg,
     store::StoreError,
     telemetry::{Panic, catch},
@@ -63,6 +63,8 @@ pub(crate) struct Entity<S> {
     pub(super) save_failed: bool,
     /// Saved, given up, and gone on elsewhere: what still comes is given back to the session.
     pub(super) left: bool,
+    /// Somebody ended the session while a handler ran; the connection was closed at once.
+    pub(super) ended: Option<End>,
     /// Without a session until then: stop.
     pub(super) linger_until: Option<Instant>,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
@@ -216,6 +218,10 @@ impl<S: Send + Sync + 'static> Entity<S> {
                     self.take_frame(mark);
                     if self.request(mark, frame, deadline).await {
                         now = Instant::now();
+                        if let Some(end) = self.ended.take() {
+                            self.end(&end);
+                            break;
+                        }
                         if self.is_outdone() {
                             // A newer session waits; this one is about to be told so.
                             break;
@@ -309,7 +315,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         deadline: Instant,
         waited: &mut bool,
     ) -> Outcome {
-        let Self { kind, host, state, ctx, .. } = self;
+        let Self { kind, host, state, ctx, session, mailbox, ended, .. } = self;
         let called = catch(|| kind.table.call(frame.api, state, mark, frame.payload, ctx))?;
         let Some(mut call) = called else {
             return Ok(Err(Code::UNKNOWN_API.into()));
@@ -319,7 +325,17 @@ impl<S: Send + Sync + 'static> Entity<S> {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 *waited = true;
-                wait(&mut call, ctx, host.lease(), deadline).await
+                let mut urgent = |cx: &mut Context<'_>| {
+                    if let Poll::Ready(end) = mailbox.poll_end(cx)
+                        && session.as_ref().is_some_and(|session| end.is_of(&session.sid))
+                    {
+                        if let Some(port) = ctx.port() {
+                            port.kick(end.code, &end.reason);
+                        }
+                        *ended = Some(end);
+                    }
+                };
+                wait(&mut call, ctx, host.lease(), deadline, &mut urgent).await
             }
         };
         // What the handler leaves behind may panic in its turn.
@@ -451,10 +467,17 @@ impl<S> Drop for Entity<S> {
 type Outcome = Result<Result<(), Refusal>, Panic>;
 
 /// Waits for a handler until its deadline. What it answered and pushed so far goes out each time
-/// it waits.
-async fn wait(call: &mut Calling<'_>, ctx: &Ctx, lease: &Lease, deadline: Instant) -> Outcome {
+/// it waits; what is urgent is looked at meanwhile.
+async fn wait(
+    call: &mut Calling<'_>,
+    ctx: &Ctx,
+    lease: &Lease,
+    deadline: Instant,
+    urgent: &mut (dyn FnMut(&mut Context<'_>) + Send),
+) -> Outcome {
     ctx.flush();
     let rest = poll_fn(|cx| {
+        urgent(cx);
         if !lease.holds(Instant::now()) {
             // Another node may run this player by now; what the handler began ends here.
             return Poll::Ready(Ok(Err(Code::NOT_CONNECTED.into())));

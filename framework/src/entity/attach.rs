@@ -14,7 +14,7 @@ use crate::{
     def,
     limits::{LEAVE_DEADLINE, REPLAY_BYTES_CARRIED_MAX, USER_BYTES_MAX},
     link::{
-        Account, Arrival, Attach, Attached, ConnectionId, End, Entry, Requests, SessionId,
+        Account, Arrival, Attach, Attached, ConnectionId, End, Entry, Requests, Secret, SessionId,
         SessionPort,
     },
     proto::link as proto,
@@ -61,7 +61,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let why = "the account signed in on another connection";
         self.end_session(Code::SIGNED_IN_ELSEWHERE, why);
         let chance = &self.ctx.writer().world().chance;
-        let (id, secret) = (SessionId(chance.next_u64()), chance.next_u128());
+        let (id, secret) = (SessionId(chance.next_u64()), Secret(chance.next_u128()));
         let session = Session::new(id, account.openid.clone(), sid, secret);
         self.ctx.begin(account, Said::new(self.host.replay_room()));
         let attached = self.connected(connection, way, session, Some(user));
@@ -75,7 +75,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         connection: ConnectionId,
         way: (SessionPort, usize),
         id: SessionId,
-        secret: u128,
+        secret: Secret,
         received: u64,
     ) -> Result<Attached, Code> {
         let known = self.session.as_ref().is_some_and(|s| s.is_known_by(id, secret));
@@ -87,7 +87,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         if let Some(old) = self.ctx.disconnect() {
             old.kick(Code::OK, "");
         }
-        session.renew(secret, self.ctx.writer().world().chance.next_u128());
+        session.renew(secret, Secret(self.ctx.writer().world().chance.next_u128()));
         way.0.deliver(&mut missed);
         let attached = self.connected(connection, way, session, None);
         if was_moved {
@@ -191,10 +191,9 @@ impl<S: Send + Sync + 'static> Entity<S> {
     }
 
     /// Somebody else than the client ends the session.
-    pub(super) fn end(&mut self, End { sid, code, reason }: &End) {
-        let is_meant = |session: &Session| sid.as_ref().is_none_or(|sid| *sid == session.sid);
-        if self.session.as_ref().is_some_and(is_meant) {
-            self.end_session(*code, reason);
+    pub(super) fn end(&mut self, end: &End) {
+        if self.session.as_ref().is_some_and(|session| end.is_of(&session.sid)) {
+            self.end_session(end.code, &end.reason);
         }
     }
 

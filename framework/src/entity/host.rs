@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config,
     directory::{Claim, Directory, Evicted, Lease, NotClaimed},
-    limits::ATTACH_TRIES_MAX,
+    limits::{ATTACH_TRIES_MAX, SIGN_IN_DEADLINE},
     link::{
         Account, Arrival, Attach, Attached, ConnectionId, End, Entry, Hosts, Mail, Mailbox,
         NotAttached,
@@ -145,8 +145,7 @@ impl Host {
             Some(Slot::Running(running)) => running.mailbox.clone(),
             Some(Slot::Busy(_)) | None => return,
         };
-        // One that has stopped has no session.
-        let _told: bool = running.must_send(Mail::End(end), &self.world.tasks);
+        running.end(end, &self.world.tasks);
     }
 
     fn player_id(&self, account: i64) -> EntityId {
@@ -258,7 +257,9 @@ impl Host {
     /// Puts a session down for the node that runs its player next. Says whether it lies there.
     pub(super) async fn carry(&self, id: &EntityId, session: proto::Session) -> bool {
         let Some(carrier) = &self.world.carrier else { return false };
-        let ttl_ms = i64::try_from(self.sessions.resume_window.as_millis()).unwrap_or(i64::MAX);
+        // Who is connected goes on within the time that a move may take.
+        let ttl = self.sessions.resume_window.max(SIGN_IN_DEADLINE);
+        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let (key, now_ms) = (carried_key(id), self.world.clock.now_ms());
         let put = carrier.put(&key, session.encode_to_vec(), ttl_ms, now_ms).await;
         put.inspect_err(|e| tracing::debug!(target: "entity", entity = %id, "cannot leave: {e}"))

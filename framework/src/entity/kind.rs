@@ -139,6 +139,7 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             saving: None,
             save_failed: false,
             left: false,
+            ended: None,
             linger_until: None,
             timer: None,
         };

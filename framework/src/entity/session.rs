@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     limits::{REPLAY_BYTES_FREE, REPLAY_BYTES_KEPT, REPLAY_BYTES_SILENT_MAX},
-    link::{Batch, Frames, Mark, SessionId},
+    link::{Batch, Frames, Mark, Secret, SessionId},
     proto::link as proto,
 };
 
@@ -38,29 +38,28 @@ pub(super) struct Session {
 /// that it got the new one, for the answer that carried it may have been lost with its connection.
 #[derive(Debug)]
 struct Proof {
-    secret: u128,
-    before: Option<u128>,
+    secret: Secret,
+    before: Option<Secret>,
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, openid: String, sid: String, secret: u128) -> Self {
+    pub(super) fn new(id: SessionId, openid: String, sid: String, secret: Secret) -> Self {
         Self { id, openid, sid, received: 0, proof: Proof { secret, before: None } }
     }
 
     /// What the client must show to go on.
-    pub(super) fn secret(&self) -> u128 {
+    pub(super) fn secret(&self) -> Secret {
         self.proof.secret
     }
 
     /// Whether this is its client.
-    pub(super) fn is_known_by(&self, id: SessionId, secret: u128) -> bool {
+    pub(super) fn is_known_by(&self, id: SessionId, secret: Secret) -> bool {
         let Proof { secret: newest, before } = self.proof;
-        // Whole numbers are compared in constant time.
         self.id == id && (newest == secret || before == Some(secret))
     }
 
     /// The client showed one secret and gets another.
-    pub(super) fn renew(&mut self, shown: u128, next: u128) {
+    pub(super) fn renew(&mut self, shown: Secret, next: Secret) {
         self.proof = Proof { secret: next, before: Some(shown) };
     }
 
@@ -246,15 +245,15 @@ pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> prot
         received: *received,
         sent: said.sent,
         replay: said.replay.iter().copied().collect(),
-        secret: secret.to_le_bytes().to_vec(),
-        secret_before: before.map(|s| s.to_le_bytes().to_vec()).unwrap_or_default(),
+        secret: secret.to_bytes().to_vec(),
+        secret_before: before.map(|s| s.to_bytes().to_vec()).unwrap_or_default(),
     }
 }
 
 /// The same on arrival; `None` when it is none.
 pub(super) fn unpack(packed: proto::Session, room: ReplayRoom) -> Option<(Session, Said)> {
-    let secret = |bytes: Vec<u8>| Some(u128::from_le_bytes(bytes.try_into().ok()?));
-    let proof = Proof { secret: secret(packed.secret)?, before: secret(packed.secret_before) };
+    let before = Secret::from_bytes(&packed.secret_before);
+    let proof = Proof { secret: Secret::from_bytes(&packed.secret)?, before };
     let (id, received) = (SessionId(packed.session), packed.received);
     let session = Session { id, openid: packed.openid, sid: packed.sid, received, proof };
     let mut said = Said::new(room);
@@ -333,15 +332,21 @@ mod tests {
 
     #[test]
     fn a_secret_is_good_until_its_successor_was_used() {
-        let mut session = Session::new(SessionId(1), String::new(), String::new(), 10);
-        assert!(session.is_known_by(SessionId(1), 10));
-        assert!(!session.is_known_by(SessionId(2), 10) && !session.is_known_by(SessionId(1), 11));
-        session.renew(10, 20);
-        assert!(session.is_known_by(SessionId(1), 10), "the answer may have been lost");
-        session.renew(10, 30);
-        assert!(!session.is_known_by(SessionId(1), 20), "it was lost");
+        let mut session = Session::new(SessionId(1), String::new(), String::new(), Secret(10));
+        assert!(session.is_known_by(SessionId(1), Secret(10)));
+        assert!(
+            !session.is_known_by(SessionId(2), Secret(10))
+                && !session.is_known_by(SessionId(1), Secret(11))
+        );
+        session.renew(Secret(10), Secret(20));
+        assert!(session.is_known_by(SessionId(1), Secret(10)), "the answer may have been lost");
+        session.renew(Secret(10), Secret(30));
+        assert!(!session.is_known_by(SessionId(1), Secret(20)), "it was lost");
         session.take();
-        assert!(!session.is_known_by(SessionId(1), 10) && session.is_known_by(SessionId(1), 30));
+        assert!(
+            !session.is_known_by(SessionId(1), Secret(10))
+                && session.is_known_by(SessionId(1), Secret(30))
+        );
     }
 
     proptest! {
@@ -349,10 +354,10 @@ mod tests {
         fn a_session_is_the_same_after_it_has_travelled(
             said_frames in 0u64..40, received in 0u64..9, acknowledged in 0u64..40, renewed: bool,
         ) {
-            let mut session = Session::new(SessionId(3), "o".into(), "s".into(), 1 << 100);
+            let mut session = Session::new(SessionId(3), "o".into(), "s".into(), Secret(1 << 100));
             (0..received).for_each(|_| session.take());
             if renewed {
-                session.renew(1 << 100, 5);
+                session.renew(Secret(1 << 100), Secret(5));
             }
             let mut said = Said::new(room());
             said.say(frames(1, said_frames, Mark::Answer).frames());

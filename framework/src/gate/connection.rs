@@ -69,7 +69,7 @@ pub(super) struct Connection<C> {
     /// How often the client failed to sign in or to resume.
     pub(super) tries: u32,
     /// The player was told that the client takes in less than it is told.
-    blocked: bool,
+    pub(super) blocked: bool,
     /// The player goes to another node: nothing is forwarded before it is found there.
     moving: bool,
     /// The gate is going away.

@@ -7,7 +7,10 @@ use super::{Carrier, connection::Connection};
 use crate::{
     account::TokenError,
     limits::SIGN_IN_DEADLINE,
-    link::{Attached, Batch, ConnectionId, EntityPort, Entry, Seeking, SessionEnd as _, SessionId},
+    link::{
+        Attached, Batch, ConnectionId, EntityPort, Entry, Secret, Seeking, SessionEnd as _,
+        SessionId,
+    },
     msg,
     wire::{Code, Refusal},
 };
@@ -125,6 +128,8 @@ impl<C: Carrier> Connection<C> {
             }
         };
         self.gate.meters.moves.increment(1);
+        // It does not know how its client keeps up.
+        self.blocked = false;
         self.session = Some(Session { player, ..session });
         self.forward_batch(&mut returned, Instant::now());
     }
@@ -157,22 +162,22 @@ impl<C> Connection<C> {
 }
 
 /// What a client shows to go on with its session: `account: i64 LE | session: u64 LE |
-/// secret: u128 LE`. Only the secret is one; the rest says where to look.
+/// secret: Secret LE`. Only the secret is one; the rest says where to look.
 #[derive(Debug, PartialEq, Eq)]
 struct ResumeToken {
     account: i64,
     session: SessionId,
-    secret: u128,
+    secret: Secret,
 }
 
 impl ResumeToken {
-    fn of(session: &Session, secret: u128) -> Self {
+    fn of(session: &Session, secret: Secret) -> Self {
         Self { account: session.account, session: session.id, secret }
     }
 
     fn to_bytes(&self) -> Vec<u8> {
         let Self { account, session, secret } = self;
-        [&account.to_le_bytes()[..], &session.0.to_le_bytes(), &secret.to_le_bytes()].concat()
+        [&account.to_le_bytes()[..], &session.0.to_le_bytes(), &secret.to_bytes()].concat()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
@@ -181,7 +186,7 @@ impl ResumeToken {
         Some(Self {
             account: i64::from_le_bytes(*account),
             session: SessionId(u64::from_le_bytes(*session)),
-            secret: u128::from_le_bytes(secret.try_into().ok()?),
+            secret: Secret::from_bytes(secret)?,
         })
     }
 }
@@ -197,7 +202,7 @@ mod tests {
         fn a_resume_token_is_what_it_was_and_nothing_else_is_one(
             account: i64, session: u64, secret: u128, bytes in prop::collection::vec(any::<u8>(), 0..40),
         ) {
-            let token = ResumeToken { account, session: SessionId(session), secret };
+            let token = ResumeToken { account, session: SessionId(session), secret: Secret(secret) };
             prop_assert_eq!(ResumeToken::from_bytes(&token.to_bytes()), Some(token));
             prop_assert_eq!(ResumeToken::from_bytes(&bytes).is_some(), bytes.len() == 32);
         }

@@ -26,6 +26,7 @@ use crate::{
     config,
     directory::{Directory, NodeInfo, Role},
     entity::{Classes, Host, Kind, Table, World},
+    link::End,
     msg,
     store::Store,
     tasks::Tasks,
@@ -65,6 +66,7 @@ async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo:
 
 struct Town {
     gate: Arc<Gate>,
+    host: Arc<Host>,
     tokens: TokenIssuer,
     token: String,
 }
@@ -100,14 +102,15 @@ impl Town {
         let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
         let tokens = tokens.expect("a fresh key");
         let apis = host.apis();
-        let players = Players { here: Some(host), links: None, directory: directory.clone() };
+        let players =
+            Players { here: Some(host.clone()), links: None, directory: directory.clone() };
         let gate =
             Gate::new(settings, players, Clock::fixed(0), Chance::from_os(), meters.gate, tasks);
         let (id, roles, keys) = ("here".to_owned(), [Role::Game].into(), vec![tokens.jwk()]);
         directory.register(NodeInfo { id, roles, apis, keys, ..NodeInfo::default() });
         gate.learn(&directory.nodes());
         let token = tokens.issue(7, "openid", 0).0;
-        Self { gate, tokens, token }
+        Self { gate, host, tokens, token }
     }
 
     fn connect(&self) -> Client<DuplexStream> {
@@ -192,6 +195,34 @@ async fn a_request_is_answered_1003_at_its_deadline_and_the_ones_behind_it_are_t
     }
     let quick = msg::echo::Req { val: Some(1), ct: None };
     client.request(&quick).await.expect("the player goes on");
+}
+
+/// Whoever removes a player does not wait for what its handler waits for.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_ended_while_a_handler_runs_is_closed_at_once() {
+    let world = Town::new();
+    let mut client = world.player().await;
+    let began = Instant::now();
+    client.send(&msg::echo::Req { val: Some(4), ct: None }).await.expect("open");
+    client.send(&msg::echo::Req { val: Some(4), ct: None }).await.expect("open");
+    sleep(Duration::from_millis(100)).await;
+    let end = |sid: Option<&str>| End {
+        sid: sid.map(str::to_owned),
+        code: Code::REMOVED,
+        reason: "for a reason".to_owned(),
+    };
+    world.host.end_session(7, end(Some("another sign-in")));
+    sleep(Duration::from_millis(100)).await;
+    world.host.end_session(7, end(None));
+    let kicked = client.receive().await;
+    assert!(
+        matches!(&kicked, Err(ClientError::Kicked(r)) if r.code == Code::REMOVED),
+        "{kicked:?}"
+    );
+    assert_eq!(began.elapsed(), Duration::from_millis(200));
+    // And the player is there for the next one.
+    let mut next = world.player().await;
+    next.request(&msg::echo::Req::default()).await.expect("signed in");
 }
 
 #[tokio::test(start_paused = true)]

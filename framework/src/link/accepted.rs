@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Arrival, Attached, Batch, ConnectionId, Entry, Mail, Mailbox, NotAttached, RemoteSession,
-    Requests, SessionId, SessionPort,
+    Requests, Secret, SessionId, SessionPort,
     envelope::{Envelope, Garbage},
     line::{Line, Side},
 };
@@ -184,7 +184,7 @@ impl Accepted {
             Ok(Attached { user, session, secret, received, sid }) => {
                 answer.user = user.map(|u| prost::Message::encode_to_vec(&u)).unwrap_or_default();
                 answer.session = session.0;
-                answer.secret = secret.to_le_bytes().to_vec();
+                answer.secret = secret.to_bytes().to_vec();
                 answer.received = received;
                 answer.sid = sid;
             }
@@ -268,7 +268,7 @@ fn entry(entry: Option<proto::attach::Entry>) -> Option<Entry> {
             Entry::SignIn { openid, sid }
         }
         proto::attach::Entry::Resume(proto::Resume { session, secret, received }) => {
-            let secret = u128::from_le_bytes(secret.try_into().ok()?);
+            let secret = Secret::from_bytes(&secret)?;
             Entry::Resume { session: SessionId(session), secret, received }
         }
         proto::attach::Entry::Moved(proto::Moved { session }) => {

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Attached, Batch, ConnectionId, Entry, NotAttached, Seeking, SessionEnd, SessionId,
+    Attached, Batch, ConnectionId, Entry, NotAttached, Secret, Seeking, SessionEnd, SessionId,
     envelope::{Envelope, Garbage, pieces},
     line::{Line, Side, Unsent},
 };
@@ -314,7 +314,7 @@ fn said(entry: Entry) -> proto::attach::Entry {
             proto::attach::Entry::SignIn(proto::SignIn { openid, sid })
         }
         Entry::Resume { session, secret, received } => {
-            let secret = secret.to_le_bytes().to_vec();
+            let secret = secret.to_bytes().to_vec();
             proto::attach::Entry::Resume(proto::Resume { session: session.0, secret, received })
         }
         Entry::Moved { session } => {
@@ -331,7 +331,7 @@ fn attached(answer: &proto::Attached) -> Option<Attached> {
     Some(Attached {
         user,
         session: SessionId(answer.session),
-        secret: u128::from_le_bytes(answer.secret.as_slice().try_into().ok()?),
+        secret: Secret::from_bytes(&answer.secret)?,
         received: answer.received,
         sid: answer.sid.clone(),
     })

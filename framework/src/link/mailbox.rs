@@ -10,7 +10,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use super::{ConnectionId, Mail, Requests};
+use super::{ConnectionId, End, Mail, Requests};
 use crate::{
     limits::{MAILBOX_BATCHES_MAX, MAILBOX_BYTES_MAX, MAILBOX_REFUSED_BYTES_MAX},
     tasks::Tasks,
@@ -29,6 +29,8 @@ struct Shared {
     /// Std mutex: held to append or to take one piece of mail, never across an await.
     queue: Mutex<Queue>,
     entity: AtomicWaker,
+    /// The entity, while it waits for a handler.
+    hurried: AtomicWaker,
     /// Who waits for a place.
     room: Notify,
 }
@@ -36,6 +38,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     mail: VecDeque<Mail>,
+    /// Ends of sessions: they wait for no other mail.
+    ends: VecDeque<End>,
     /// Of the batches in it.
     bytes: usize,
     /// The entity has stopped.
@@ -129,7 +133,31 @@ impl Mailbox {
         self.must_send(Mail::Detach(connection), tasks)
     }
 
+    /// Ends the session: at once, whatever other mail there is.
+    pub(crate) fn end(&self, end: End, tasks: &Tasks) {
+        let mut queue = self.queue();
+        if queue.closed {
+            // One that has stopped has no session.
+            return;
+        }
+        if queue.ends.len() >= ENDS_MAX {
+            drop(queue);
+            let _told: bool = self.must_send(Mail::End(end), tasks);
+            return;
+        }
+        queue.ends.push_back(end);
+        drop(queue);
+        self.0.entity.wake();
+        self.0.hurried.wake();
+    }
+
     // === Called by the entity ===
+
+    /// Takes the next end of a session, while a handler runs.
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<End> {
+        self.0.hurried.register(cx.waker());
+        self.queue().ends.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
 
     /// Takes the next piece of mail.
     #[inline]
@@ -144,6 +172,9 @@ impl Mailbox {
 
     fn take(&self) -> Option<Mail> {
         let mut queue = self.queue();
+        if let Some(end) = queue.ends.pop_front() {
+            return Some(Mail::End(end));
+        }
         let mail = queue.mail.pop_front()?;
         if let Mail::Requests(requests) = &mail {
             queue.bytes -= requests.batch.bytes_len();
@@ -193,6 +224,9 @@ impl Queue {
         Ok(())
     }
 }
+
+/// Ends of sessions that overtake other mail. Beyond: they wait in its turn.
+const ENDS_MAX: usize = 16;
 
 /// Places that an empty mailbox keeps.
 const KEPT: usize = 4;

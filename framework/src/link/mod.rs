@@ -102,6 +102,26 @@ pub(crate) struct Arrival {
     pub(crate) datagram_bytes_max: usize,
 }
 
+/// 128 random bits that a client shows to go on with its session; never shown otherwise.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) u128);
+
+impl Secret {
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self(u128::from_le_bytes(bytes.try_into().ok()?)))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
 /// With what right a connection speaks for an account.
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
@@ -109,7 +129,7 @@ pub(crate) enum Entry {
     SignIn { openid: String, sid: String },
     /// A session goes on over this connection, which knows its secret and has received so many
     /// frames of it.
-    Resume { session: SessionId, secret: u128, received: u64 },
+    Resume { session: SessionId, secret: Secret, received: u64 },
     /// The player was with another node; the connection stays.
     Moved { session: SessionId },
 }
@@ -121,7 +141,7 @@ pub(crate) struct Attached {
     pub(crate) user: Option<crate::def::User>,
     pub(crate) session: SessionId,
     /// What the client shows to go on over another connection.
-    pub(crate) secret: u128,
+    pub(crate) secret: Secret,
     /// Frames of the client that were taken.
     pub(crate) received: u64,
     pub(crate) sid: String,
@@ -134,6 +154,13 @@ pub(crate) struct End {
     pub(crate) sid: Option<String>,
     pub(crate) code: Code,
     pub(crate) reason: String,
+}
+
+impl End {
+    /// Whether a session of this sign-in is meant.
+    pub(crate) fn is_of(&self, sid: &str) -> bool {
+        self.sid.as_ref().is_none_or(|meant| meant == sid)
+    }
 }
 
 /// Who signed in, as the account center vouched for it.

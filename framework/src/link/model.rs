@@ -62,7 +62,7 @@ struct Seen {
     /// Added to the numbers of connections: several of a kind at once are told apart.
     nth: u64,
     /// What A's client holds: its session and its secret.
-    a: Option<(SessionId, u128)>,
+    a: Option<(SessionId, Secret)>,
     connections: Vec<(u64, EntityPort, Arc<Ear>)>,
 }
 
