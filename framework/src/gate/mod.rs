@@ -35,10 +35,12 @@ use self::{
 use crate::{
     acceptor::Acceptor,
     account::TokenVerifier,
+    ask::Asker,
     chance::Chance,
     clock::Clock,
     config,
     directory::{Directory, Nodes},
+    schema::Schema,
     shards::Shards,
     tasks::Tasks,
     telemetry::GateMeters,
@@ -64,6 +66,8 @@ pub(crate) struct Gate {
     routes_version: AtomicU64,
     /// Std lock: held to clone an `Arc`, at sign-in.
     tokens: RwLock<Arc<TokenVerifier>>,
+    /// What clients of the texts need.
+    text: TextSide,
     admission: Admission,
     /// Every connection's outbox, to tell all of them that the gate is going away.
     /// Std mutex: held at connect, close and drain only.
@@ -84,10 +88,20 @@ pub(crate) struct GateSettings {
     pub(crate) request_timeout: Duration,
 }
 
+/// What a gate needs for clients that speak text.
+#[derive(Clone, Debug)]
+pub(crate) struct TextSide {
+    /// What the game's messages look like.
+    pub(crate) schema: Arc<Schema>,
+    /// The way to the account center, for a sign-in by name.
+    pub(crate) asker: Asker,
+}
+
 impl Gate {
     pub(crate) fn new(
         settings: GateSettings,
         players: Players,
+        text: TextSide,
         clock: Clock,
         chance: Chance,
         meters: GateMeters,
@@ -102,6 +116,7 @@ impl Gate {
             meters,
             chance,
             players,
+            text,
             routes: RwLock::new(Arc::new(Routes::new())),
             admission,
             open: Mutex::default(),
