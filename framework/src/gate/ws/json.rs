@@ -228,7 +228,7 @@ impl Json {
             SigningIn::Not if self.pings.len() >= WS_ANSWERS_WAITING_MAX => Poll::Pending,
             SigningIn::Not => Poll::Ready(()),
             SigningIn::Asking(wanted, asking) => {
-                let asked = ready!(asking.as_mut().poll(cx));
+                let asked = ready!(asking.poll(cx));
                 let login = wanted.with_token(&asked);
                 self.signing_in = SigningIn::Not;
                 match asked {

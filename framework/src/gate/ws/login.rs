@@ -1,7 +1,13 @@
 //! Owns the text login: what a client must say, what the account center is asked, and how its
 //! answer is told.
 
-use std::{fmt, net::IpAddr, pin::Pin};
+use std::{
+    fmt,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll},
+};
 
 use serde_json::json;
 
@@ -28,7 +34,11 @@ pub(super) struct SignedUp {
 }
 
 /// A question to the account center, under way.
-pub(super) struct Asking(Pin<Box<dyn Future<Output = Result<SignedUp, Refusal>> + Send>>);
+///
+/// Std mutex: never locked. A connection is `Sync` with it, and its task is the only one here.
+pub(super) struct Asking(Mutex<AskFuture>);
+
+type AskFuture = Pin<Box<dyn Future<Output = Result<SignedUp, Refusal>> + Send>>;
 
 /// Asks the account center for a token.
 pub(super) fn ask(asker: Asker, wanted: &Wanted, client: IpAddr) -> Asking {
@@ -38,18 +48,16 @@ pub(super) fn ask(asker: Asker, wanted: &Wanted, client: IpAddr) -> Asking {
         client_ip: Some(client.to_string()),
         ..msg::auth::Req::default()
     };
-    Asking(Box::pin(async move {
+    Asking(Mutex::new(Box::pin(async move {
         let answer = asker.ask(Role::Account, &request).await?;
         let access_token = answer.token.ok_or(Code::INTERNAL)?;
         Ok(SignedUp { access_token, refresh_token: answer.refresh_token })
-    }))
+    })))
 }
 
 impl Asking {
-    pub(super) fn as_mut(
-        &mut self,
-    ) -> Pin<&mut (dyn Future<Output = Result<SignedUp, Refusal>> + Send)> {
-        self.0.as_mut()
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<SignedUp, Refusal>> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(cx)
     }
 }
 

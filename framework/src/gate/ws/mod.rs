@@ -11,6 +11,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod texts;
+#[cfg(test)]
+mod trouble;
 
 use std::{net::SocketAddr, sync::Arc};
 

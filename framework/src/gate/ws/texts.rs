@@ -162,7 +162,7 @@ mod tests {
             (r#"{"api":"a b"}"#, "`api` is not the name"),
             (r#"{"cmd_id":"x"}"#, "Malformed message"),
             (r#"{"cmd_id":1001}"#, "`body.username` is missing"),
-            (r#"{"cmd_id":1001,"body":[]}"#, "`body.username` is missing"),
+            (r#"{"cmd_id":1001,"body":[]}"#, "`body` is malformed"),
             (r#"{"cmd_id":1001,"body":7}"#, "`body` is malformed"),
             (r#"{"cmd_id":1001,"body":{"username":"a","password":""}}"#, "`body.password`"),
         ] {
