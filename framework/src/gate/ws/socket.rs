@@ -410,9 +410,8 @@ where
             this.speak_json();
         }
         let Codec::Json(json) = &mut this.codec else { return this.poll_message(cx, frames) };
-        let taken = json.write(frames, &mut this.out.bytes);
-        let _: Poll<_> = this.out.poll_write(&mut this.stream, cx)?;
-        Poll::Ready(Ok(taken))
+        // Goes out with the flush, or before the next of these.
+        Poll::Ready(Ok(json.write(frames, &mut this.out.bytes)))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

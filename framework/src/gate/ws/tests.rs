@@ -73,7 +73,7 @@ impl Center {
 
 pub(super) struct Town {
     pub(super) gate: Arc<Gate>,
-    token: String,
+    pub(super) token: String,
     center: Center,
 }
 
@@ -117,12 +117,20 @@ impl Town {
 
     /// A pipe to the gate.
     fn dial(&self) -> DuplexStream {
-        let (near, far) = tokio::io::duplex(256 * 1024);
-        let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
-        let seat = self.gate.admit(peer.ip()).expect("a seat");
-        let served = super::serve(self.gate.clone(), far, Transport::Ws, peer, seat);
+        let (near, served) = self.dial_through(256 * 1024);
         self.gate.tasks.spawn(served);
         near
+    }
+
+    /// A pipe of so many bytes, and the gate's side of it.
+    pub(super) fn dial_through(
+        &self,
+        bytes: usize,
+    ) -> (DuplexStream, impl Future<Output = ()> + Send + 'static) {
+        let (near, far) = tokio::io::duplex(bytes);
+        let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
+        let seat = self.gate.admit(peer.ip()).expect("a seat");
+        (near, super::serve(self.gate.clone(), far, Transport::Ws, peer, seat))
     }
 
     /// What the gate answers to this request.
@@ -162,7 +170,7 @@ impl Town {
     }
 }
 
-fn request(target: &str, headers: &str) -> String {
+pub(super) fn request(target: &str, headers: &str) -> String {
     format!(
         "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
@@ -180,7 +188,7 @@ pub(super) const PING: u8 = 0x89;
 pub(super) const PONG: u8 = 0x8a;
 
 impl Client {
-    async fn head(&mut self) -> String {
+    pub(super) async fn head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             match self.stream.read_u8().await {
@@ -238,7 +246,7 @@ impl Client {
     }
 
     /// Asks in JSON and hears the answer.
-    async fn ask(&mut self, text: &str) -> Value {
+    pub(super) async fn ask(&mut self, text: &str) -> Value {
         self.text(text).await;
         self.json().await
     }

@@ -1,12 +1,13 @@
 //! Owns the tests of what clients do to a WebSocket that they should not, and of what they may do
 //! and seldom do. The town and the client are those of `tests`.
 
+use proptest::prelude::*;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
     frames::as_message,
-    tests::{BINARY, CLOSE, ECHO, PING, PONG, TEXT, Town, echo_of, frame},
+    tests::{BINARY, CLOSE, Client, ECHO, PING, PONG, TEXT, Town, echo_of, frame, request},
 };
 use crate::{
     limits::WS_MESSAGE_BYTES_MAX,
@@ -175,4 +176,90 @@ async fn malformed_texts_count_in_the_rate_and_far_above_it_the_client_is_cut_of
     }
     assert!(codes[&Some(400)] <= 250 && codes[&Some(1007)] >= 1000, "{codes:?}");
     assert!(codes.values().sum::<i32>() < 3000, "{codes:?}");
+}
+
+/// The pipe holds less than a header and a frame: every write is cut in the middle.
+#[tokio::test(start_paused = true)]
+async fn through_a_narrow_pipe_everything_arrives_whole_and_in_order() {
+    let town = Town::new();
+    for json in [false, true] {
+        let (stream, served) = town.dial_through(50);
+        town.gate.tasks.spawn(served);
+        let mut client = Client { stream };
+        let target = if json { "/?codec=json" } else { "/" };
+        client.bytes(request(target, "").as_bytes()).await;
+        client.head().await;
+        if json {
+            client.json().await;
+            let login = format!(r#"{{"api":"msg.Login.Req","body":{{"token":"{}"}}}}"#, town.token);
+            assert_eq!(client.ask(&login).await["body"]["code"], 0);
+        } else {
+            client.frame(&town.login()).await;
+            assert_eq!(client.answer::<msg::login::Res>().await.code, 0);
+        }
+        for val in 0..50 {
+            if json {
+                let text = format!(r#"{{"api":"msg.Echo.Req","body":{{"val":{val}}}}}"#);
+                assert_eq!(client.ask(&text).await["body"]["val"], val.to_string());
+            } else {
+                client.frame(&echo_of(val)).await;
+                assert_eq!(client.answer::<msg::echo::Res>().await.val, Some(val));
+            }
+        }
+    }
+}
+
+/// Whatever comes behind the handshake; the gate's side runs in this task, so that a panic of it
+/// is one of the test's.
+async fn send(target: &str, bytes: &[u8]) {
+    let town = Town::new();
+    let (stream, served) = town.dial_through(1024);
+    let (mut from_gate, mut to_gate) = tokio::io::split(stream);
+    let say = async {
+        let _ = to_gate.write_all(request(target, "").as_bytes()).await;
+        let _ = to_gate.write_all(bytes).await;
+        let _ = to_gate.shutdown().await;
+    };
+    let hear = async {
+        let mut heard = Vec::new();
+        let _ = from_gate.read_to_end(&mut heard).await;
+    };
+    tokio::join!(served, say, hear);
+    assert_eq!(town.gate.connections(), 0);
+}
+
+fn in_virtual_time(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).build().expect("a runtime").block_on(test);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_client_sends_the_gate_lives(bytes in prop::collection::vec(any::<u8>(), 0..300), json in any::<bool>()) {
+        in_virtual_time(send(if json { "/?codec=json" } else { "/" }, &bytes));
+    }
+
+    #[test]
+    fn whatever_messages_a_client_sends_the_gate_lives(messages in prop::collection::vec((0u8..16, prop::collection::vec(any::<u8>(), 0..40)), 0..12)) {
+        let mut bytes = Vec::new();
+        for (opcode, payload) in &messages {
+            let mut message = as_message(payload);
+            message[0] = 0x80 | opcode;
+            bytes.extend(message);
+        }
+        in_virtual_time(send("/", &bytes));
+    }
+
+    #[test]
+    fn whatever_texts_a_client_sends_the_gate_lives(texts in prop::collection::vec("(\\PC{0,20}|\\{\"api\":\"msg\\.(Echo|Ping|Login|Resume|No)\\.Req\"(,\"body\":[{}\\[\\]0-9\":a-z]{0,20})?\\})", 0..12)) {
+        let mut bytes = Vec::new();
+        for text in &texts {
+            let mut message = as_message(text.as_bytes());
+            message[0] = TEXT;
+            bytes.extend(message);
+        }
+        in_virtual_time(send("/?codec=json", &bytes));
+    }
 }
