@@ -97,12 +97,12 @@ async fn a_flood_of_messages_that_say_nothing_is_cut_off() {
         let (mut from_gate, mut to_gate) = tokio::io::split(client.stream);
         let (_, heard) = tokio::join!(
             async {
-                let _ = to_gate.write_all(&flood).await;
-                let _ = to_gate.shutdown().await;
+                drop(to_gate.write_all(&flood).await);
+                drop(to_gate.shutdown().await);
             },
             async {
                 let mut heard = Vec::new();
-                let _ = from_gate.read_to_end(&mut heard).await;
+                drop(from_gate.read_to_end(&mut heard).await);
                 heard
             }
         );
@@ -216,13 +216,13 @@ async fn send(target: &str, bytes: &[u8]) {
     let (stream, served) = town.dial_through(1024);
     let (mut from_gate, mut to_gate) = tokio::io::split(stream);
     let say = async {
-        let _ = to_gate.write_all(request(target, "").as_bytes()).await;
-        let _ = to_gate.write_all(bytes).await;
-        let _ = to_gate.shutdown().await;
+        drop(to_gate.write_all(request(target, "").as_bytes()).await);
+        drop(to_gate.write_all(bytes).await);
+        drop(to_gate.shutdown().await);
     };
     let hear = async {
         let mut heard = Vec::new();
-        let _ = from_gate.read_to_end(&mut heard).await;
+        drop(from_gate.read_to_end(&mut heard).await);
     };
     tokio::join!(served, say, hear);
     assert_eq!(town.gate.connections(), 0);
