@@ -16,10 +16,11 @@ use crate::{
     directory::{ClusterSettings, Directory, EtcdSettings, JoinError, NodeInfo, NodeState, Role},
     doors::{Addresses, Doors},
     entity::{AnyKind, Host, Hosted, World},
-    gate::{CertificateError, Certificates, Entrance, Gate, GateSettings, Players},
+    gate::{CertificateError, Certificates, Entrance, Gate, GateSettings, Players, TextSide},
     limits::{LOAD_TOLD, NODE_LEASE},
     link::{Hosts, Links, Me, Served, Tls, TlsError},
     outage::Outage,
+    schema::Schema,
     shards::Shards,
     store::{Cache, CacheOpenError, OpenError, Redis, Store, StoreError},
     tasks::Tasks,
@@ -110,10 +111,11 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     let ground = Ground::lay(config, tasks).await?;
 
     // 3. The game server: entities with the studio's handlers.
+    let schema = Arc::new(Schema::new(player.schemas()));
     let host = ground.host(config, player);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
-    let gate = config.has(Role::Gate).then(|| ground.gate(config, host.clone()));
+    let gate = config.has(Role::Gate).then(|| ground.gate(config, host.clone(), schema));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
     let center = ground.center(config).await?;
@@ -268,7 +270,7 @@ impl Ground {
         Some(host)
     }
 
-    fn gate(&self, config: &Config, here: Option<Arc<Host>>) -> Arc<Gate> {
+    fn gate(&self, config: &Config, here: Option<Arc<Host>>, schema: Arc<Schema>) -> Arc<Gate> {
         let settings = GateSettings {
             gate: config.gate.clone(),
             cluster: config.cluster.name.clone(),
@@ -277,8 +279,10 @@ impl Ground {
         };
         let (links, directory) = (self.links.clone(), self.directory.clone());
         let players = Players { here, links, directory };
+        let text = TextSide { schema, asker: self.asker.clone() };
         let (clock, chance) = (self.clock.clone(), self.chance.clone());
-        Gate::new(settings, players, clock, chance, self.meters.gate.clone(), self.tasks.clone())
+        let (meters, tasks) = (self.meters.gate.clone(), self.tasks.clone());
+        Gate::new(settings, players, text, clock, chance, meters, tasks)
     }
 
     /// The account center, when this node is one, as an actor that any node may ask.

@@ -30,6 +30,7 @@ use std::{
 };
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
+use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 /// What [`compile`] returns: the error is a sentence for the person who runs the build.
@@ -37,6 +38,9 @@ pub type Result<T = (), E = Box<dyn error::Error>> = std::result::Result<T, E>;
 
 /// bastide's own `def/` and `msg/` files, on every studio's import path.
 const BUNDLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
+
+/// Beside the Rust files: every message, as protobuf describes itself.
+const SCHEMA: &str = "proto.bin";
 
 /// Compiles every `.proto` file below `dir` (relative to the crate that is built) into
 /// `$OUT_DIR/proto.rs`.
@@ -114,6 +118,7 @@ fn generate(set: &FileDescriptorSet, own: &BTreeSet<String>, out: &Path) -> Resu
         }
     }
     config.compile_fds(set.clone())?;
+    fs::write(out.join(SCHEMA), described(set))?;
 
     for file in set.file.iter().filter(|f| own.contains(f.name())) {
         let package = if file.package().is_empty() { "_" } else { file.package() };
@@ -124,25 +129,46 @@ fn generate(set: &FileDescriptorSet, own: &BTreeSet<String>, out: &Path) -> Resu
     quiet(&out.join("proto.rs"))
 }
 
+/// Every message that was compiled, as protobuf describes itself; comments are left out.
+fn described(set: &FileDescriptorSet) -> Vec<u8> {
+    let mut set = set.clone();
+    for file in &mut set.file {
+        file.source_code_info = None;
+    }
+    set.encode_to_vec()
+}
+
 /// The lints of the studio's workspace are about what people wrote.
 fn quiet(path: &Path) -> Result {
     const ALLOW: &str = "#[allow(dead_code, missing_docs, unreachable_pub, clippy::all, \
                          clippy::pedantic, clippy::use_self, reason = \"generated from .proto\")]";
     let text = fs::read_to_string(path)?;
     let quiet = text.replace("\npub mod ", &format!("\n{ALLOW}\npub mod "));
-    Ok(fs::write(path, quiet)?)
+    let schema = format!(
+        "#[allow(dead_code, reason = \"a package without messages needs none\")]\n\
+         static SCHEMA: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{SCHEMA}\"));\n"
+    );
+    Ok(fs::write(path, quiet + &schema)?)
 }
 
 /// `impl Named` for each message of the file, `impl Request` for each that a client may send.
 fn impls(file: &FileDescriptorProto) -> String {
     let mut code = String::new();
+    let depth = file.package().split('.').filter(|part| !part.is_empty()).count();
+    let schema = format!("{}SCHEMA", "super::".repeat(depth));
     for message in &file.message_type {
-        name_message(&mut code, message, file.package(), "");
+        name_message(&mut code, message, file.package(), "", &schema);
     }
     code
 }
 
-fn name_message(code: &mut String, message: &DescriptorProto, scope: &str, module: &str) {
+fn name_message(
+    code: &mut String,
+    message: &DescriptorProto,
+    scope: &str,
+    module: &str,
+    schema: &str,
+) {
     if message.options.as_ref().is_some_and(|o| o.map_entry()) {
         return;
     }
@@ -156,7 +182,8 @@ fn name_message(code: &mut String, message: &DescriptorProto, scope: &str, modul
     let has = |n: &str| message.nested_type.iter().any(|m| m.name() == n);
 
     *code += &format!(
-        "impl ::bastide::Named for {rust} {{\n    const NAME: &'static str = \"{name}\";\n}}\n"
+        "impl ::bastide::Named for {rust} {{\n    const NAME: &'static str = \"{name}\";\n    \
+         fn schema() -> &'static [u8] {{ {schema} }}\n}}\n"
     );
     if has("Req") && has("Res") {
         *code += &format!(
@@ -171,7 +198,7 @@ fn name_message(code: &mut String, message: &DescriptorProto, scope: &str, modul
         );
     }
     for nested in &message.nested_type {
-        name_message(code, nested, &name, &inner);
+        name_message(code, nested, &name, &inner, schema);
     }
 }
 

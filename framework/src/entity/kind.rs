@@ -73,6 +73,8 @@ impl<P: Player> Kind<P> {
 pub(crate) trait AnyKind: Send + Sync {
     fn name(&self) -> &'static str;
     fn apis(&self) -> Vec<String>;
+    /// What describes its messages.
+    fn schemas(&self) -> &[&'static [u8]];
     /// Makes the entity from its stored state and sets it going.
     fn wake(
         self: Arc<Self>,
@@ -98,6 +100,10 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
 
     fn apis(&self) -> Vec<String> {
         self.table.names().iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    fn schemas(&self) -> &[&'static [u8]] {
+        self.table.schemas()
     }
 
     fn wake(

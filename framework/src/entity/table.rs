@@ -60,11 +60,13 @@ type Call<S> = Box<dyn for<'a> Fn(&'a mut S, Mark, &'a [u8], &'a Ctx) -> Calling
 pub(crate) struct Table<S> {
     calls: FxHashMap<&'static [u8], Call<S>>,
     names: Vec<&'static str>,
+    /// The schemas of these messages, each once.
+    schemas: Vec<&'static [u8]>,
 }
 
 impl<S: Send + 'static> Table<S> {
     pub(crate) fn new() -> Self {
-        Self { calls: FxHashMap::default(), names: Vec::new() }
+        Self { calls: FxHashMap::default(), names: Vec::new(), schemas: Vec::new() }
     }
 
     /// Adds a handler for the messages named `Q::NAME`.
@@ -89,6 +91,10 @@ impl<S: Send + 'static> Table<S> {
         let replaced = self.calls.insert(Q::NAME.as_bytes(), Box::new(call));
         assert!(replaced.is_none(), "two handlers for {}: keep one of them", Q::NAME);
         self.names.push(Q::NAME);
+        let schema = Q::schema();
+        if !self.schemas.iter().any(|known| std::ptr::eq(*known, schema)) {
+            self.schemas.push(schema);
+        }
     }
 
     /// Begins the call that a message asks for; `None` when no handler has its name.
@@ -108,11 +114,16 @@ impl<S: Send + 'static> Table<S> {
     pub(crate) fn names(&self) -> &[&'static str] {
         &self.names
     }
+
+    /// What describes the messages that it has handlers for.
+    pub(crate) fn schemas(&self) -> &[&'static [u8]] {
+        &self.schemas
+    }
 }
 
 impl<S> fmt::Debug for Table<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { calls: _, names } = self;
+        let Self { calls: _, names, schemas: _ } = self;
         f.debug_tuple("Table").field(names).finish()
     }
 }

@@ -63,6 +63,15 @@ impl Admission {
     }
 }
 
+impl Seat {
+    /// The same connection's place, counted for another address: a proxy has told the client's.
+    pub(crate) fn of(self, ip: IpAddr) -> Option<Self> {
+        let admission = self.admission.clone();
+        drop(self);
+        admission.seat(ip)
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut open = self.admission.open();

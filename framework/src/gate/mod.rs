@@ -40,10 +40,12 @@ use self::{
 };
 use crate::{
     account::TokenVerifier,
+    ask::Asker,
     chance::Chance,
     clock::Clock,
     config,
     directory::{Directory, Nodes},
+    schema::Schema,
     tasks::Tasks,
     telemetry::GateMeters,
 };
@@ -73,6 +75,8 @@ pub(crate) struct Gate {
     routes_version: AtomicU64,
     /// Std lock: held to clone an `Arc`, at sign-in.
     tokens: RwLock<Arc<TokenVerifier>>,
+    /// What clients of the texts need.
+    text: TextSide,
     admission: Admission,
     /// Every connection's outbox, to tell all of them that the gate is going away.
     /// Std mutex: held at connect, close and drain only.
@@ -94,10 +98,20 @@ pub(crate) struct GateSettings {
     pub(crate) resume_window: Duration,
 }
 
+/// What a gate needs for clients that speak text.
+#[derive(Clone, Debug)]
+pub(crate) struct TextSide {
+    /// What the game's messages look like.
+    pub(crate) schema: Arc<Schema>,
+    /// The way to the account center, for a sign-in by name.
+    pub(crate) asker: Asker,
+}
+
 impl Gate {
     pub(crate) fn new(
         settings: GateSettings,
         players: Players,
+        text: TextSide,
         clock: Clock,
         chance: Chance,
         meters: GateMeters,
@@ -112,6 +126,7 @@ impl Gate {
             meters,
             chance,
             players,
+            text,
             routes: RwLock::new(Arc::new(Routes::new())),
             admission,
             open: Mutex::default(),

@@ -16,10 +16,11 @@ use tokio::{
 };
 
 use super::Players;
-use super::{Gate, GateSettings};
+use super::{Gate, GateSettings, TextSide};
 use crate::{
     Account, Code, Ctx, LoadError, Player,
     account::{TokenIssuer, new_signing_key},
+    ask::Asker,
     chance::Chance,
     client::{Client, ClientError},
     clock::Clock,
@@ -28,6 +29,7 @@ use crate::{
     entity::{Classes, Host, Kind, Table, World},
     link::End,
     msg,
+    schema::Schema,
     store::Store,
     tasks::Tasks,
     telemetry::Meters,
@@ -104,8 +106,17 @@ impl Town {
         let apis = host.apis();
         let players =
             Players { here: Some(host.clone()), links: None, directory: directory.clone() };
-        let gate =
-            Gate::new(settings, players, Clock::fixed(0), Chance::from_os(), meters.gate, tasks);
+        let schema = Arc::new(Schema::new(&[]));
+        let text = TextSide { schema, asker: Asker::default() };
+        let gate = Gate::new(
+            settings,
+            players,
+            text,
+            Clock::fixed(0),
+            Chance::from_os(),
+            meters.gate,
+            tasks,
+        );
         let (id, roles, keys) = ("here".to_owned(), [Role::Game].into(), vec![tokens.jwk()]);
         directory.register(NodeInfo { id, roles, apis, keys, ..NodeInfo::default() });
         gate.learn(&directory.nodes());

@@ -1,0 +1,366 @@
+//! Owns the text codec: a client's commands become frames, frames become texts, and a sign-in
+//! takes place on the way. Leaves to `texts` what a text looks like, to `login` what a sign-in by
+//! name asks for, to the schema what a message looks like.
+//!
+//! An answer that is found here and not behind the gate goes through it all the same, as a ping:
+//! so it keeps its place among the answers of the session, and counts in the rate.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use prost::Message as _;
+use tokio::io::ReadBuf;
+
+use super::{
+    frames::Violation,
+    handshake::Hello,
+    login::{self, Asking, SignedUp},
+    texts::{self, Command, Text},
+};
+use crate::{
+    Named,
+    gate::Gate,
+    limits::{
+        FRAME_BYTES_BEFORE_SIGN_IN_MAX, WS_ANSWERS_WAITING_MAX, WS_MESSAGE_BYTES_MAX,
+        WS_TEXT_BYTES_BEFORE_SIGN_IN_MAX,
+    },
+    link::SessionId,
+    msg,
+    schema::TranscodeError,
+    wire::{ApiName, Code, Cut, Frame, cut, put, put_message},
+};
+
+/// One client's text side.
+#[derive(Debug)]
+pub(super) struct Json {
+    gate: Arc<Gate>,
+    peer: SocketAddr,
+    hello: Hello,
+    /// The message so far.
+    text: Vec<u8>,
+    /// Frames for the connection, of which `given` bytes are gone.
+    frames: Vec<u8>,
+    given: usize,
+    signing_in: SigningIn,
+    signed_in: bool,
+    /// What the pings under way stand for, oldest first.
+    pings: VecDeque<Ping>,
+}
+
+/// A sign-in under way; nothing else is taken in meanwhile.
+#[derive(Debug)]
+enum SigningIn {
+    Not,
+    /// It waits until what was asked before is answered.
+    Wanted(login::Wanted),
+    /// The account center is asked.
+    Asking(login::Wanted, Asking),
+    /// The gate is asked.
+    Sent(For),
+}
+
+/// What a sign-in's answer is for.
+#[derive(Debug)]
+enum For {
+    /// The token that the client connected with.
+    Greeting,
+    /// The text login.
+    Command(SignedUp),
+    /// The client's own `msg.Login.Req`.
+    Message,
+}
+
+/// What a ping stands for.
+#[derive(Debug)]
+enum Ping {
+    /// The client sent it.
+    Client,
+    /// An answer that was found here.
+    Answer(Vec<u8>),
+}
+
+impl Json {
+    pub(super) fn new(gate: Arc<Gate>, peer: SocketAddr, hello: Hello) -> Self {
+        Self {
+            gate,
+            peer,
+            hello,
+            text: Vec::new(),
+            frames: Vec::new(),
+            given: 0,
+            signing_in: SigningIn::Not,
+            signed_in: false,
+            pings: VecDeque::new(),
+        }
+    }
+
+    /// The first text of a client that brought no token.
+    pub(super) fn greet(&self, out: &mut Vec<u8>) {
+        let session_id = SessionId(self.gate.chance.next_u64()).to_string();
+        Text::greeting("Connected successfully. Please login or provide token.", &session_id)
+            .put(out);
+    }
+
+    /// Signs in with the token that the client connected with.
+    pub(super) fn login_by_token(&mut self, out: &mut Vec<u8>) {
+        let frame = self.login_frame();
+        if frame.len() > FRAME_BYTES_BEFORE_SIGN_IN_MAX {
+            // No token of ours is that long, and a frame like this would end the connection.
+            return login::token_refused(Code::TOKEN_INVALID).put(out);
+        }
+        self.frames = frame;
+        self.signing_in = SigningIn::Sent(For::Greeting);
+    }
+
+    /// `msg.Login.Req` with the token that the client connected with.
+    pub(super) fn login_frame(&self) -> Vec<u8> {
+        let Hello { token, device_id, platform, choice: _ } = &self.hello;
+        let token = token.clone().unwrap_or_default();
+        let login =
+            msg::login::Req { token, device_id: device_id.clone(), platform: platform.clone() };
+        let mut frame = Vec::new();
+        put_message(&mut frame, &login).expect("a request's head is smaller than a frame");
+        frame
+    }
+
+    /// Nothing more is taken in now.
+    pub(super) fn busy(&self) -> bool {
+        !matches!(self.signing_in, SigningIn::Not)
+            || self.pings.len() >= WS_ANSWERS_WAITING_MAX
+            || self.frames.len() >= WS_MESSAGE_BYTES_MAX
+    }
+
+    // === From the client ===
+
+    /// Takes part of a text; the `last` makes it whole.
+    pub(super) fn take_text(&mut self, bytes: &[u8], last: bool) -> Result<(), Violation> {
+        let bytes_max = match self.signed_in {
+            true => WS_MESSAGE_BYTES_MAX,
+            false => WS_TEXT_BYTES_BEFORE_SIGN_IN_MAX,
+        };
+        if self.text.len() + bytes.len() > bytes_max {
+            return Err(Violation::TooLarge);
+        }
+        self.text.extend_from_slice(bytes);
+        if last {
+            let text = std::mem::take(&mut self.text);
+            let text = String::from_utf8(text).map_err(|_| Violation::NotUtf8)?;
+            self.command(&text);
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, text: &str) {
+        match texts::command(text) {
+            Ok(Command::Message { api, body }) => self.message(api, body),
+            Ok(Command::Login(_)) if self.signed_in => {
+                self.answer(&Text::refusal(400, "Login failed: already signed in"));
+            }
+            Ok(Command::Login(wanted)) => self.signing_in = SigningIn::Wanted(wanted),
+            Ok(Command::Unknown(_)) if !self.signed_in => self.answer(&Text::not_signed_in("")),
+            Ok(Command::Unknown(cmd_id)) => {
+                self.answer(&Text::refusal(400, &format!("Unknown command: {cmd_id}")));
+            }
+            Err(e) => self.answer(&Text::refusal(400, &e)),
+        }
+    }
+
+    /// A message in JSON becomes its frame.
+    fn message(&mut self, api: &str, body: Option<&str>) {
+        let refused = match self.gate.text.schema.encode(api, body) {
+            Ok(payload) => return self.send(api, &payload),
+            Err(_) if !self.signed_in && !before_sign_in(api) => Text::not_signed_in(api),
+            Err(TranscodeError::UnknownApi) => {
+                Text::error(Code::UNKNOWN_API, api, Code::UNKNOWN_API.text())
+            }
+            Err(TranscodeError::Body(why)) => Text::error(Code::UNDECODABLE, api, &why),
+        };
+        self.answer(&refused);
+    }
+
+    fn send(&mut self, api: &str, payload: &[u8]) {
+        let name = ApiName::parse(api.as_bytes());
+        if name.is_err() || put(&mut self.frames, api, payload).is_err() {
+            let code = Code::FRAME_TOO_LARGE;
+            return self.answer(&Text::error(code, api, code.text()));
+        }
+        if api == msg::ping::Req::NAME {
+            self.pings.push_back(Ping::Client);
+        } else if api == msg::login::Req::NAME {
+            self.signing_in = SigningIn::Sent(For::Message);
+        }
+    }
+
+    /// Says this in its turn.
+    fn answer(&mut self, text: &Text<'_>) {
+        let mut answer = Vec::new();
+        text.put(&mut answer);
+        self.pings.push_back(Ping::Answer(answer));
+        self.put(&msg::ping::Req::default());
+    }
+
+    fn put<M: Named>(&mut self, message: &M) {
+        put_message(&mut self.frames, message).expect("what a gate says itself is small");
+    }
+
+    // === To the connection ===
+
+    /// Goes on with a sign-in; pending while it is with somebody else.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+        if self.given < self.frames.len() {
+            return Poll::Ready(());
+        }
+        if let SigningIn::Wanted(_) = &self.signing_in
+            && self.pings.is_empty()
+            && let SigningIn::Wanted(wanted) =
+                std::mem::replace(&mut self.signing_in, SigningIn::Not)
+        {
+            let asking = login::ask(self.gate.text.asker.clone(), &wanted, self.peer.ip());
+            self.signing_in = SigningIn::Asking(wanted, asking);
+        }
+        match &mut self.signing_in {
+            // The answers that it waits for come by way of `write`, and so does this task.
+            SigningIn::Wanted(_) | SigningIn::Sent(_) => Poll::Pending,
+            SigningIn::Not if self.pings.len() >= WS_ANSWERS_WAITING_MAX => Poll::Pending,
+            SigningIn::Not => Poll::Ready(()),
+            SigningIn::Asking(wanted, asking) => {
+                let asked = ready!(asking.poll(cx));
+                let login = wanted.with_token(&asked);
+                self.signing_in = SigningIn::Not;
+                match asked {
+                    Ok(signed_up) => {
+                        self.put(&login);
+                        self.signing_in = SigningIn::Sent(For::Command(signed_up));
+                    }
+                    Err(refusal) => login::refused(&refusal).put(out),
+                }
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Hands over frames; says whether there were any.
+    pub(super) fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let rest = &self.frames[self.given..];
+        let bytes = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..bytes]);
+        self.given += bytes;
+        if self.given == self.frames.len() {
+            self.frames = Vec::new();
+            self.given = 0;
+        }
+        bytes > 0
+    }
+
+    // === To the client ===
+
+    /// Writes whole frames as texts, as many as `out` is good for; how many bytes were taken.
+    pub(super) fn write(&mut self, frames: &[u8], out: &mut Vec<u8>) -> usize {
+        let mut at = 0;
+        while out.len() < WS_MESSAGE_BYTES_MAX
+            && let Ok(Cut::Frame(frame)) = cut(&frames[at..], WS_MESSAGE_BYTES_MAX)
+        {
+            at += frame.bytes.len();
+            self.write_frame(&frame, out);
+        }
+        debug_assert!(at > 0 || frames.is_empty(), "a connection writes whole frames");
+        if at == 0 { frames.len() } else { at }
+    }
+
+    fn write_frame(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) {
+        match frame.api.as_str() {
+            "msg.Ping.Res" => match self.pings.pop_front() {
+                Some(Ping::Answer(answer)) => return out.extend(answer),
+                Some(Ping::Client) | None => {}
+            },
+            "msg.Error.Res" => {
+                let error = msg::error::Res::decode(frame.payload).unwrap_or_default();
+                return self.error(error, out);
+            }
+            "msg.Kick.Res" => {
+                let kick = msg::kick::Res::decode(frame.payload).unwrap_or_default();
+                return self.text(kick.code, frame, &kick.reason).put(out);
+            }
+            "msg.Login.Res" => {
+                let answer = msg::login::Res::decode(frame.payload).unwrap_or_default();
+                self.signed_in |= answer.code == Code::OK.0;
+                if let Some(text) = self.signed(&answer) {
+                    return text.put(out);
+                }
+            }
+            "msg.Resume.Res" => {
+                let answer = msg::resume::Res::decode(frame.payload).unwrap_or_default();
+                self.signed_in |= answer.code == Code::OK.0;
+            }
+            _ => {}
+        }
+        self.text(200, frame, "").put(out);
+    }
+
+    /// What a client of the texts hears of its sign-in; `None` when it asked with a message, or
+    /// not at all.
+    fn signed(&mut self, answer: &msg::login::Res) -> Option<Text<'static>> {
+        if !matches!(self.signing_in, SigningIn::Sent(_)) {
+            return None;
+        }
+        let sent = match std::mem::replace(&mut self.signing_in, SigningIn::Not) {
+            SigningIn::Sent(sent) => sent,
+            SigningIn::Not | SigningIn::Wanted(_) | SigningIn::Asking(..) => return None,
+        };
+        let code = Code(answer.code);
+        let session_id = answer.session_id.as_deref().unwrap_or_default();
+        Some(match sent {
+            For::Message => return None,
+            For::Greeting if code == Code::OK => {
+                Text::greeting("Connected and authenticated successfully", session_id)
+            }
+            For::Greeting => login::token_refused(code),
+            For::Command(signed_up) if code == Code::OK => signed_up.text(session_id),
+            For::Command(_) => login::refused(&code.into()),
+        })
+    }
+
+    fn error(&mut self, error: msg::error::Res, out: &mut Vec<u8>) {
+        let mut api = error.api.as_str();
+        if api == msg::ping::Req::NAME
+            && let Some(Ping::Answer(_)) = self.pings.pop_front()
+        {
+            api = "";
+        }
+        let code = Code(error.code);
+        if api == msg::login::Req::NAME
+            && let Some(text) = self.signed(&msg::login::Res { code: code.0, ..Default::default() })
+        {
+            return text.put(out);
+        }
+        if code == Code::NOT_SIGNED_IN {
+            return Text::not_signed_in(api).put(out);
+        }
+        Text::error(code, api, &error.message).put(out);
+    }
+
+    /// A frame's twin.
+    fn text<'a>(&self, code: i32, frame: &Frame<'a>, err_msg: &str) -> Text<'a> {
+        let api = frame.api.as_str();
+        let mut body = Vec::new();
+        match self.gate.text.schema.write_json(api, frame.payload, &mut body) {
+            Ok(()) => Text::message(code, api, body, err_msg),
+            Err(e) => {
+                // A game server that is newer than this gate; frames would do.
+                tracing::debug!(target: "gate", api, "a message cannot be told in JSON: {e}");
+                Text::message(Code::UNDECODABLE.0, api, b"null".to_vec(), "not known to this gate")
+            }
+        }
+    }
+}
+
+/// What a client may say before it has signed in.
+fn before_sign_in(api: &str) -> bool {
+    [msg::login::Req::NAME, msg::resume::Req::NAME, msg::ping::Req::NAME].contains(&api)
+}
+
+const _: () = assert!(WS_TEXT_BYTES_BEFORE_SIGN_IN_MAX >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);

@@ -1,0 +1,502 @@
+//! Owns the WebSocket as a carrier of frames: what a client's messages say becomes a stream of
+//! frames, and what is written becomes messages. Leaves the protocol's own frames to `frames`,
+//! text to `json`.
+//!
+//! Binary messages cost no buffer: their bytes are unmasked where the connection's read put them,
+//! in the scratch buffer that a whole shard shares, and what is written goes out as it lies there,
+//! with a header before it.
+
+use std::{
+    future::Future as _,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+
+use super::{
+    frames::{Decoder, Kind, Piece, Violation, as_message, header, put_close, put_header},
+    handshake::{Choice, Opening},
+    json::Json,
+};
+use crate::{
+    gate::{
+        Carrier, Gate, Transport,
+        rate::{Budget, Verdict},
+    },
+    limits::{
+        CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, READS_PER_WAKE_MAX, WRITE_BYTES_KEPT_MAX,
+        WS_MESSAGE_BYTES_MAX, WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
+    },
+    wire::{Code, Cut, cut},
+};
+
+/// One client's WebSocket.
+#[derive(Debug)]
+pub(super) struct WebSocket<C> {
+    stream: C,
+    transport: Transport,
+    gate: Arc<Gate>,
+    decoder: Decoder,
+    /// What has arrived and was not looked at: it came with the handshake, or behind a text that
+    /// is not answered yet.
+    rest: Vec<u8>,
+    out: Out,
+    codec: Codec,
+    ending: Ending,
+    /// There was a ping or a pong since the connection asked.
+    heard: bool,
+    /// Judges what carries no byte of a message; made with the first of them.
+    noise: Option<Box<Budget>>,
+    /// What a close says: why the gate closes, as far as its last frame told.
+    farewell: CloseCode,
+}
+
+/// What a connection speaks; decided once.
+#[derive(Debug)]
+enum Codec {
+    /// Nobody has said. With the timer, text greets the client when it is over.
+    Open {
+        silence: Option<Pin<Box<Sleep>>>,
+        json: Box<Json>,
+    },
+    Frames,
+    Json(Box<Json>),
+}
+
+/// How far a connection's end is.
+#[derive(Debug)]
+enum Ending {
+    Not,
+    /// The gate has said goodbye; what the client still sends is read and forgotten, for `timer`
+    /// when it is the protocol's end alone.
+    Said {
+        timer: Option<Pin<Box<Sleep>>>,
+        bytes_left: usize,
+    },
+    /// Both have.
+    Over,
+}
+
+/// Bytes that wait to be written: of a message that was taken whole, of pongs, of the end.
+#[derive(Debug, Default)]
+struct Out {
+    bytes: Vec<u8>,
+    written: usize,
+    /// What was written may still be held back by what lies below.
+    unflushed: bool,
+}
+
+impl<C> WebSocket<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    pub(super) fn new(
+        stream: C,
+        transport: Transport,
+        gate: Arc<Gate>,
+        peer: SocketAddr,
+        opening: Opening,
+    ) -> Self {
+        let Opening { hello, rest } = opening;
+        let (choice, token) = (hello.choice, hello.token.is_some());
+        let mut json = Box::new(Json::new(gate.clone(), peer, hello));
+        let mut out = Out::default();
+        let mut arrived = rest;
+        let codec = match choice {
+            Some(Choice::Frames) => {
+                if token {
+                    // As if the client had said it itself, first of all.
+                    arrived = [as_message(&json.login_frame()), arrived].concat();
+                }
+                Codec::Frames
+            }
+            _ if token => {
+                json.login_by_token(&mut out.bytes);
+                Codec::Json(json)
+            }
+            Some(Choice::Json) => {
+                json.greet(&mut out.bytes);
+                Codec::Json(json)
+            }
+            None => {
+                let silence = Some(Box::pin(sleep(WS_SILENCE_BEFORE_GREETING)));
+                Codec::Open { silence, json }
+            }
+        };
+        Self {
+            stream,
+            transport,
+            gate,
+            decoder: Decoder::default(),
+            rest: arrived,
+            out,
+            codec,
+            ending: Ending::Not,
+            heard: false,
+            noise: None,
+            farewell: CloseCode::Normal,
+        }
+    }
+
+    // === Reading ===
+
+    /// Reads once; frames that it brought are in `buf` then.
+    fn read_once(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<Read>> {
+        let start = buf.filled().len();
+        if self.rest.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            if buf.filled().len() == start {
+                return Poll::Ready(Ok(Read::End));
+            }
+        } else {
+            let bytes = self.rest.len().min(buf.remaining());
+            buf.put_slice(&self.rest[..bytes]);
+            self.rest.drain(..bytes);
+        }
+        let kept = self.take_in(&mut buf.filled_mut()[start..]);
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
+        }
+        buf.set_filled(start + kept);
+        Poll::Ready(Ok(if kept > 0 { Read::Frames } else { Read::Nothing }))
+    }
+
+    /// Takes apart what has arrived. Bytes of frames stay, at the front; says how many.
+    fn take_in(&mut self, bytes: &mut [u8]) -> usize {
+        let (mut at, mut kept) = (0, 0);
+        while at < bytes.len() && matches!(self.ending, Ending::Not) {
+            if let Codec::Json(json) = &self.codec
+                && json.busy()
+            {
+                self.rest.splice(..0, bytes[at..].iter().copied());
+                break;
+            }
+            let taken = self.decoder.take(&mut bytes[at..]);
+            let piece = taken.and_then(|(taken, piece)| {
+                at += taken;
+                self.piece(piece, &mut bytes[..at], &mut kept)
+            });
+            if let Err(violation) = piece {
+                self.fail(violation);
+            }
+        }
+        kept
+    }
+
+    fn piece(&mut self, piece: Piece, taken: &mut [u8], kept: &mut usize) -> Result<(), Violation> {
+        match piece {
+            Piece::More => Ok(()),
+            Piece::Data { kind, bytes, last } => {
+                self.decide(kind)?;
+                if bytes == 0 && !self.allows() {
+                    return Err(Violation::Noise);
+                }
+                let from = taken.len() - bytes;
+                if let Codec::Json(json) = &mut self.codec {
+                    return json.take_text(&taken[from..], last);
+                }
+                taken.copy_within(from.., *kept);
+                *kept += bytes;
+                Ok(())
+            }
+            Piece::Ping(payload) => {
+                self.heard = true;
+                if !self.allows() {
+                    return Err(Violation::Noise);
+                }
+                // A client that does not read has pongs enough to read.
+                if self.out.waiting() <= WS_PONG_BYTES_WAITING_MAX {
+                    put_header(&mut self.out.bytes, OpCode::Control(Control::Pong), payload.len());
+                    self.out.bytes.extend(payload);
+                }
+                Ok(())
+            }
+            Piece::Pong => {
+                self.heard = true;
+                if self.allows() { Ok(()) } else { Err(Violation::Noise) }
+            }
+            Piece::Close(code) => {
+                put_close(&mut self.out.bytes, code);
+                self.ending = Ending::Over;
+                Ok(())
+            }
+        }
+    }
+
+    /// The first message decides what a connection speaks; the others have to keep to it.
+    fn decide(&mut self, kind: Kind) -> Result<(), Violation> {
+        match (&mut self.codec, kind) {
+            (Codec::Frames, Kind::Binary) | (Codec::Json(_), Kind::Text) => Ok(()),
+            (Codec::Frames, Kind::Text) | (Codec::Json(_), Kind::Binary) => {
+                Err(Violation::Unsupported)
+            }
+            (Codec::Open { .. }, Kind::Binary) => {
+                self.codec = Codec::Frames;
+                Ok(())
+            }
+            (Codec::Open { silence, json }, Kind::Text) => {
+                if silence.take().is_some() {
+                    json.greet(&mut self.out.bytes);
+                }
+                self.speak_json();
+                Ok(())
+            }
+        }
+    }
+
+    fn speak_json(&mut self) {
+        self.codec = match std::mem::replace(&mut self.codec, Codec::Frames) {
+            Codec::Open { silence: _, json } => Codec::Json(json),
+            decided => decided,
+        };
+    }
+
+    /// Whether the client may say nothing once more: at the rate of frames, and not above ten
+    /// times that.
+    fn allows(&mut self) -> bool {
+        let (now, settings) = (Instant::now(), &self.gate.settings.gate);
+        let fresh = || Budget::new(settings.rate_frames_per_s, settings.rate_burst_frames, now);
+        let budget = self.noise.get_or_insert_with(|| Box::new(fresh()));
+        budget.judge(now) != Verdict::Close
+    }
+
+    /// What the text side has for the connection, once it has something.
+    fn poll_json(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Read> {
+        match &mut self.codec {
+            Codec::Frames => Poll::Ready(Read::Nothing),
+            Codec::Open { silence, json } => {
+                if let Some(timer) = silence
+                    && timer.as_mut().poll(cx).is_ready()
+                {
+                    *silence = None;
+                    json.greet(&mut self.out.bytes);
+                }
+                Poll::Ready(Read::Nothing)
+            }
+            Codec::Json(json) => {
+                ready!(json.poll(cx, &mut self.out.bytes));
+                Poll::Ready(if json.give(buf) { Read::Frames } else { Read::Nothing })
+            }
+        }
+    }
+
+    // === The end ===
+
+    /// The client does not keep to the protocol: it is told why, and not heard any more.
+    fn fail(&mut self, violation: Violation) {
+        tracing::debug!(target: "gate", "a WebSocket is closed: {violation}");
+        self.gate.meters.protocol_errors.increment(1);
+        put_close(&mut self.out.bytes, Some(violation.code().into()));
+        let timer = Some(Box::pin(sleep(CLOSE_LINGER)));
+        self.ending = Ending::Said { timer, bytes_left: CLOSE_DRAIN_BYTES_MAX };
+    }
+
+    /// Reads what the client still sends and forgets it; ready when there is no more of it. To
+    /// close over unread bytes would take our goodbye back.
+    fn poll_end(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Ending::Said { timer, bytes_left } = &mut self.ending else {
+            return Poll::Ready(Ok(()));
+        };
+        if let Some(timer) = timer {
+            if timer.as_mut().poll(cx).is_ready() {
+                self.ending = Ending::Over;
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.out.poll_write(&mut self.stream, cx))?;
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        let start = buf.filled().len();
+        loop {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            let bytes = buf.filled().len() - start;
+            buf.set_filled(start);
+            *bytes_left = bytes_left.saturating_sub(bytes);
+            if bytes == 0 || *bytes_left == 0 {
+                self.ending = Ending::Over;
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    // === Writing ===
+
+    /// Writes whole frames as one message. Either nothing of it is taken or all: what the socket
+    /// does not take now is kept, so that a message never ends in the middle.
+    fn poll_message(&mut self, cx: &mut Context<'_>, frames: &[u8]) -> Poll<io::Result<usize>> {
+        let frames = &frames[..whole_frames(frames)];
+        let (head, head_bytes) = header(OpCode::Data(Data::Binary), frames.len());
+        let head = &head[..head_bytes];
+        let both = [IoSlice::new(head), IoSlice::new(frames)];
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &both))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.out.bytes.extend_from_slice(head.get(written..).unwrap_or_default());
+        let of_frames = written.saturating_sub(head.len());
+        self.out.bytes.extend_from_slice(&frames[of_frames..]);
+        Poll::Ready(Ok(frames.len()))
+    }
+}
+
+/// What one look at the client brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Frames,
+    Nothing,
+    End,
+}
+
+impl<C> AsyncRead for WebSocket<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        for _ in 0..READS_PER_WAKE_MAX {
+            if matches!(this.ending, Ending::Said { .. }) {
+                return this.poll_end(cx, buf);
+            }
+            let said = this.poll_json(cx, buf);
+            // What was said above, and pongs; whether it goes out at once does not matter here,
+            // but while it does not, nothing is heard that would need an answer.
+            if this.out.poll_write(&mut this.stream, cx)?.is_pending()
+                && this.out.waiting() > WS_PONG_BYTES_WAITING_MAX
+            {
+                return Poll::Pending;
+            }
+            if ready!(said) == Read::Frames || matches!(this.ending, Ending::Over) {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(this.read_once(cx, buf))? {
+                Read::Nothing => {}
+                Read::Frames | Read::End => return Poll::Ready(Ok(())),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<C> AsyncWrite for WebSocket<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    /// Takes frames, whole ones.
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        frames: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if !matches!(this.ending, Ending::Not) || frames.is_empty() {
+            return Poll::Ready(Ok(frames.len()));
+        }
+        ready!(this.out.poll_write(&mut this.stream, cx))?;
+        this.farewell = farewell(frames).unwrap_or(this.farewell);
+        if let Codec::Open { silence: None, .. } = this.codec {
+            // It was greeted in text, and has said nothing.
+            this.speak_json();
+        }
+        let Codec::Json(json) = &mut this.codec else { return this.poll_message(cx, frames) };
+        // Goes out with the flush, or before the next of these.
+        Poll::Ready(Ok(json.write(frames, &mut this.out.bytes)))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.out.poll_write(&mut this.stream, cx))?;
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    /// Says goodbye, and closes this way.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if matches!(this.ending, Ending::Not) {
+            put_close(&mut this.out.bytes, Some(this.farewell.into()));
+            this.ending = Ending::Said { timer: None, bytes_left: CLOSE_DRAIN_BYTES_MAX };
+        }
+        ready!(this.out.poll_write(&mut this.stream, cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+impl<C> Carrier for WebSocket<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    fn heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+}
+
+impl Out {
+    fn waiting(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Ready when nothing waits.
+    fn poll_write<C>(&mut self, stream: &mut C, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        C: AsyncWrite + Unpin,
+    {
+        while self.written < self.bytes.len() {
+            let rest = &self.bytes[self.written..];
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            self.bytes.clear();
+            self.written = 0;
+            if self.bytes.capacity() > WRITE_BYTES_KEPT_MAX {
+                self.bytes = Vec::new();
+            }
+            ready!(Pin::new(stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// As many bytes of whole frames as one message holds.
+fn whole_frames(frames: &[u8]) -> usize {
+    if frames.len() <= WS_MESSAGE_BYTES_MAX {
+        return frames.len();
+    }
+    let mut end = 0;
+    while let Ok(Cut::Frame(frame)) = cut(&frames[end..], WS_MESSAGE_BYTES_MAX)
+        && end + frame.bytes.len() <= WS_MESSAGE_BYTES_MAX
+    {
+        end += frame.bytes.len();
+    }
+    if end == 0 { WS_MESSAGE_BYTES_MAX } else { end }
+}
+
+/// What a close says behind these frames, when they are the gate's last word.
+fn farewell(frames: &[u8]) -> Option<CloseCode> {
+    let Ok(Cut::Frame(frame)) = cut(frames, WS_MESSAGE_BYTES_MAX) else { return None };
+    if frame.api.as_bytes() != b"msg.Kick.Res" {
+        return None;
+    }
+    let kick = <crate::msg::kick::Res as prost::Message>::decode(frame.payload).ok()?;
+    Some(if kick.code == Code::DRAINING.0 { CloseCode::Away } else { CloseCode::Policy })
+}
