@@ -52,7 +52,9 @@ async fn overwhelm(world: &World, deaf: &mut Client, kind: i32) -> usize {
 
 #[test]
 fn of_what_may_be_replaced_a_slow_client_gets_the_latest_of_each_key_and_is_not_closed() {
-    let world = World::with(&["gate.rate_frames_per_s=0"]);
+    // An outbox that holds what comes before the player hears that its client is slow, however
+    // late the threads of this machine have their turns.
+    let world = World::with(&["gate.rate_frames_per_s=0", "gate.outbox_bytes_max=67108864"]);
     world.run(async {
         let mut slow = world.player().await;
         let pushed = overwhelm(&world, &mut slow, LATEST).await;
@@ -72,7 +74,9 @@ fn of_what_may_be_replaced_a_slow_client_gets_the_latest_of_each_key_and_is_not_
 
 #[test]
 fn of_what_may_be_dropped_a_slow_client_gets_some_in_order_and_the_last() {
-    let world = World::with(&["gate.rate_frames_per_s=0"]);
+    // An outbox that holds what comes before the player hears that its client is slow, however
+    // late the threads of this machine have their turns.
+    let world = World::with(&["gate.rate_frames_per_s=0", "gate.outbox_bytes_max=67108864"]);
     world.run(async {
         let mut slow = world.player().await;
         let pushed = overwhelm(&world, &mut slow, DROPPABLE).await;
