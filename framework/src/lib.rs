@@ -13,6 +13,7 @@
 //! 3. `link`: from a gate to the node that runs the entity, and back.
 //! 4. `directory`: which node runs what; `ask`: roles asked by message.
 //! 5. `entity`: actors with a kind, a key and typed handlers ([`Player`], [`Handler`], [`Ctx`]).
+//!    `sessions`: how somebody else than its client ends a session.
 //! 6. `account`: signs people in; `store`: keeps accounts and states; `admin`: tells operators.
 //! 7. [`App`] is what a studio calls; `node` wires all of the above in one function.
 //!
@@ -50,6 +51,7 @@ mod link;
 mod node;
 mod outage;
 mod play;
+mod sessions;
 mod shards;
 mod store;
 mod tasks;

@@ -161,8 +161,13 @@ impl<S: Send + Sync + 'static> Entity<S> {
             }
             Mail::Detach(connection) => self.detach(connection),
             Mail::Blocked(..) => {}
-            Mail::End(_) if self.left => {}
-            Mail::End(end) => self.end(&end),
+            // As with an attach: the caller looks for the player anew.
+            Mail::End(..) if self.left => {}
+            Mail::End(end, reply) => {
+                let ended = self.end(&end);
+                // Who asked may have given up; it is done all the same.
+                let _heard = reply.send(ended);
+            }
             Mail::Stop if self.left => {}
             Mail::Stop => {
                 if !self.leave().await {
@@ -183,7 +188,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 }
                 Mail::Detach(connection) => self.detached(connection),
                 // An attach is answered by the drop of its reply: the caller tries again.
-                Mail::Attach(_) | Mail::Blocked(..) | Mail::End(_) | Mail::Stop => {}
+                Mail::Attach(_) | Mail::Blocked(..) | Mail::End(..) | Mail::Stop => {}
             }
         }
     }

@@ -188,12 +188,14 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.set_timer();
     }
 
-    /// Somebody else than the client ends the session.
-    pub(super) fn end(&mut self, End { sid, code, reason }: &End) {
+    /// Somebody else than the client ends the session. Says whether it was there.
+    pub(super) fn end(&mut self, End { sid, code, reason }: &End) -> bool {
         let is_meant = |session: &Session| sid.as_ref().is_none_or(|sid| *sid == session.sid);
-        if self.session.as_ref().is_some_and(is_meant) {
+        let meant = self.session.as_ref().is_some_and(is_meant);
+        if meant {
             self.end_session(*code, reason);
         }
+        meant
     }
 
     /// Ends the session, if there is one: nobody goes on with it.
