@@ -238,7 +238,7 @@ pub(crate) const BAN_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 6
 pub(crate) const REASON_BYTES_MAX: usize = 200;
 
 /// Bans that an account center tells the gates anew when it starts; they matter for tokens that
-/// were signed before. Beyond: those that last longest are told when the account signs in.
+/// were signed before. Beyond: those that end first are not told.
 pub(crate) const BANS_TOLD_MAX: i64 = 10_000;
 
 /// Wrong secrets of one address at the operators' pages, and in which time. Beyond: refused, 429.

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use prost::Message as _;
 use tokio::time::{Instant, sleep};
 
-pub(crate) use self::marks::{Ban, Marks};
+pub(crate) use self::marks::{Ban, Marks, REVOKED};
 pub(crate) use crate::link::End;
 
 use crate::{

@@ -151,7 +151,7 @@ impl Store {
         Ok(changed.await? == 1)
     }
 
-    /// The accounts that are banned at `now_ms`, those whose ban ends first at the front, at most
+    /// The accounts that are banned at `now_ms`, those that last longest at the front, at most
     /// `max`.
     pub(crate) async fn banned_accounts(
         &self,
@@ -162,7 +162,7 @@ impl Store {
         let pool = sql.read.clone();
         sql.run(async move {
             let query = sqlx::query(
-                "SELECT * FROM accounts WHERE banned_until_ms > $1 ORDER BY banned_until_ms LIMIT $2",
+                "SELECT * FROM accounts WHERE banned_until_ms > $1 ORDER BY banned_until_ms DESC LIMIT $2",
             );
             let rows = query.bind(now_ms).bind(max).fetch_all(&pool).await?;
             rows.iter().map(Account::from_row).collect()
