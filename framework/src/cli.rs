@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    admin::command::{self, AdminFlags},
     app::{Exit, Running},
     check,
     config::{Config, Flags, For, LogFormat, redacted},
@@ -47,6 +48,8 @@ enum Command {
     Serve(Box<ServeFlags>),
     /// Reads the configuration, tries each service, and says what is wrong; exits 0 if nothing is.
     Check(Box<ServeFlags>),
+    /// Tells a running node to kick or ban somebody.
+    Admin(AdminFlags),
     /// A client: signs in as a guest and plays; exits 0 only if all worked.
     Play(PlayFlags),
 }
@@ -87,6 +90,7 @@ pub(crate) fn main(
         Some(Command::Dev(flags)) => run(name, &flags, &For::Dev, player),
         Some(Command::Serve(serve)) => run(name, &serve.flags, &serve.purpose(), player),
         Some(Command::Check(serve)) => check(name, &serve),
+        Some(Command::Admin(flags)) => admin(name, &flags),
         Some(Command::Play(flags)) => play(name, &flags, script),
     }
 }
@@ -270,6 +274,26 @@ fn check(name: &str, serve: &ServeFlags) -> Exit {
     runtime.shutdown_background();
     say(&check::table(&findings));
     if findings.iter().all(check::Finding::is_fine) { Exit::SUCCESS } else { Exit::FAILURE }
+}
+
+// === admin ===
+
+fn admin(name: &str, flags: &AdminFlags) -> Exit {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return sorry(name, &format!("no runtime: {e}")),
+    };
+    match runtime.block_on(command::give(flags)) {
+        Ok(sentence) => {
+            say(&format!("{sentence}\n"));
+            Exit::SUCCESS
+        }
+        Err(e) if e.is_operators() => sorry(name, &e),
+        Err(e) => {
+            complain(&format!("{name} admin: {e}"));
+            Exit::FAILURE
+        }
+    }
 }
 
 // === play ===
