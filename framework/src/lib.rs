@@ -64,7 +64,7 @@ mod proto {
 pub use self::{
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
-    gate::Transport,
+    gate::{Arrival, CloseReason, Closed, GateHooks, Transport},
     link::Account,
     play::{Play, PlayError, Script},
     proto::{def, msg},

@@ -77,7 +77,9 @@ pub(crate) async fn give(flags: &AdminFlags) -> Result<String, OrderError> {
     let secret = std::fs::read_to_string(secret_file)
         .map_err(|source| OrderError::Secret { path: secret_file.clone(), source })?;
     let (path, body) = match order {
-        Order::Kick { account, reason } => ("kick", json!({ "account": account, "reason": reason })),
+        Order::Kick { account, reason } => {
+            ("kick", json!({ "account": account, "reason": reason }))
+        }
         Order::Ban { account, time, reason } => {
             let seconds = time.as_secs();
             ("ban", json!({ "account": account, "seconds": seconds, "reason": reason }))

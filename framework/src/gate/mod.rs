@@ -6,6 +6,7 @@ mod carrier;
 mod close;
 mod connection;
 mod frames;
+mod hooks;
 mod outbox;
 mod players;
 mod rate;
@@ -40,13 +41,17 @@ use crate::{
     clock::Clock,
     config,
     directory::{Directory, Nodes},
+    sessions::{Marks, Sessions},
     shards::Shards,
     tasks::Tasks,
     telemetry::GateMeters,
 };
 
-pub use self::carrier::Transport;
-pub(crate) use self::{carrier::Carrier, players::Players};
+pub(crate) use self::{carrier::Carrier, hooks::Hooks, players::Players};
+pub use self::{
+    carrier::Transport,
+    hooks::{Arrival, CloseReason, Closed, GateHooks},
+};
 
 use self::outbox::Outbox;
 
@@ -59,6 +64,10 @@ pub(crate) struct Gate {
     chance: Chance,
     /// Where the players are.
     players: Players,
+    /// Who may not be signed in, and the end of sessions that are all the same.
+    sessions: Sessions,
+    marks: Marks,
+    hooks: Hooks,
     /// Std lock: held to clone an `Arc`, by a connection that sees a new version.
     routes: RwLock<Arc<Routes>>,
     /// Grows with each new table, so that a wake need not take the lock to see that none came.
@@ -90,6 +99,7 @@ impl Gate {
     pub(crate) fn new(
         settings: GateSettings,
         players: Players,
+        (sessions, hooks): (Sessions, Hooks),
         clock: Clock,
         chance: Chance,
         meters: GateMeters,
@@ -104,6 +114,9 @@ impl Gate {
             meters,
             chance,
             players,
+            marks: sessions.marks(),
+            sessions,
+            hooks,
             routes: RwLock::new(Arc::new(Routes::new())),
             admission,
             open: Mutex::default(),

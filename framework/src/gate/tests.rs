@@ -16,10 +16,11 @@ use tokio::{
 };
 
 use super::Players;
-use super::{Gate, GateSettings};
+use super::{Gate, GateSettings, Hooks};
 use crate::{
     Account, Code, Ctx, LoadError, Player,
     account::{TokenIssuer, new_signing_key},
+    ask::Asker,
     chance::Chance,
     client::{Client, ClientError},
     clock::Clock,
@@ -27,7 +28,8 @@ use crate::{
     directory::{Directory, NodeInfo, Role},
     entity::{Host, Kind, Table, World},
     msg,
-    store::Store,
+    sessions::Sessions,
+    store::{Cache, Store},
     tasks::Tasks,
     telemetry::Meters,
 };
@@ -101,8 +103,11 @@ impl Town {
         let tokens = tokens.expect("a fresh key");
         let apis = host.apis();
         let players = Players { here: Some(host), links: None, directory: directory.clone() };
+        let asker = Asker::default();
+        let ends = Sessions::new(directory.clone(), asker, Cache::memory(), Clock::fixed(0));
+        let (doors, clock) = ((ends, Hooks::default()), Clock::fixed(0));
         let gate =
-            Gate::new(settings, players, Clock::fixed(0), Chance::from_os(), meters.gate, tasks);
+            Gate::new(settings, players, doors, clock, Chance::from_os(), meters.gate, tasks);
         let (id, roles, keys) = ("here".to_owned(), [Role::Game].into(), vec![tokens.jwk()]);
         directory.register(NodeInfo { id, roles, apis, keys, ..NodeInfo::default() });
         gate.learn(&directory.nodes());

@@ -162,10 +162,7 @@ pub(crate) fn calls(host: &Arc<Host>) -> Calls {
     Calls::default().on(host, end_here)
 }
 
-async fn end_here(
-    host: Arc<Host>,
-    request: end_session::Req,
-) -> Result<end_session::Res, Refusal> {
+async fn end_here(host: Arc<Host>, request: end_session::Req) -> Result<end_session::Res, Refusal> {
     let end_session::Req { account, sid, code, reason } = request;
     let ended = host.end_session(account, End { sid, code: Code(code), reason }).await;
     let outcome = match ended {
