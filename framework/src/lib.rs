@@ -57,6 +57,7 @@ mod store;
 mod tasks;
 mod telemetry;
 
+#[expect(unnameable_types, reason = "what nodes say to each other is nobody else's")]
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }
