@@ -156,7 +156,13 @@ fn the_readme_shows_the_smallest_server_as_it_is_and_it_has_at_most_30_lines() {
 
 #[test]
 fn every_relative_link_in_the_documents_leads_somewhere() {
-    for document in ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/CLUSTER.md"] {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/ARCHITECTURE.md",
+        "docs/CLUSTER.md",
+        "docs/SESSIONS.md",
+    ] {
         let text = read(document);
         let folder = root().join(document).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
