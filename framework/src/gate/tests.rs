@@ -4,12 +4,13 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::DuplexStream,
     time::{Instant, sleep},
@@ -28,7 +29,7 @@ use crate::{
     directory::{Directory, NodeInfo, Role},
     entity::{Host, Kind, Table, World},
     msg,
-    sessions::Sessions,
+    sessions::{self, Ban, End, Marks, Outcome, Sessions},
     store::{Cache, Store},
     tasks::Tasks,
     telemetry::Meters,
@@ -48,6 +49,12 @@ impl Player for Nobody {
     fn user(&self, account: &Account, _: i64) -> crate::def::User {
         static SHOWN: AtomicBool = AtomicBool::new(false);
         assert!(account.id != SHY || !SHOWN.swap(true, Ordering::Relaxed), "shown once");
+        if account.id == BANNED_MEANWHILE {
+            let ban = Ban { until_ms: 60_000, reason: String::new() };
+            let banned =
+                MARKS.get().and_then(|marks| marks.ban(BANNED_MEANWHILE, &ban).now_or_never());
+            assert_eq!(banned, Some(Ok(())), "a cache in memory makes nobody wait");
+        }
         let items =
             if account.id == HUGE { vec![crate::def::Item::default(); 10_000] } else { Vec::new() };
         crate::def::User { id: account.id, account: account.id, items, ..Default::default() }
@@ -56,6 +63,12 @@ impl Player for Nobody {
 
 /// The account whose user record is larger than a frame.
 const HUGE: i64 = 8;
+
+/// The account that is banned while it signs in: when its player is awake, and not told yet.
+const BANNED_MEANWHILE: i64 = 10;
+
+/// Where that is written.
+static MARKS: OnceLock<Marks> = OnceLock::new();
 
 /// The account that shows its user record once.
 const SHY: i64 = 9;
@@ -67,6 +80,7 @@ async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo:
 
 struct Town {
     gate: Arc<Gate>,
+    sessions: Sessions,
     tokens: TokenIssuer,
     token: String,
 }
@@ -102,17 +116,19 @@ impl Town {
         let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
         let tokens = tokens.expect("a fresh key");
         let apis = host.apis();
+        let ran = host.clone();
         let players = Players { here: Some(host), links: None, directory: directory.clone() };
         let asker = Asker::default();
+        asker.start(Role::Game, sessions::calls(&ran), &tasks);
         let ends = Sessions::new(directory.clone(), asker, Cache::memory(), Clock::fixed(0));
-        let (doors, clock) = ((ends, Hooks::default()), Clock::fixed(0));
+        let (doors, clock) = ((ends.clone(), Hooks::default()), Clock::fixed(0));
         let gate =
             Gate::new(settings, players, doors, clock, Chance::from_os(), meters.gate, tasks);
         let (id, roles, keys) = ("here".to_owned(), [Role::Game].into(), vec![tokens.jwk()]);
         directory.register(NodeInfo { id, roles, apis, keys, ..NodeInfo::default() });
         gate.learn(&directory.nodes());
         let token = tokens.issue(7, "openid", 0).0;
-        Self { gate, tokens, token }
+        Self { gate, sessions: ends, tokens, token }
     }
 
     fn connect(&self) -> Client<DuplexStream> {
@@ -233,4 +249,23 @@ async fn a_sign_in_that_is_refused_leaves_the_session_that_is_there() {
         assert!(matches!(answer, Err(ClientError::Refused(_))), "{answer:?}");
         here.request(&msg::echo::Req::default()).await.expect("still signed in");
     }
+}
+
+/// The look at the marks before the player is woken finds nothing: only the one after it can.
+#[tokio::test(start_paused = true)]
+async fn a_ban_in_the_middle_of_a_sign_in_leaves_no_session() {
+    let town = Town::new();
+    MARKS.set(town.sessions.marks()).expect("set once");
+    let token = town.tokens.issue(BANNED_MEANWHILE, "openid", 0).0;
+    let mut client = town.connect();
+    let refused = client.sign_in(&token).await;
+    assert!(
+        matches!(&refused, Err(ClientError::Refused(why)) if why.code == Code::BANNED),
+        "{refused:?}"
+    );
+    assert!(matches!(client.receive().await, Err(ClientError::Closed)), "nothing else is told");
+    sleep(Duration::from_secs(1)).await;
+    let end = End { sid: None, code: Code::REMOVED, reason: String::new() };
+    assert_eq!(town.sessions.end(BANNED_MEANWHILE, &end).await, Outcome::None);
+    assert_eq!(town.sessions.end(1, &end).await, Outcome::None, "who never played has none");
 }
