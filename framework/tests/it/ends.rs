@@ -1,6 +1,6 @@
 //! Sessions that somebody else ends: logout, kick, ban; and who may come back after it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bastide::{
     Code,
@@ -8,6 +8,7 @@ use bastide::{
     msg,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::world::{World, code, echo_of, kick, slow_of};
 

@@ -46,14 +46,18 @@ impl GateHooks for Door {
 }
 
 impl Door {
+    fn take(&self, reason: CloseReason) -> Option<Closed> {
+        let mut seen = self.seen.lock().unwrap();
+        let at = seen.iter().position(|closed| closed.reason == reason)?;
+        Some(seen.swap_remove(at))
+    }
+
     /// The end of a connection for this reason.
     async fn closed(&self, reason: CloseReason) -> Closed {
         for _ in 0..500 {
-            let mut seen = self.seen.lock().unwrap();
-            if let Some(at) = seen.iter().position(|closed| closed.reason == reason) {
-                return seen.swap_remove(at);
+            if let Some(closed) = self.take(reason) {
+                return closed;
             }
-            drop(seen);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("no connection ended like that: {:?}", self.seen.lock().unwrap())

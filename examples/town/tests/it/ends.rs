@@ -1,14 +1,14 @@
 //! Sessions that an operator or their owner ends, in a cluster with two gates and two game
 //! servers: wherever the client, the player and the one who is told are.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bastide::{
     Code,
     client::{Client, ClientError, SignedIn, guest},
     msg,
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::nodes::{Cluster, Node};
 
