@@ -8,6 +8,7 @@ use crate::{
     Named, Request, cli,
     doors::Addresses,
     entity::{AnyKind, Classes, Handler, Kind, Player, Table},
+    gate::{GateHooks, Hooks},
     node::Node,
     play::{AnyScript, Script, any_script},
 };
@@ -38,19 +39,42 @@ pub struct App<S = ()> {
     name: &'static str,
     table: Table<S>,
     classes: Classes,
+    hooks: Hooks,
     script: Option<AnyScript>,
+}
+
+/// What a node needs of a game.
+#[derive(Clone)]
+pub(crate) struct Game {
+    pub(crate) player: Arc<dyn AnyKind>,
+    pub(crate) hooks: Hooks,
 }
 
 impl App {
     /// Begins a game; the name is the program's, in its banner and its help.
     pub fn new(name: &'static str) -> Self {
-        Self { name, table: Table::new(), classes: Classes::default(), script: None }
+        Self {
+            name,
+            table: Table::new(),
+            classes: Classes::default(),
+            hooks: Hooks::default(),
+            script: None,
+        }
     }
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self { name, table: _, classes, script } = self;
-        App { name, table: Table::new(), classes, script }
+        let Self { name, table: _, classes, hooks, script } = self;
+        App { name, table: Table::new(), classes, hooks, script }
+    }
+}
+
+impl<S> App<S> {
+    /// Lets a studio have its word at the gate: who is let in, and why connections end.
+    #[must_use]
+    pub fn gate(mut self, hooks: impl GateHooks) -> Self {
+        self.hooks = Hooks::new(hooks);
+        self
     }
 }
 
@@ -109,11 +133,11 @@ impl<P: Player> App<P> {
     /// # Errors
     /// The sentence that the operator would read.
     pub fn start(self, args: &[&str]) -> Result<Running, String> {
-        cli::start(self.name, self.into_kind(), args)
+        cli::start(self.name, self.into_game(), args)
     }
 
-    fn into_kind(self) -> Arc<dyn AnyKind> {
-        Arc::new(Kind::player(self.table, self.classes))
+    fn into_game(self) -> Game {
+        Game { player: Arc::new(Kind::player(self.table, self.classes)), hooks: self.hooks }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -123,7 +147,7 @@ impl<P: Player> App<P> {
     /// Does what the command line says (`dev` when it says nothing) and returns when it is done.
     pub fn main(mut self) -> Exit {
         let (name, script) = (self.name, self.script.take());
-        cli::main(name, self.into_kind(), script)
+        cli::main(name, self.into_game(), script)
     }
 }
 
@@ -208,11 +232,12 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, classes, script } = self;
+        let Self { name, table, classes, hooks, script } = self;
         f.debug_struct("App")
             .field("name", name)
             .field("handlers", table)
             .field("classes", classes)
+            .field("gate", hooks)
             .field("play", &script.is_some())
             .finish()
     }

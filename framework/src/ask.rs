@@ -63,10 +63,30 @@ impl Asker {
             }
             _ => self.ask_here(role, api.to_owned(), payload, ROLE_ASK_DEADLINE).await?,
         };
-        <Q::Res as prost::Message>::decode(answer.as_slice()).map_err(|e| {
-            tracing::error!(target: "ask", api, "the answer cannot be decoded: {e}");
-            Code::INTERNAL.into()
-        })
+        decoded::<Q>(&answer)
+    }
+
+    /// Asks a role of one node and no other.
+    ///
+    /// # Errors
+    /// As [`Asker::ask`]; 1001 also when discovery does not have the node.
+    pub(crate) async fn ask_at<Q: Request>(
+        &self,
+        node: &str,
+        role: Role,
+        request: &Q,
+        patience: Duration,
+    ) -> Result<Q::Res, Refusal> {
+        let (api, payload) = (Q::NAME, request.encode_to_vec());
+        let answer = match &self.others {
+            Some((directory, links)) if node != directory.me() => {
+                let node = directory.node(node).ok_or(Code::NOT_CONNECTED)?;
+                let asked = links.ask(&node, role, api, payload, Instant::now() + patience);
+                timeout(patience, asked).await.map_err(|_| Code::DEADLINE)??
+            }
+            _ => self.ask_here(role, api.to_owned(), payload, patience).await?,
+        };
+        decoded::<Q>(&answer)
     }
 
     /// Asks a role of this node, in bytes.
@@ -110,6 +130,13 @@ impl Asker {
     pub(crate) fn stop(&self) {
         self.here.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+fn decoded<Q: Request>(answer: &[u8]) -> Result<Q::Res, Refusal> {
+    <Q::Res as prost::Message>::decode(answer).map_err(|e| {
+        tracing::error!(target: "ask", api = Q::NAME, "the answer cannot be decoded: {e}");
+        Code::INTERNAL.into()
+    })
 }
 
 type AnyCall = Box<dyn Fn(&[u8]) -> BoxFuture<'static, Result<Vec<u8>, Refusal>> + Send + Sync>;

@@ -1,7 +1,7 @@
 //! Owns the commands of a game's program: reads them, runs them, says in one sentence what is
 //! wrong. What they do lies in `node` and `play`.
 
-use std::{fmt, io::Write as _, sync::Arc};
+use std::{fmt, io::Write as _};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::{
@@ -11,10 +11,10 @@ use tokio::{
 };
 
 use crate::{
-    app::{Exit, Running},
+    admin::command::{self, AdminFlags},
+    app::{Exit, Game, Running},
     check,
     config::{Config, Flags, For, LogFormat, redacted},
-    entity::AnyKind,
     node::{self, Node},
     play::{AnyScript, Play, PlayError},
     telemetry,
@@ -47,6 +47,8 @@ enum Command {
     Serve(Box<ServeFlags>),
     /// Reads the configuration, tries each service, and says what is wrong; exits 0 if nothing is.
     Check(Box<ServeFlags>),
+    /// Tells a running node to kick or ban somebody.
+    Admin(AdminFlags),
     /// A client: signs in as a guest and plays; exits 0 only if all worked.
     Play(PlayFlags),
 }
@@ -71,11 +73,7 @@ struct PlayFlags {
 }
 
 /// Does what the command line says.
-pub(crate) fn main(
-    name: &'static str,
-    player: Arc<dyn AnyKind>,
-    script: Option<AnyScript>,
-) -> Exit {
+pub(crate) fn main(name: &'static str, game: Game, script: Option<AnyScript>) -> Exit {
     let matches = match Cli::command().name(name).bin_name(name).try_get_matches() {
         Ok(matches) => matches,
         Err(e) => e.exit(),
@@ -83,10 +81,11 @@ pub(crate) fn main(
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     telemetry::hook_panics();
     match cli.command {
-        None => run(name, &cli.flags, &For::Dev, player),
-        Some(Command::Dev(flags)) => run(name, &flags, &For::Dev, player),
-        Some(Command::Serve(serve)) => run(name, &serve.flags, &serve.purpose(), player),
+        None => run(name, &cli.flags, &For::Dev, game),
+        Some(Command::Dev(flags)) => run(name, &flags, &For::Dev, game),
+        Some(Command::Serve(serve)) => run(name, &serve.flags, &serve.purpose(), game),
         Some(Command::Check(serve)) => check(name, &serve),
+        Some(Command::Admin(flags)) => admin(name, &flags),
         Some(Command::Play(flags)) => play(name, &flags, script),
     }
 }
@@ -99,7 +98,7 @@ impl ServeFlags {
 
 // === dev and serve ===
 
-fn run(name: &str, flags: &Flags, purpose: &For<'_>, player: Arc<dyn AnyKind>) -> Exit {
+fn run(name: &str, flags: &Flags, purpose: &For<'_>, game: Game) -> Exit {
     let began = now();
     let config = match Config::load(flags, purpose) {
         Ok(config) => config,
@@ -120,7 +119,7 @@ fn run(name: &str, flags: &Flags, purpose: &For<'_>, player: Arc<dyn AnyKind>) -
             Err(e) => return sorry(name, &format!("signals cannot be received: {e}")),
         };
         let started = tokio::select! {
-            started = node::start(&config, player) => started,
+            started = node::start(&config, game) => started,
             // While it waits for a service, say.
             () = signals.next() => return Exit::SUCCESS,
         };
@@ -167,11 +166,7 @@ fn control_runtime() -> Result<Runtime, String> {
 }
 
 /// `dev` or `serve` inside another program.
-pub(crate) fn start(
-    name: &'static str,
-    player: Arc<dyn AnyKind>,
-    args: &[&str],
-) -> Result<Running, String> {
+pub(crate) fn start(name: &'static str, game: Game, args: &[&str]) -> Result<Running, String> {
     let command = (args.first() != Some(&"serve")).then_some("dev");
     let line = [name].into_iter().chain(command).chain(args.iter().copied());
     let cli = Cli::try_parse_from(line).map_err(|e| e.to_string())?;
@@ -182,7 +177,7 @@ pub(crate) fn start(
     };
     let config = config.map_err(|e| e.to_string())?;
     let runtime = control_runtime()?;
-    let node = runtime.block_on(node::start(&config, player)).map_err(|e| e.to_string())?;
+    let node = runtime.block_on(node::start(&config, game)).map_err(|e| e.to_string())?;
     Ok(Running::new(node, runtime))
 }
 
@@ -278,6 +273,26 @@ fn check(name: &str, serve: &ServeFlags) -> Exit {
     runtime.shutdown_background();
     say(&check::table(&findings));
     if findings.iter().all(check::Finding::is_fine) { Exit::SUCCESS } else { Exit::FAILURE }
+}
+
+// === admin ===
+
+fn admin(name: &str, flags: &AdminFlags) -> Exit {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return sorry(name, &format!("no runtime: {e}")),
+    };
+    match runtime.block_on(command::give(flags)) {
+        Ok(sentence) => {
+            say(&format!("{sentence}\n"));
+            Exit::SUCCESS
+        }
+        Err(e) if e.is_operators() => sorry(name, &e),
+        Err(e) => {
+            complain(&format!("{name} admin: {e}"));
+            Exit::FAILURE
+        }
+    }
 }
 
 // === play ===

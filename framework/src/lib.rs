@@ -13,6 +13,7 @@
 //! 3. `link`: from a gate to the node that runs the entity, and back.
 //! 4. `directory`: which node runs what; `ask`: roles asked by message.
 //! 5. `entity`: actors with a kind, a key and typed handlers ([`Player`], [`Handler`], [`Ctx`]).
+//!    `sessions`: how somebody else than its client ends a session.
 //! 6. `account`: signs people in; `store`: keeps accounts and states; `admin`: tells operators.
 //! 7. [`App`] is what a studio calls; `node` wires all of the above in one function.
 //!
@@ -51,11 +52,13 @@ mod node;
 mod outage;
 mod play;
 mod schema;
+mod sessions;
 mod shards;
 mod store;
 mod tasks;
 mod telemetry;
 
+#[expect(unnameable_types, reason = "what nodes say to each other is nobody else's")]
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }
@@ -63,7 +66,7 @@ mod proto {
 pub use self::{
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
-    gate::Transport,
+    gate::{Arrival, CloseReason, Closed, GateHooks, Transport},
     link::Account,
     play::{Play, PlayError, Script},
     proto::{def, msg},

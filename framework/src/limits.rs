@@ -296,10 +296,38 @@ pub(crate) const DEREGISTER_DEADLINE: Duration = Duration::from_secs(1);
 /// Beyond: the cache counts as away, 101.
 pub(crate) const CACHE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long ending a session is tried while its player moves or its node is not reached. Beyond:
+/// whoever asked hears that the outcome is unknown.
+pub(crate) const END_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The first pause between two tries to end a session, and the longest: a move takes some
+/// milliseconds. Beyond: no longer.
+pub(crate) const END_RETRY: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_millis(200));
+
+/// How long a studio may think about letting a client in: half of a sign-in. Beyond: refused, 1003.
+pub(crate) const ADMIT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a ban lasts at most, a hundred years: a date that can be written. Beyond: refused, 210.
+pub(crate) const BAN_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Bytes of the reason that an operator gives: a line for a player. Beyond: refused, 210.
+pub(crate) const REASON_BYTES_MAX: usize = 200;
+
+/// Bans that an account center tells the gates anew when it starts; they matter for tokens that
+/// were signed before. Beyond: those that end first are not told.
+pub(crate) const BANS_TOLD_MAX: i64 = 10_000;
+
+/// Wrong secrets of one address at the operators' pages, and in which time. Beyond: refused, 429.
+pub(crate) const ADMIN_FAILURES_MAX: (u64, Duration) = (10, Duration::from_secs(60));
+
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(HANDSHAKES_PER_IP_MAX * 2 <= HANDSHAKES_MAX);
 const _: () = assert!(QUIC_HANDSHAKES_UNPROVEN_MAX < HANDSHAKES_PER_IP_MAX);
 const _: () = assert!(PROXY_HEADER_DEADLINE.as_secs() <= HANDSHAKE_DEADLINE.as_secs());
+// Whoever asks the account center to end a session hears what came of it.
+const _: () = assert!(END_PATIENCE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
+const _: () = assert!(ADMIT_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
 const _: () = assert!(WS_MESSAGE_BYTES_MAX > FRAME_BYTES_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.

@@ -8,7 +8,8 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     account::{self, AccountCenter, AccountSettings},
-    admin::Admin,
+    admin::{Admin, Guard, SecretError},
+    app::Game,
     ask::{Asker, Calls},
     chance::Chance,
     clock::Clock,
@@ -16,11 +17,15 @@ use crate::{
     directory::{ClusterSettings, Directory, EtcdSettings, JoinError, NodeInfo, NodeState, Role},
     doors::{Addresses, Doors},
     entity::{AnyKind, Host, Hosted, World},
-    gate::{CertificateError, Certificates, Entrance, Gate, GateSettings, Players, TextSide},
+    gate::{
+        CertificateError, Certificates, Entrance, Gate, GateSettings, Grounds, Hooks, Players,
+        TextSide,
+    },
     limits::{LOAD_TOLD, NODE_LEASE},
     link::{Hosts, Links, Me, Served, Tls, TlsError},
     outage::Outage,
     schema::Schema,
+    sessions::{self, Sessions},
     shards::Shards,
     store::{Cache, CacheOpenError, OpenError, Redis, Store, StoreError},
     tasks::Tasks,
@@ -73,6 +78,9 @@ pub(crate) enum StartError {
     /// The account center cannot start.
     #[error(transparent)]
     Account(#[from] account::StartError),
+    /// The operators' secret cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The operating system refuses what a node needs.
     #[error("{what}: {source}; free some resources of this machine, or raise its limits")]
     System { what: &'static str, source: io::Error },
@@ -99,7 +107,7 @@ fn remedy(error: &io::Error, flag: &str) -> String {
 ///
 /// # Errors
 /// [`StartError`]: a sentence for the operator; nothing is left running.
-pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<Node, StartError> {
+pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartError> {
     // 1. Doors first: a port that is taken is the commonest mistake, and it costs nothing yet.
     let mut doors = Doors::bind(config)?;
     let addresses = doors.addresses();
@@ -108,14 +116,16 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
     // 2. What everything stands on: clock, chance, threads, store, cache, directory, links.
     let tasks = Tasks::default();
     let not_started = StopOnDrop(Some(tasks.clone()));
+    let guard = Arc::new(Guard::of(&config.admin, Clock::system())?);
     let ground = Ground::lay(config, tasks).await?;
 
     // 3. The game server: entities with the studio's handlers.
-    let schema = Arc::new(Schema::new(player.schemas()));
-    let host = ground.host(config, player);
+    let schema = Arc::new(Schema::new(game.player.schemas()));
+    let host = ground.host(config, game.player);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
-    let gate = config.has(Role::Gate).then(|| ground.gate(config, host.clone(), schema));
+    let gate = |hooks| ground.gate(config, host.clone(), schema, hooks);
+    let gate = config.has(Role::Gate).then(|| gate(game.hooks));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
     let center = ground.center(config).await?;
@@ -152,9 +162,11 @@ pub(crate) async fn start(config: &Config, player: Arc<dyn AnyKind>) -> Result<N
 
     // 7. The doors open.
     let routes = center.map(|_| account::Routes { asker: ground.asker.clone(), keys });
-    let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
+    let Ground { clock, tasks, meters, shards, store, directory, links, asker, .. } = ground;
     let gate_meters = meters.gate.clone();
-    let admin = Admin { directory: directory.clone(), store: store.clone(), meters };
+    let (directory_shown, store_asked, way) = (directory.clone(), store.clone(), asker.clone());
+    let admin =
+        Admin { directory: directory_shown, store: store_asked, meters, asker: way, clock, guard };
     let entrance =
         |gate: &Arc<Gate>| Entrance::new(gate.clone(), shards.clone(), certificates.as_ref());
     let entrance = gate.as_ref().map(entrance).transpose()?;
@@ -265,12 +277,25 @@ impl Ground {
             let host = evicts.clone();
             Box::pin(async move { host.evict(evicted).await }) as _
         });
+        self.asker.start(Role::Game, sessions::calls(&host), &self.tasks);
         self.tasks.spawn(directory.clone().keep_claims(evict, self.tasks.clone()));
         self.tasks.spawn(directory.sweep(self.tasks.clone()));
         Some(host)
     }
 
-    fn gate(&self, config: &Config, here: Option<Arc<Host>>, schema: Arc<Schema>) -> Arc<Gate> {
+    /// How sessions are ended, wherever they are.
+    fn sessions(&self) -> Sessions {
+        let (directory, asker) = (self.directory.clone(), self.asker.clone());
+        Sessions::new(directory, asker, self.cache.clone(), self.clock.clone())
+    }
+
+    fn gate(
+        &self,
+        config: &Config,
+        here: Option<Arc<Host>>,
+        schema: Arc<Schema>,
+        hooks: Hooks,
+    ) -> Arc<Gate> {
         let settings = GateSettings {
             gate: config.gate.clone(),
             cluster: config.cluster.name.clone(),
@@ -280,9 +305,17 @@ impl Ground {
         let (links, directory) = (self.links.clone(), self.directory.clone());
         let players = Players { here, links, directory };
         let text = TextSide { schema, asker: self.asker.clone() };
-        let (clock, chance) = (self.clock.clone(), self.chance.clone());
-        let (meters, tasks) = (self.meters.gate.clone(), self.tasks.clone());
-        Gate::new(settings, players, text, clock, chance, meters, tasks)
+        let grounds = Grounds {
+            players,
+            text,
+            sessions: self.sessions(),
+            hooks,
+            clock: self.clock.clone(),
+            chance: self.chance.clone(),
+            meters: self.meters.gate.clone(),
+            tasks: self.tasks.clone(),
+        };
+        Gate::new(settings, grounds)
     }
 
     /// The account center, when this node is one, as an actor that any node may ask.
@@ -298,7 +331,8 @@ impl Ground {
                 token_ttl: config.account.token_ttl,
             };
             let (store, cache) = (store.clone(), self.cache.clone());
-            match AccountCenter::start(store, cache, gates, self.clock.clone(), settings).await {
+            let (sessions, clock) = (self.sessions(), self.clock.clone());
+            match AccountCenter::start(store, cache, sessions, gates, clock, settings).await {
                 Ok(center) => break center,
                 // The store has said so itself.
                 Err(account::StartError::Store(_)) if config.clustered() => {}
@@ -306,8 +340,13 @@ impl Ground {
             }
             tokio::time::sleep(START_RETRY).await;
         };
-        let calls =
-            Calls::default().on(&center, AccountCenter::auth).on(&center, AccountCenter::registry);
+        let calls = Calls::default()
+            .on(&center, AccountCenter::auth)
+            .on(&center, AccountCenter::registry)
+            .on(&center, AccountCenter::sign_out)
+            .on(&center, AccountCenter::kick)
+            .on(&center, AccountCenter::ban)
+            .on(&center, AccountCenter::unban);
         self.asker.start(Role::Account, calls, &self.tasks);
         Ok(Some(center))
     }

@@ -75,6 +75,19 @@ impl Answer {
     }
 }
 
+/// The answer of a route that hands out nothing.
+pub(super) fn done(answer: Result<i32, Refusal>) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    match answer {
+        Ok(code) => response.json(json!({ "code": code })),
+        Err(Refusal { code, message }) => {
+            tracing::debug!(target: "account", %code, %message, "refused");
+            response.json(json!({ "code": code.0, "message": message }))
+        }
+    }
+}
+
 pub(super) fn problem(status: StatusCode, error: &str) -> HttpResponse {
     HttpResponse::build(status).json(json!({ "error": error }))
 }

@@ -14,15 +14,17 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
+    ends::ban_of,
     passwords::Passwords,
     rules,
     throttle::{Throttle, Trier},
-    tokens::{self, KeyError, TokenIssuer},
+    tokens::{self, KeyError, TokenIssuer, TokenVerifier},
 };
 use crate::{
     clock::Clock,
     directory::Jwk,
     msg,
+    sessions::Sessions,
     store::{Account, AccountStatus, Cache, CreateError, NewAccount, Store, StoreError},
     wire::{Code, Refusal},
 };
@@ -46,15 +48,18 @@ pub(crate) struct AccountSettings {
 
 /// Signs people in. A clone is a handle to the same center.
 #[derive(Clone)]
-pub(crate) struct AccountCenter(Arc<Inner>);
+pub(crate) struct AccountCenter(pub(super) Arc<Inner>);
 
-struct Inner {
-    store: Store,
+pub(super) struct Inner {
+    pub(super) store: Store,
     gates: Gates,
-    clock: Clock,
+    pub(super) clock: Clock,
     throttle: Throttle,
     passwords: Passwords,
     issuer: TokenIssuer,
+    pub(super) verifier: TokenVerifier,
+    pub(super) token_ttl: Duration,
+    pub(super) sessions: Sessions,
     away_logged_ms: AtomicI64,
 }
 
@@ -78,17 +83,28 @@ impl AccountCenter {
     pub(crate) async fn start(
         store: Store,
         cache: Cache,
+        sessions: Sessions,
         gates: Gates,
         clock: Clock,
         settings: AccountSettings,
     ) -> Result<Self, StartError> {
         let key = store.secret(SIGNING_KEY, tokens::new_signing_key).await?;
         let issuer = TokenIssuer::new(&key, &settings.cluster, settings.token_ttl)?;
-        let passwords = Passwords::new(Handle::current());
-        let throttle = Throttle::new(cache, clock.clone());
-        let away_logged_ms = AtomicI64::new(i64::MIN);
-        let inner = Inner { store, gates, clock, throttle, passwords, issuer, away_logged_ms };
-        Ok(Self(Arc::new(inner)))
+        let verifier = TokenVerifier::new(&[issuer.jwk()], &settings.cluster);
+        let center = Self(Arc::new(Inner {
+            store,
+            gates,
+            throttle: Throttle::new(cache, clock.clone()),
+            clock,
+            passwords: Passwords::new(Handle::current()),
+            issuer,
+            verifier,
+            token_ttl: settings.token_ttl,
+            sessions,
+            away_logged_ms: AtomicI64::new(i64::MIN),
+        }));
+        center.tell_bans().await?;
+        Ok(center)
     }
 
     /// Signs in by name and password, or as the guest of a device.
@@ -116,6 +132,9 @@ impl AccountCenter {
             return Err(Code::BANNED.into());
         }
         let now_ms = self.0.clock.now_ms();
+        if let Some(ban) = ban_of(&account).filter(|ban| ban.until_ms > now_ms) {
+            return Err(ban.refusal());
+        }
         self.0.store.touch_sign_in(account.id, now_ms).await.map_err(|e| self.0.away(e))?;
         Ok(self.0.admit(account, addr, now_ms))
     }
@@ -153,8 +172,18 @@ impl AccountCenter {
 
 impl fmt::Debug for AccountCenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { store, gates: _, clock: _, throttle, passwords, issuer, away_logged_ms: _ } =
-            &*self.0;
+        let Inner {
+            store,
+            gates: _,
+            clock: _,
+            throttle,
+            passwords,
+            issuer,
+            verifier: _,
+            token_ttl: _,
+            sessions: _,
+            away_logged_ms: _,
+        } = &*self.0;
         f.debug_struct("AccountCenter")
             .field("store", store)
             .field("throttle", throttle)
@@ -257,7 +286,7 @@ impl Inner {
     }
 
     /// Nobody signs in without the store or the cache.
-    fn away(&self, error: impl fmt::Display) -> Refusal {
+    pub(super) fn away(&self, error: impl fmt::Display) -> Refusal {
         let now_ms = self.clock.now_ms();
         let logged_ms = self.away_logged_ms.load(Ordering::Relaxed);
         if now_ms.saturating_sub(logged_ms) >= AWAY_LOG_MS {
@@ -270,10 +299,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{tokens::TokenVerifier, world::World},
-        *,
-    };
+    use super::{super::world::World, *};
 
     #[tokio::test]
     async fn whoever_registers_is_signed_in_and_can_sign_in_again() {

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{
     Routes,
-    answers::{Answer, guarded, problem},
+    answers::{Answer, done, guarded, problem},
     params::Params,
 };
 use crate::{directory::Role, limits::HTTP_BODY_BYTES_MAX, msg, wire::Refusal};
@@ -67,6 +67,7 @@ pub(super) fn configure(cfg: &mut web::ServiceConfig, routes: Routes) {
             route("/v1/account/auth", "GET, POST").route(get().to(auth)).route(post().to(auth)),
         )
         .service(route("/v1/account/registry", "POST").route(post().to(registry)))
+        .service(route("/v1/account/logout", "POST").route(post().to(logout)))
         .service(route("/.well-known/jwks.json", "GET").route(get().to(jwks)))
         .service(route("/health", "GET").route(get().to(health)))
         .default_service(web::to(not_found));
@@ -112,6 +113,20 @@ async fn registry(req: HttpRequest, body: web::Payload, routes: web::Data<Routes
         routes.asker.ask(Role::Account, &req).await
     };
     Answer::registry(answer.await).respond()
+}
+
+async fn logout(req: HttpRequest, body: web::Payload, routes: web::Data<Routes>) -> HttpResponse {
+    let params = match read(&req, body).await {
+        Ok(params) => params,
+        Err(response) => return response,
+    };
+    let answer = async {
+        let mut params = params?;
+        let token = bearer(&req).or_else(|| params.take("token"));
+        let req = msg::sign_out::Req { token, refresh_token: params.take("refresh_token") };
+        routes.asker.ask(Role::Account, &req).await
+    };
+    done(answer.await.map(|res| res.code))
 }
 
 async fn jwks(routes: web::Data<Routes>) -> HttpResponse {
@@ -179,6 +194,13 @@ async fn collect(mut body: web::Payload) -> Result<Option<Vec<u8>>, PayloadError
     Ok((length <= HTTP_BODY_BYTES_MAX).then_some(read))
 }
 
+/// The token of `Authorization: Bearer`.
+fn bearer(req: &HttpRequest) -> Option<String> {
+    let (scheme, token) =
+        req.headers().get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
 fn client_ip(req: &HttpRequest) -> Option<String> {
     req.peer_addr().map(|peer| peer.ip().to_string())
 }
@@ -217,7 +239,8 @@ mod tests {
             let (asker, tasks) = (Asker::default(), Tasks::default());
             let calls = Calls::default()
                 .on(&world.center, AccountCenter::auth)
-                .on(&world.center, AccountCenter::registry);
+                .on(&world.center, AccountCenter::registry)
+                .on(&world.center, AccountCenter::sign_out);
             asker.start(Role::Account, calls, &tasks);
             let shown = Routes { asker: asker.clone(), keys: world.center.jwks() };
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -316,6 +339,24 @@ mod tests {
         }
         let query = edge.get("/v1/account/auth?username=a&username=b").await;
         assert_eq!((query.0, &query.1["code"]), (200, &210.into()));
+    }
+
+    #[tokio::test]
+    async fn a_logout_takes_the_token_as_bearer_or_as_parameter() {
+        let edge = Edge::new().await;
+        let guest = edge.post("/v1/account/auth", FORM, "device_id=phone").await;
+        let token = guest["token"].as_str().unwrap();
+        let logout = || edge.client.post(format!("{}/v1/account/logout", edge.url));
+        let done = serde_json::json!({ "code": 0 });
+        assert_eq!(edge.send(logout().bearer_auth(token)).await, (200, done.clone()));
+        let form = logout().header("content-type", FORM).body(format!("token={token}"));
+        assert_eq!(edge.send(form).await, (200, done));
+        for (body, code) in [("refresh_token=x", 2001), ("token=x", 2001), ("", 210)] {
+            let form = logout().header("content-type", FORM).body(body);
+            let (status, answer) = edge.send(form).await;
+            assert_eq!((status, &answer["code"]), (200, &code.into()), "{answer}");
+            assert!(answer["message"].is_string(), "{answer}");
+        }
     }
 
     #[tokio::test]

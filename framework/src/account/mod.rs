@@ -1,8 +1,9 @@
 //! Owns the account center: who signs in, what a token says, the HTTP edge that clients speak.
-//! Leaves rows and counters to `store`, sessions to the gate, how it is asked to `ask`.
+//! Leaves rows and counters to `store`, where sessions are to `sessions`, how it is asked to `ask`.
 
 mod answers;
 mod center;
+mod ends;
 mod http;
 mod params;
 mod passwords;

@@ -12,9 +12,14 @@ use tokio::runtime::Handle;
 
 use super::center::{AccountCenter, AccountSettings, Gates};
 use crate::{
+    ask::{Asker, Calls},
     clock::Clock,
+    directory::{Directory, Role},
     msg,
+    proto::link::end_session,
+    sessions::Sessions,
     store::{Cache, Store},
+    tasks::Tasks,
     wire::Code,
 };
 
@@ -42,9 +47,17 @@ impl World {
             Arc::new(move || lives.load(Ordering::Relaxed).then(|| "127.0.0.1:3017".to_owned()));
         let settings =
             AccountSettings { cluster: "test".to_owned(), token_ttl: Duration::from_secs(7200) };
-        let cache = Cache::memory();
+        let (cache, asker) = (Cache::memory(), Asker::default());
+        // Nobody plays here.
+        let nobody = Calls::default().on(&(), async |(), _: end_session::Req| {
+            Ok(end_session::Res { outcome: end_session::Outcome::NoSession.into() })
+        });
+        asker.start(Role::Game, nobody, &Tasks::default());
+        let directory = Directory::alone("here", 1);
+        let sessions = Sessions::new(directory, asker, cache.clone(), clock.clone());
         let center =
-            AccountCenter::start(store.clone(), cache, gates, clock.clone(), settings).await;
+            AccountCenter::start(store.clone(), cache, sessions, gates, clock.clone(), settings)
+                .await;
         Self { center: center.unwrap(), store, clock, gate_lives, folder }
     }
 

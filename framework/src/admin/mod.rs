@@ -1,6 +1,11 @@
-//! Owns what an operator's machines ask a node: is it alive, is it ready, what does it count.
+//! Owns what an operator's machines ask a node: is it alive, is it ready, what does it count; and
+//! what operators tell it to do.
 
-use std::net::TcpListener;
+pub(crate) mod command;
+mod orders;
+mod secret;
+
+use std::{net::TcpListener, sync::Arc};
 
 use actix_web::{
     App, HttpResponse, HttpServer,
@@ -9,7 +14,11 @@ use actix_web::{
 };
 use serde_json::json;
 
+pub(crate) use self::secret::{Guard, SecretError};
+
 use crate::{
+    ask::Asker,
+    clock::Clock,
     directory::{Directory, NodeState},
     store::Store,
     telemetry::Meters,
@@ -22,9 +31,13 @@ pub(crate) struct Admin {
     /// `None` on a node that keeps nothing.
     pub(crate) store: Option<Store>,
     pub(crate) meters: Meters,
+    /// The way to an account center, which does what operators want.
+    pub(crate) asker: Asker,
+    pub(crate) clock: Clock,
+    pub(crate) guard: Arc<Guard>,
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until the server is stopped.
+/// Serves `/healthz`, `/readyz`, `/metrics` and the orders below `/admin` until the server is stopped.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -36,6 +49,7 @@ pub(crate) fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<Serv
             .route("/healthz", web::get().to(healthz))
             .route("/readyz", web::get().to(readyz))
             .route("/metrics", web::get().to(metrics))
+            .configure(orders::configure)
     });
     Ok(server.disable_signals().workers(1).shutdown_timeout(1).listen(listener)?.run())
 }

@@ -104,6 +104,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Client<C> {
             token: token.to_owned(),
             device_id: None,
             platform: Some("rust".to_owned()),
+            version: None,
         };
         let answer = self.request(&request).await?;
         match Code(answer.code) {

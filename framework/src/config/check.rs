@@ -12,7 +12,7 @@ use std::{
 use figment::Figment;
 use humantime::format_duration;
 
-use super::{Config, Listen, listener_key, redacted, source::ConfigError};
+use super::{Config, Listen, Secret, listener_key, redacted, source::ConfigError};
 use crate::{directory::Role, gate::Transport, wire::FRAME_BYTES_MAX};
 
 impl Config {
@@ -115,6 +115,14 @@ impl Config {
         }
         if self.data.0.as_os_str().is_empty() {
             return Err(refused("data", "\"\"", "name a folder, such as ./bastide-data"));
+        }
+        let short = |secret: &Secret| secret.0.len() < ADMIN_SECRET_BYTES_MIN;
+        if self.admin.secret.as_ref().is_some_and(short) {
+            let remedy = format!(
+                "choose at least {ADMIN_SECRET_BYTES_MIN} characters by chance, such as those of \
+                 `openssl rand -hex 32`"
+            );
+            return Err(refused("admin.secret", "…", remedy));
         }
         self.check_announce()?;
         self.check_cluster()?;
@@ -255,6 +263,9 @@ impl Config {
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// A secret by chance of this length is not guessed; a word that people choose is shorter.
+pub(crate) const ADMIN_SECRET_BYTES_MIN: usize = 24;
 
 /// A year: far above any use, far below what a clock can count.
 const TIME_MAX: Duration = Duration::from_secs(31_557_600);

@@ -24,6 +24,8 @@ use crate::{directory::Role, wire::FRAME_BYTES_MAX};
 pub(crate) use listen::{Listen, Networks, listener_key};
 pub(crate) use source::{Flags, For};
 
+pub(crate) use check::ADMIN_SECRET_BYTES_MIN;
+
 use check::SHARDS_MAX;
 
 /// Everything an operator can set.
@@ -232,6 +234,12 @@ section! {
     Admin {
         /// Address of the operators' pages.
         listen: SocketAddr = local(9600),
+        /// Who shows it may kick and ban: at least 24 characters, the same on every node; absent:
+        /// nobody may. `dev` makes one, in `admin.secret` of the data folder.
+        secret: Option<Secret> = None,
+        /// Where `dev` keeps the one it makes.
+        #[serde(skip)]
+        secret_file: Option<PathBuf> = None,
     }
 }
 

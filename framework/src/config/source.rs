@@ -124,6 +124,8 @@ impl Config {
         config.dev = !serves;
         if serves {
             config.open_up(&figment);
+        } else {
+            config.admin.secret_file = Some(config.data.0.join("admin.secret"));
         }
         let checked = config.move_ports(&figment).and_then(|()| config.check());
         let checked = checked.and_then(|()| if serves { config.check_serve() } else { Ok(()) });
@@ -269,7 +271,7 @@ fn explain(figment: &Figment, error: figment::Error) -> ConfigError {
     // An item of a list is told with its list: it cannot be looked up by itself.
     let list = key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
     let value = match figment.find_value(list) {
-        Ok(_) if list.ends_with("password") => "…".to_owned(),
+        Ok(_) if list.ends_with("password") || list.ends_with("secret") => "…".to_owned(),
         Ok(value) => shown(&value),
         Err(_) => String::new(),
     };

@@ -197,6 +197,18 @@ impl Directory {
         self.least_loaded(fits).ok_or_else(|| Code::NOT_READY.into())
     }
 
+    /// The id of the node that runs an entity, or did until it was lost; `None`: nobody does. In
+    /// a process that is alone that is this one, whether it runs it or not.
+    ///
+    /// # Errors
+    /// 101 when the claims are away.
+    pub(crate) async fn locate(&self, entity: &str) -> Result<Option<String>, Refusal> {
+        match &self.0.kind {
+            Kind::Alone { .. } => Ok(Some(self.0.me.clone())),
+            Kind::Cluster(cluster) => Ok(cluster.locate(entity).await?.map(|owner| owner.node)),
+        }
+    }
+
     /// Claims an entity for this node, under an epoch above `floor`.
     pub(crate) async fn claim(&self, entity: &str, floor: i64) -> Result<Claim, NotClaimed> {
         match &self.0.kind {

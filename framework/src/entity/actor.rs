@@ -21,7 +21,10 @@ use kameo::{
     mailbox::{MailboxReceiver, Signal},
 };
 use prost::Message as _;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep, sleep_until, timeout_at},
+};
 
 use super::{Ctx, Host, Kind, session::Session, table::Calling};
 use crate::{
@@ -64,7 +67,7 @@ pub(crate) struct Entity<S> {
     /// Saved, given up, and gone on elsewhere: what still comes is given back to the session.
     pub(super) left: bool,
     /// Somebody ended the session while a handler ran; the connection was closed at once.
-    pub(super) ended: Option<End>,
+    pub(super) ended: Option<(End, oneshot::Sender<bool>)>,
     /// Without a session until then: stop.
     pub(super) linger_until: Option<Instant>,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
@@ -168,8 +171,13 @@ impl<S: Send + Sync + 'static> Entity<S> {
                     self.ctx.flush();
                 }
             }
-            Mail::End(_) if self.left => {}
-            Mail::End(end) => self.end(&end),
+            // As with an attach: the caller looks for the player anew.
+            Mail::End(..) if self.left => {}
+            Mail::End(end, reply) => {
+                let ended = self.end(&end);
+                // Who asked may have given up; it is done all the same.
+                let _heard = reply.send(ended);
+            }
             Mail::Stop if self.left => {}
             Mail::Stop => {
                 if !self.leave().await {
@@ -190,7 +198,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 }
                 Mail::Detach(connection) => self.detached(connection),
                 // An attach is answered by the drop of its reply: the caller tries again.
-                Mail::Attach(_) | Mail::Blocked(..) | Mail::End(_) | Mail::Stop => {}
+                Mail::Attach(_) | Mail::Blocked(..) | Mail::End(..) | Mail::Stop => {}
             }
         }
     }
@@ -218,8 +226,9 @@ impl<S: Send + Sync + 'static> Entity<S> {
                     self.take_frame(mark);
                     if self.request(mark, frame, deadline).await {
                         now = Instant::now();
-                        if let Some(end) = self.ended.take() {
-                            self.end(&end);
+                        if let Some((end, reply)) = self.ended.take() {
+                            // Who asked may have given up; it is done all the same.
+                            let _heard = reply.send(self.end(&end));
                             break;
                         }
                         if self.is_outdone() {
@@ -326,13 +335,17 @@ impl<S: Send + Sync + 'static> Entity<S> {
             Poll::Pending => {
                 *waited = true;
                 let mut urgent = |cx: &mut Context<'_>| {
-                    if let Poll::Ready(end) = mailbox.poll_end(cx)
-                        && session.as_ref().is_some_and(|session| end.is_of(&session.sid))
-                    {
+                    if let Poll::Ready((end, reply)) = mailbox.poll_end(cx) {
+                        let meant = session.as_ref().is_some_and(|s| end.is_of(&s.sid));
+                        if !meant {
+                            // Who asked may have given up.
+                            let _heard = reply.send(false);
+                            return;
+                        }
                         if let Some(port) = ctx.port() {
                             port.kick(end.code, &end.reason);
                         }
-                        *ended = Some(end);
+                        *ended = Some((end, reply));
                     }
                 };
                 wait(&mut call, ctx, host.lease(), deadline, &mut urgent).await

@@ -190,11 +190,13 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.set_timer();
     }
 
-    /// Somebody else than the client ends the session.
-    pub(super) fn end(&mut self, end: &End) {
-        if self.session.as_ref().is_some_and(|session| end.is_of(&session.sid)) {
+    /// Somebody else than the client ends the session. Says whether it was there.
+    pub(super) fn end(&mut self, end: &End) -> bool {
+        let meant = self.session.as_ref().is_some_and(|session| end.is_of(&session.sid));
+        if meant {
             self.end_session(end.code, &end.reason);
         }
+        meant
     }
 
     /// Ends the session, if there is one: nobody goes on with it.

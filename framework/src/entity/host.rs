@@ -66,6 +66,18 @@ pub(crate) struct Host {
     outage_told_ms: AtomicI64,
 }
 
+/// What came of ending a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Done,
+    /// The player runs here, without such a session.
+    NoSession,
+    /// Nothing of the player runs here.
+    NotHere,
+    /// The player is being woken or put away, or has just left: ask again.
+    Moving,
+}
+
 enum Slot {
     Running(Running),
     /// Being woken or being stopped; the token is cancelled when that is over.
@@ -139,13 +151,21 @@ impl Host {
     }
 
     /// Ends the session of an account, if its player runs here.
-    #[cfg_attr(not(test), expect(dead_code, reason = "operators will ask"))]
-    pub(crate) fn end_session(&self, account: i64, end: End) {
-        let running = match self.slots().get(&self.player_id(account)) {
-            Some(Slot::Running(running)) => running.mailbox.clone(),
-            Some(Slot::Busy(_)) | None => return,
+    pub(crate) async fn end_session(&self, account: i64, end: End) -> Ended {
+        let Running { mailbox, newest: _ } = match self.slots().get(&self.player_id(account)) {
+            Some(Slot::Running(running)) => running.clone(),
+            Some(Slot::Busy(_)) => return Ended::Moving,
+            None => return Ended::NotHere,
         };
-        running.end(end, &self.world.tasks);
+        let (reply, answer) = oneshot::channel();
+        // Handed over for good: a caller that stops waiting leaves nothing half done.
+        mailbox.end(end, reply, &self.world.tasks);
+        match answer.await {
+            Ok(true) => Ended::Done,
+            Ok(false) => Ended::NoSession,
+            // It has stopped, or left.
+            Err(_) => Ended::Moving,
+        }
     }
 
     fn player_id(&self, account: i64) -> EntityId {
@@ -195,7 +215,11 @@ impl Host {
             (_, None) => return Err(Refusal::from(Code::RESUME_REFUSED).into()),
         };
         let (claim, stored) = self.claim_and_load(&id).await?;
-        self.unload(&id).await;
+        if !self.unload(&id).await && carried.is_some() {
+            // Somebody has ended the session while it lay there.
+            self.directory.release(&id.to_string(), claim).await;
+            return Err(Refusal::from(Code::RESUME_REFUSED).into());
+        }
         let account = Account { id: arrival.account, openid };
         let waking = Waking { account, claim, stored, carried };
         let running = match self.player.clone().wake(self, id.clone(), waking) {
@@ -288,13 +312,18 @@ impl Host {
         carried.filter(|(session, _)| is_meant(session)).map(Some).ok_or(refused)
     }
 
-    /// Whoever is awake here has the newest session: none that lies elsewhere comes back.
-    async fn unload(&self, id: &EntityId) {
-        if let Some(carrier) = &self.world.carrier
-            && let Err(e) = carrier.take(&carried_key(id), self.world.clock.now_ms()).await
-        {
-            tracing::debug!(target: "entity", entity = %id, "an old session may still lie in the cache: {e}");
-        }
+    /// Whoever is awake here has the newest session: none that lies elsewhere comes back. Says
+    /// whether there was one: of those who go on with it and those who end it, one has it.
+    async fn unload(&self, id: &EntityId) -> bool {
+        let Some(carrier) = &self.world.carrier else { return false };
+        let taken = carrier.take(&carried_key(id), self.world.clock.now_ms()).await;
+        taken.map_or_else(
+            |e| {
+                tracing::debug!(target: "entity", entity = %id, "an old session may still lie in the cache: {e}");
+                false
+            },
+            |taken| taken.is_some(),
+        )
     }
 
     /// An entity has stopped, or left: whoever wants it may claim it.
@@ -430,7 +459,7 @@ impl Host {
 }
 
 /// Where a session lies on its way from one node to another.
-fn carried_key(id: &EntityId) -> String {
+pub(crate) fn carried_key(id: &EntityId) -> String {
     format!("session:{id}")
 }
 

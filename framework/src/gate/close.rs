@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Carrier, connection::Connection, outbox::Kicked};
+use super::{Carrier, CloseReason, Closed, connection::Connection, outbox::Kicked};
 use crate::{
     Named,
     limits::{CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER},
@@ -32,10 +32,40 @@ pub(super) enum Close {
     Drained,
 }
 
+impl Close {
+    /// The same, as a studio hears it.
+    fn reason(&self) -> CloseReason {
+        match self {
+            Self::Gone => CloseReason::Gone,
+            Self::Refused => CloseReason::Refused,
+            Self::Kicked(Kicked { code, .. }) => match *code {
+                Code::OK => CloseReason::Left,
+                Code::TOO_SLOW => CloseReason::TooSlow,
+                Code::DRAINING => CloseReason::Drained,
+                code => CloseReason::Kicked(code),
+            },
+            Self::NotSignedIn => CloseReason::NotSignedIn,
+            Self::Idle => CloseReason::Idle,
+            Self::Drained => CloseReason::Drained,
+        }
+    }
+}
+
 impl<C> Connection<C>
 where
     C: Carrier,
 {
+    /// Tells the studio that the connection ends.
+    pub(super) fn tell_closed(&self, close: &Close) {
+        self.gate.hooks.closed(|| Closed {
+            address: self.peer,
+            transport: self.carrier.transport(),
+            account: self.session.as_ref().map(|session| session.account),
+            reason: close.reason(),
+            open: self.opened.elapsed(),
+        });
+    }
+
     /// Writes what the client must still hear, within [`CLOSE_LINGER`], then closes.
     pub(super) async fn say_goodbye(mut self, close: Close) {
         let mut last = Vec::new();

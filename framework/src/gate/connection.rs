@@ -60,7 +60,7 @@ pub(super) struct Connection<C> {
     /// Taken from the outbox; `written` bytes of it are gone.
     pub(super) writing: Vec<u8>,
     pub(super) written: usize,
-    opened: Instant,
+    pub(super) opened: Instant,
     pub(super) last_frame: Instant,
     timer: Pin<Box<Sleep>>,
     /// The timer knows this task's waker; polling it again would be for nothing.
@@ -144,6 +144,7 @@ where
             }
         };
         tracing::debug!(target: "gate", peer = %self.peer, session = ?self.session, ?close, "closing");
+        self.tell_closed(&close);
         self.end_session();
         self.say_goodbye(close).await;
     }

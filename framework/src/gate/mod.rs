@@ -8,6 +8,7 @@ mod close;
 mod connection;
 mod entrance;
 mod frames;
+mod hooks;
 mod outbox;
 mod players;
 mod proxy;
@@ -46,16 +47,21 @@ use crate::{
     config,
     directory::{Directory, Nodes},
     schema::Schema,
+    sessions::{Marks, Sessions},
     tasks::Tasks,
     telemetry::GateMeters,
 };
 
-pub use self::carrier::Transport;
 pub(crate) use self::{
     carrier::Carrier,
     certificates::{CertificateError, Certificates},
     entrance::Entrance,
+    hooks::Hooks,
     players::Players,
+};
+pub use self::{
+    carrier::Transport,
+    hooks::{Arrival, CloseReason, Closed, GateHooks},
 };
 
 use self::outbox::Outbox;
@@ -69,6 +75,10 @@ pub(crate) struct Gate {
     chance: Chance,
     /// Where the players are.
     players: Players,
+    /// Who may not be signed in, and the end of sessions that are all the same.
+    sessions: Sessions,
+    marks: Marks,
+    hooks: Hooks,
     /// Std lock: held to clone an `Arc`, by a connection that sees a new version.
     routes: RwLock<Arc<Routes>>,
     /// Grows with each new table, so that a wake need not take the lock to see that none came.
@@ -107,16 +117,22 @@ pub(crate) struct TextSide {
     pub(crate) asker: Asker,
 }
 
+/// What a gate stands on.
+#[derive(Debug)]
+pub(crate) struct Grounds {
+    pub(crate) players: Players,
+    pub(crate) text: TextSide,
+    pub(crate) sessions: Sessions,
+    pub(crate) hooks: Hooks,
+    pub(crate) clock: Clock,
+    pub(crate) chance: Chance,
+    pub(crate) meters: GateMeters,
+    pub(crate) tasks: Tasks,
+}
+
 impl Gate {
-    pub(crate) fn new(
-        settings: GateSettings,
-        players: Players,
-        text: TextSide,
-        clock: Clock,
-        chance: Chance,
-        meters: GateMeters,
-        tasks: Tasks,
-    ) -> Arc<Self> {
+    pub(crate) fn new(settings: GateSettings, grounds: Grounds) -> Arc<Self> {
+        let Grounds { players, text, sessions, hooks, clock, chance, meters, tasks } = grounds;
         let admission =
             Admission::new(settings.gate.connections_max, settings.gate.connections_per_ip_max);
         Arc::new(Self {
@@ -127,6 +143,9 @@ impl Gate {
             chance,
             players,
             text,
+            marks: sessions.marks(),
+            sessions,
+            hooks,
             routes: RwLock::new(Arc::new(Routes::new())),
             admission,
             open: Mutex::default(),

@@ -168,6 +168,12 @@ impl Outbox {
         inner.ready.extend_from_slice(&held);
     }
 
+    /// Tells the client that it is not signed in; what was held back is none of its business.
+    pub(crate) fn refuse<M: Named>(&self, answer: &M) {
+        self.lock().held = None;
+        self.say(answer);
+    }
+
     /// Drops what has not been written, for a client that is told goodbye out of turn.
     pub(crate) fn discard(&self) {
         let mut inner = self.lock();

@@ -28,23 +28,33 @@ impl Players {
     /// A node that goes away, or has just gone, is waited for up to [`ATTACH_PATIENCE`]: its
     /// players are free, or may be taken over, soon.
     ///
+    /// `good` is asked in the same round trip in which the player is looked for; when it refuses,
+    /// nobody is woken.
+    ///
     /// # Errors
-    /// A [`Refusal`] for the client: 101 no game server, or a service is away; 1001 the player's
+    /// That of `good`; a [`Refusal`] for the client: 101 no game server, or a service is away; 1001 the player's
     /// node is gone and still has its claim; 1002 busy; 2003 the record is unreadable;
     /// 2004 there is no session to go on with.
     pub(crate) async fn attach(
         &self,
         seeking: &Seeking,
+        good: impl Future<Output = Result<(), Refusal>>,
     ) -> Result<(EntityPort, Attached), Refusal> {
         let key = seeking.account.to_string().into();
         let player = EntityId { kind: PLAYER, key }.to_string();
         let patient_until = Instant::now() + ATTACH_PATIENCE;
         let mut pause = ATTACH_RETRY.0;
         let (mut not, mut hint, mut last) = (Vec::new(), None::<String>, None);
+        let (good, first) = tokio::join!(good, self.directory.place(&player, &not));
+        good?;
+        let mut first = Some(first);
         loop {
             let found = match hint.take().and_then(|id| self.directory.node(&id)) {
                 Some(node) => Ok(node),
-                None => self.directory.place(&player, &not).await,
+                None => match first.take() {
+                    Some(found) => found,
+                    None => self.directory.place(&player, &not).await,
+                },
             };
             let refusal = match found {
                 Err(refusal) => refusal,

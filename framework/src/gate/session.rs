@@ -1,9 +1,11 @@
 //! Owns sign-in and resume: from a token to a session that is bound to its player, after it when it
 //! moves to another node, and back to nobody.
 
-use tokio::time::{Instant, timeout};
+use std::future::ready;
 
-use super::{Carrier, connection::Connection};
+use tokio::time::{Instant, error::Elapsed, timeout};
+
+use super::{Arrival, Carrier, close::Close, connection::Connection};
 use crate::{
     account::TokenError,
     limits::SIGN_IN_DEADLINE,
@@ -12,6 +14,8 @@ use crate::{
         SessionId,
     },
     msg,
+    sessions::End,
+    tasks::Tasks,
     wire::{Code, Refusal},
 };
 
@@ -26,6 +30,20 @@ pub(super) struct Session {
     pub(super) player: EntityPort,
 }
 
+/// Why a connection has no session.
+#[derive(Debug)]
+enum NotBound {
+    Refused(Refusal),
+    /// It had one, and gave it up.
+    GivenUp(Refusal),
+}
+
+impl From<Refusal> for NotBound {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl<C: Carrier> Connection<C> {
     /// Checks the token, finds the player and answers. A refused client may try again.
     pub(super) async fn sign_in(&mut self, request: msg::login::Req) {
@@ -35,7 +53,7 @@ impl<C: Carrier> Connection<C> {
             server_time_ms: Some(self.gate.clock.now_ms()),
             ..msg::login::Res::default()
         };
-        match bound.unwrap_or_else(|_| Err(Code::DEADLINE.into())) {
+        match self.bound(bound) {
             Ok((session, attached)) => {
                 self.gate.meters.sign_ins.increment(1);
                 tracing::debug!(target: "gate", peer = %self.peer, account = session.account, "signed in");
@@ -51,6 +69,7 @@ impl<C: Carrier> Connection<C> {
                 tracing::debug!(target: "gate", peer = %self.peer, "sign-in refused: {refusal}");
                 answer.code = refusal.code.0;
                 self.failed();
+                return self.outbox.refuse(&answer);
             }
         }
         self.outbox.open(&answer);
@@ -61,7 +80,7 @@ impl<C: Carrier> Connection<C> {
         self.outbox.hold();
         let bound = timeout(SIGN_IN_DEADLINE, self.bind_session(&request)).await;
         let mut answer = msg::resume::Res::default();
-        match bound.unwrap_or_else(|_| Err(Code::DEADLINE.into())) {
+        match self.bound(bound) {
             Ok((session, attached)) => {
                 self.gate.meters.resumes.increment(1);
                 tracing::debug!(target: "gate", peer = %self.peer, account = session.account, "resumed");
@@ -74,18 +93,43 @@ impl<C: Carrier> Connection<C> {
                 tracing::debug!(target: "gate", peer = %self.peer, "resume refused: {refusal}");
                 answer.code = refusal.code.0;
                 self.failed();
+                return self.outbox.refuse(&answer);
             }
         }
         self.outbox.open(&answer);
     }
 
-    async fn bind_token(&self, request: &msg::login::Req) -> Result<(Session, Attached), Refusal> {
+    /// Within the deadline or not. Where a session was given up, the connection ends as well:
+    /// what the player had said to it must not mix with that of another session.
+    fn bound(
+        &mut self,
+        bound: Result<Result<(Session, Attached), NotBound>, Elapsed>,
+    ) -> Result<(Session, Attached), Refusal> {
+        match bound {
+            Ok(Ok(bound)) => Ok(bound),
+            Ok(Err(NotBound::Refused(refusal))) => Err(refusal),
+            Ok(Err(NotBound::GivenUp(refusal))) => {
+                self.leave(Close::Refused);
+                Err(refusal)
+            }
+            Err(_) => Err(Code::DEADLINE.into()),
+        }
+    }
+
+    async fn bind_token(&self, request: &msg::login::Req) -> Result<(Session, Attached), NotBound> {
         let now_ms = self.gate.clock.now_ms();
         let claims = self.gate.tokens().verify(&request.token, now_ms).map_err(|e| match e {
-            TokenError::Expired => Code::TOKEN_EXPIRED,
-            TokenError::Invalid => Code::TOKEN_INVALID,
+            TokenError::Expired => Refusal::from(Code::TOKEN_EXPIRED),
+            TokenError::Invalid => Code::TOKEN_INVALID.into(),
         })?;
-        let account = claims.sub.parse().map_err(|_| Code::TOKEN_INVALID)?;
+        let account = claims.sub.parse().map_err(|_| Refusal::from(Code::TOKEN_INVALID))?;
+        let arrival = || Arrival {
+            platform: request.platform.clone(),
+            device_id: request.device_id.clone(),
+            version: request.version.clone(),
+            ..self.arrival(account, false)
+        };
+        self.gate.hooks.admit(arrival).await?;
         let entry = Entry::SignIn { openid: claims.openid, sid: claims.sid };
         self.bind(account, entry).await
     }
@@ -93,15 +137,16 @@ impl<C: Carrier> Connection<C> {
     async fn bind_session(
         &self,
         request: &msg::resume::Req,
-    ) -> Result<(Session, Attached), Refusal> {
-        let token = ResumeToken::from_bytes(&request.resume_token).ok_or(Code::RESUME_REFUSED)?;
+    ) -> Result<(Session, Attached), NotBound> {
+        let token = ResumeToken::from_bytes(&request.resume_token);
+        let token = token.ok_or(Refusal::from(Code::RESUME_REFUSED))?;
         let ResumeToken { account, session, secret } = token;
         self.bind(account, Entry::Resume { session, secret, received: request.received }).await
     }
 
-    async fn bind(&self, account: i64, entry: Entry) -> Result<(Session, Attached), Refusal> {
+    async fn bind(&self, account: i64, entry: Entry) -> Result<(Session, Attached), NotBound> {
         if self.gate.draining() {
-            return Err(Code::DRAINING.into());
+            return Err(Refusal::from(Code::DRAINING).into());
         }
         let seeking = Seeking {
             connection: ConnectionId(self.gate.chance.next_u64()),
@@ -110,9 +155,53 @@ impl<C: Carrier> Connection<C> {
             entry,
             datagram_bytes_max: self.carrier.datagram_bytes_max().unwrap_or(0),
         };
-        let (player, attached) = self.gate.players.attach(&seeking).await?;
+        // Before: who may not sign in displaces nobody.
+        let good = async {
+            match &seeking.entry {
+                Entry::SignIn { sid, .. } => self.gate.marks.check(account, sid).await,
+                Entry::Resume { .. } | Entry::Moved { .. } => Ok(()),
+            }
+        };
+        let (player, attached) = self.gate.players.attach(&seeking, good).await?;
         let (id, connection) = (attached.session, seeking.connection);
-        Ok((Session { id, account, connection, player }, attached))
+        let session = Session { id, account, connection, player };
+        let mut given_up = GivenUp { session: Some(&session), tasks: &self.gate.tasks };
+        // And after: what was revoked meanwhile found no session yet that it could end.
+        if let Err(refusal) = self.gate.marks.check(account, &attached.sid).await {
+            drop(given_up);
+            if refusal.code != Code::NOT_READY {
+                self.end_elsewhere(account, &attached.sid, refusal.clone());
+            }
+            return Err(NotBound::GivenUp(refusal));
+        }
+        if let Entry::Resume { .. } = seeking.entry {
+            let admitted = self.gate.hooks.admit(|| self.arrival(account, true)).await;
+            admitted.map_err(NotBound::GivenUp)?;
+        }
+        given_up.session = None;
+        drop(given_up);
+        Ok((session, attached))
+    }
+
+    /// Ends a session that this connection has just given up. Its client waits for an answer, and
+    /// not for that.
+    fn end_elsewhere(&self, account: i64, sid: &str, refusal: Refusal) {
+        let (sessions, sid) = (self.gate.sessions.clone(), sid.to_owned());
+        let Refusal { code, message } = refusal;
+        let end = End { sid: Some(sid), code, reason: message.into_owned() };
+        self.gate.tasks.spawn(async move { sessions.end(account, &end).await });
+    }
+
+    fn arrival(&self, account: i64, resumes: bool) -> Arrival {
+        Arrival {
+            address: self.peer,
+            transport: self.carrier.transport(),
+            account,
+            resumes,
+            platform: None,
+            device_id: None,
+            version: None,
+        }
     }
 
     /// The player's node goes away: finds the player where it is now, and says again what it had
@@ -146,7 +235,7 @@ impl<C: Carrier> Connection<C> {
             entry: Entry::Moved { session: *id },
             datagram_bytes_max: self.carrier.datagram_bytes_max().unwrap_or(0),
         };
-        Ok((self.gate.players.attach(&seeking).await?.0, returned))
+        Ok((self.gate.players.attach(&seeking, ready(Ok(()))).await?.0, returned))
     }
 }
 
@@ -157,6 +246,22 @@ impl<C> Connection<C> {
             self.gate.meters.sessions.decrement(1);
             player.detach(connection, &self.gate.tasks);
             player.forget(connection);
+        }
+    }
+}
+
+/// A session that nobody has yet: unless somebody takes it, its player hears that this connection
+/// is gone.
+struct GivenUp<'a> {
+    session: Option<&'a Session>,
+    tasks: &'a Tasks,
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        if let Some(Session { connection, player, .. }) = self.session {
+            player.detach(*connection, self.tasks);
+            player.forget(*connection);
         }
     }
 }

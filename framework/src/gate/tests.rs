@@ -4,19 +4,20 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::DuplexStream,
     time::{Instant, sleep},
 };
 
 use super::Players;
-use super::{Gate, GateSettings, TextSide};
+use super::{Gate, GateSettings, Grounds, Hooks, TextSide};
 use crate::{
     Account, Code, Ctx, LoadError, Player,
     account::{TokenIssuer, new_signing_key},
@@ -26,11 +27,11 @@ use crate::{
     clock::Clock,
     config,
     directory::{Directory, NodeInfo, Role},
-    entity::{Classes, Host, Kind, Table, World},
-    link::End,
+    entity::{Classes, Ended, Host, Kind, Table, World},
     msg,
     schema::Schema,
-    store::Store,
+    sessions::{self, Ban, End, Marks, Outcome, Sessions},
+    store::{Cache, Store},
     tasks::Tasks,
     telemetry::Meters,
 };
@@ -49,6 +50,12 @@ impl Player for Nobody {
     fn user(&self, account: &Account, _: i64) -> crate::def::User {
         static SHOWN: AtomicBool = AtomicBool::new(false);
         assert!(account.id != SHY || !SHOWN.swap(true, Ordering::Relaxed), "shown once");
+        if account.id == BANNED_MEANWHILE {
+            let ban = Ban { until_ms: 60_000, reason: String::new() };
+            let banned =
+                MARKS.get().and_then(|marks| marks.ban(BANNED_MEANWHILE, &ban).now_or_never());
+            assert_eq!(banned, Some(Ok(())), "a cache in memory makes nobody wait");
+        }
         let items =
             if account.id == HUGE { vec![crate::def::Item::default(); 10_000] } else { Vec::new() };
         crate::def::User { id: account.id, account: account.id, items, ..Default::default() }
@@ -57,6 +64,12 @@ impl Player for Nobody {
 
 /// The account whose user record is larger than a frame.
 const HUGE: i64 = 8;
+
+/// The account that is banned while it signs in: when its player is awake, and not told yet.
+const BANNED_MEANWHILE: i64 = 10;
+
+/// Where that is written.
+static MARKS: OnceLock<Marks> = OnceLock::new();
 
 /// The account that shows its user record once.
 const SHY: i64 = 9;
@@ -69,6 +82,7 @@ async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo:
 struct Town {
     gate: Arc<Gate>,
     host: Arc<Host>,
+    sessions: Sessions,
     tokens: TokenIssuer,
     token: String,
 }
@@ -104,24 +118,28 @@ impl Town {
         let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
         let tokens = tokens.expect("a fresh key");
         let apis = host.apis();
-        let players =
-            Players { here: Some(host.clone()), links: None, directory: directory.clone() };
-        let schema = Arc::new(Schema::new(&[]));
-        let text = TextSide { schema, asker: Asker::default() };
-        let gate = Gate::new(
-            settings,
+        let ran = host.clone();
+        let players = Players { here: Some(host), links: None, directory: directory.clone() };
+        let asker = Asker::default();
+        asker.start(Role::Game, sessions::calls(&ran), &tasks);
+        let text = TextSide { schema: Arc::new(Schema::new(&[])), asker: asker.clone() };
+        let ends = Sessions::new(directory.clone(), asker, Cache::memory(), Clock::fixed(0));
+        let grounds = Grounds {
             players,
             text,
-            Clock::fixed(0),
-            Chance::from_os(),
-            meters.gate,
+            sessions: ends.clone(),
+            hooks: Hooks::default(),
+            clock: Clock::fixed(0),
+            chance: Chance::from_os(),
+            meters: meters.gate,
             tasks,
-        );
+        };
+        let gate = Gate::new(settings, grounds);
         let (id, roles, keys) = ("here".to_owned(), [Role::Game].into(), vec![tokens.jwk()]);
         directory.register(NodeInfo { id, roles, apis, keys, ..NodeInfo::default() });
         gate.learn(&directory.nodes());
         let token = tokens.issue(7, "openid", 0).0;
-        Self { gate, host, tokens, token }
+        Self { gate, host: ran, sessions: ends, tokens, token }
     }
 
     fn connect(&self) -> Client<DuplexStream> {
@@ -222,9 +240,10 @@ async fn a_session_that_is_ended_while_a_handler_runs_is_closed_at_once() {
         code: Code::REMOVED,
         reason: "for a reason".to_owned(),
     };
-    world.host.end_session(7, end(Some("another sign-in")));
+    assert_eq!(world.host.end_session(7, end(Some("another"))).await, Ended::NoSession);
     sleep(Duration::from_millis(100)).await;
-    world.host.end_session(7, end(None));
+    let host = world.host.clone();
+    world.gate.tasks.spawn(async move { host.end_session(7, end(None)).await });
     let kicked = client.receive().await;
     assert!(
         matches!(&kicked, Err(ClientError::Kicked(r)) if r.code == Code::REMOVED),
@@ -270,4 +289,23 @@ async fn a_sign_in_that_is_refused_leaves_the_session_that_is_there() {
         assert!(matches!(answer, Err(ClientError::Refused(_))), "{answer:?}");
         here.request(&msg::echo::Req::default()).await.expect("still signed in");
     }
+}
+
+/// The look at the marks before the player is woken finds nothing: only the one after it can.
+#[tokio::test(start_paused = true)]
+async fn a_ban_in_the_middle_of_a_sign_in_leaves_no_session() {
+    let town = Town::new();
+    MARKS.set(town.sessions.marks()).expect("set once");
+    let token = town.tokens.issue(BANNED_MEANWHILE, "openid", 0).0;
+    let mut client = town.connect();
+    let refused = client.sign_in(&token).await;
+    assert!(
+        matches!(&refused, Err(ClientError::Refused(why)) if why.code == Code::BANNED),
+        "{refused:?}"
+    );
+    assert!(matches!(client.receive().await, Err(ClientError::Closed)), "nothing else is told");
+    sleep(Duration::from_secs(1)).await;
+    let end = End { sid: None, code: Code::REMOVED, reason: String::new() };
+    assert_eq!(town.sessions.end(BANNED_MEANWHILE, &end).await, Outcome::None);
+    assert_eq!(town.sessions.end(1, &end).await, Outcome::None, "who never played has none");
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::{ConnectionId, End, Mail, Requests};
 use crate::{
@@ -39,7 +39,7 @@ struct Shared {
 struct Queue {
     mail: VecDeque<Mail>,
     /// Ends of sessions: they wait for no other mail.
-    ends: VecDeque<End>,
+    ends: VecDeque<(End, oneshot::Sender<bool>)>,
     /// Of the batches in it.
     bytes: usize,
     /// The entity has stopped.
@@ -134,18 +134,19 @@ impl Mailbox {
     }
 
     /// Ends the session: at once, whatever other mail there is.
-    pub(crate) fn end(&self, end: End, tasks: &Tasks) {
+    ///
+    /// `reply` hears whether there was such a session; nothing, when the entity has stopped.
+    pub(crate) fn end(&self, end: End, reply: oneshot::Sender<bool>, tasks: &Tasks) {
         let mut queue = self.queue();
         if queue.closed {
-            // One that has stopped has no session.
             return;
         }
         if queue.ends.len() >= ENDS_MAX {
             drop(queue);
-            let _told: bool = self.must_send(Mail::End(end), tasks);
+            let _told: bool = self.must_send(Mail::End(end, reply), tasks);
             return;
         }
-        queue.ends.push_back(end);
+        queue.ends.push_back((end, reply));
         drop(queue);
         self.0.entity.wake();
         self.0.hurried.wake();
@@ -154,7 +155,7 @@ impl Mailbox {
     // === Called by the entity ===
 
     /// Takes the next end of a session, while a handler runs.
-    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<End> {
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<(End, oneshot::Sender<bool>)> {
         self.0.hurried.register(cx.waker());
         self.queue().ends.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
@@ -172,8 +173,8 @@ impl Mailbox {
 
     fn take(&self) -> Option<Mail> {
         let mut queue = self.queue();
-        if let Some(end) = queue.ends.pop_front() {
-            return Some(Mail::End(end));
+        if let Some((end, reply)) = queue.ends.pop_front() {
+            return Some(Mail::End(end, reply));
         }
         let mail = queue.mail.pop_front()?;
         if let Mail::Requests(requests) = &mail {
@@ -193,6 +194,7 @@ impl Mailbox {
         let mut queue = self.queue();
         queue.closed = true;
         let left = std::mem::take(&mut queue.mail);
+        queue.ends.clear();
         drop(queue);
         self.0.room.notify_waiters();
         left

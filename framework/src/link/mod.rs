@@ -69,8 +69,8 @@ pub(crate) enum Mail {
     Detach(ConnectionId),
     /// The connection takes in less than it is told, or all of it again.
     Blocked(ConnectionId, bool),
-    /// Somebody ends the session.
-    End(End),
+    /// Somebody ends the session, and hears whether there was such a one.
+    End(End, oneshot::Sender<bool>),
     /// Save and stop: the node is going away.
     Stop,
 }

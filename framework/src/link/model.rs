@@ -106,7 +106,8 @@ impl Cluster {
             }
             Event::KickA => {
                 let (sid, reason) = (Some("a".to_owned()), "removed".to_owned());
-                self.game.host.end_session(account, End { sid, code: Code::REMOVED, reason });
+                let end = End { sid, code: Code::REMOVED, reason };
+                self.game.host.end_session(account, end).await;
             }
             Event::ResumeA => {
                 if let Some((session, secret)) = seen.a {

@@ -28,6 +28,9 @@ pub(crate) struct Account {
     pub(crate) status: AccountStatus,
     pub(crate) created_ms: i64,
     pub(crate) last_sign_in_ms: i64,
+    /// 0: never was.
+    pub(crate) banned_until_ms: i64,
+    pub(crate) banned_reason: String,
 }
 
 /// What an administrator said about an account.
@@ -79,7 +82,6 @@ impl Store {
         self.account("SELECT * FROM accounts WHERE device_id = $1", device_id).await
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "binding a name to a guest will ask"))]
     pub(crate) async fn account_by_id(&self, id: i64) -> Result<Option<Account>, StoreError> {
         self.account("SELECT * FROM accounts WHERE id = $1", id).await
     }
@@ -116,7 +118,7 @@ impl Store {
     }
 
     /// False when there is no such account.
-    #[cfg_attr(not(test), expect(dead_code, reason = "an administrator who bans will ask"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "locking and deleting will ask"))]
     pub(crate) async fn set_account_status(
         &self,
         id: i64,
@@ -129,6 +131,43 @@ impl Store {
             Ok(query.bind(status.number()).bind(id).execute(&pool).await?.rows_affected())
         });
         Ok(changed.await? == 1)
+    }
+
+    /// Bans an account until then; 0 ends a ban. False when there is no such account.
+    pub(crate) async fn set_ban(
+        &self,
+        id: i64,
+        until_ms: i64,
+        reason: String,
+    ) -> Result<bool, StoreError> {
+        let sql = self.accounts()?;
+        let pool = sql.write.clone();
+        let changed = sql.run(async move {
+            let query = sqlx::query(
+                "UPDATE accounts SET banned_until_ms = $1, banned_reason = $2 WHERE id = $3",
+            );
+            Ok(query.bind(until_ms).bind(reason).bind(id).execute(&pool).await?.rows_affected())
+        });
+        Ok(changed.await? == 1)
+    }
+
+    /// The accounts that are banned at `now_ms`, those that last longest at the front, at most
+    /// `max`.
+    pub(crate) async fn banned_accounts(
+        &self,
+        now_ms: i64,
+        max: i64,
+    ) -> Result<Vec<Account>, StoreError> {
+        let sql = self.accounts()?;
+        let pool = sql.read.clone();
+        sql.run(async move {
+            let query = sqlx::query(
+                "SELECT * FROM accounts WHERE banned_until_ms > $1 ORDER BY banned_until_ms DESC LIMIT $2",
+            );
+            let rows = query.bind(now_ms).bind(max).fetch_all(&pool).await?;
+            rows.iter().map(Account::from_row).collect()
+        })
+        .await
     }
 
     /// Notes that the account signed in.
@@ -176,6 +215,8 @@ impl Account {
             status: AccountStatus::from_number(row.try_get("status")?),
             created_ms: row.try_get("created_ms")?,
             last_sign_in_ms: row.try_get("last_sign_in_ms")?,
+            banned_until_ms: row.try_get("banned_until_ms")?,
+            banned_reason: row.try_get("banned_reason")?,
         })
     }
 }
@@ -223,6 +264,8 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         status: AccountStatus::Open,
         created_ms: now_ms,
         last_sign_in_ms: now_ms,
+        banned_until_ms: 0,
+        banned_reason: String::new(),
     };
     sqlx::query(INSERT)
         .bind(account.id)

@@ -17,7 +17,9 @@ use crate::config::redacted;
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let start = include_str!("../../migrations/0001_start.sql").into_sql_str();
     let start = Migration::new(1, "start".into(), MigrationType::Simple, start, false);
-    Migrator::with_migrations(vec![start])
+    let bans = include_str!("../../migrations/0002_bans.sql").into_sql_str();
+    let bans = Migration::new(2, "bans".into(), MigrationType::Simple, bans, false);
+    Migrator::with_migrations(vec![start, bans])
 });
 
 /// Why a store could not be opened; each is for the operator, who can set it right.

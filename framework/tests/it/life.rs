@@ -2,14 +2,7 @@
 
 use bastide::{Code, client::ClientError, msg};
 
-use crate::world::{World, code, echo_of, get, slow_of, told};
-
-fn kick<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Code {
-    match result {
-        Err(ClientError::Kicked(refusal)) => refusal.code,
-        other => panic!("not kicked: {other:?}"),
-    }
-}
+use crate::world::{World, code, echo_of, get, kick, slow_of, told};
 
 #[test]
 fn a_second_sign_in_wins_and_the_first_is_told_so() {

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod classes;
+mod ends;
+mod hooks;
 mod life;
 mod path;
 mod proxy;

@@ -163,6 +163,7 @@ fn every_relative_link_in_the_documents_leads_somewhere() {
         "docs/ARCHITECTURE.md",
         "docs/CLUSTER.md",
         "docs/TRANSPORTS.md",
+        "docs/SESSIONS.md",
     ] {
         let text = read(document);
         let folder = root().join(document).parent().unwrap().to_owned();

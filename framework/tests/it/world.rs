@@ -8,7 +8,7 @@ use std::{
 };
 
 use bastide::{
-    Account, App, Code, Ctx, LoadError, Player, Refusal, Running,
+    Account, App, Code, Ctx, GateHooks, LoadError, Player, Refusal, Running,
     client::{Client, ClientError, Push, guest},
     def, msg,
 };
@@ -130,6 +130,9 @@ pub(crate) fn game() -> App<Counter> {
     game.on(echo).on(count).on(pushes).on(slow).on(panics).on(refuses).on(huge)
 }
 
+/// How each node makes its game.
+type Game<'a> = &'a (dyn Fn() -> App<Counter> + Sync);
+
 /// A running game: one process that has everything, or, with `TEST_SET=cluster` in the
 /// environment, an account center, a gate and two game servers on etcd, Redis and PostgreSQL.
 pub(crate) struct World {
@@ -152,31 +155,43 @@ impl World {
 
     /// Started with settings beside the usual, such as `"gate.idle_timeout=1s"`.
     pub(crate) fn with(settings: &[&str]) -> Self {
+        Self::playing(&game, settings)
+    }
+
+    /// With hooks at its gate.
+    pub(crate) fn with_door(door: impl GateHooks + Clone, settings: &[&str]) -> Self {
+        Self::playing(&|| game().gate(door.clone()), settings)
+    }
+
+    fn playing(game: Game<'_>, settings: &[&str]) -> Self {
         match std::env::var("TEST_SET").as_deref() {
             Ok("cluster") => {
                 let database = bastide_testkit::shared().postgres.database();
                 let name = bastide_testkit::cluster_name();
-                Self::at(Home::Cluster { name, database }, settings)
+                Self::at(Home::Cluster { name, database }, game, settings)
             }
-            Ok("alone") | Err(_) => Self::alone(settings),
+            Ok("alone") | Err(_) => {
+                Self::at(Home::Folder(tempfile::tempdir().unwrap()), game, settings)
+            }
             Ok(other) => panic!("TEST_SET={other}: alone and cluster are known"),
         }
     }
 
     /// One process, whatever the set.
     pub(crate) fn alone(settings: &[&str]) -> Self {
-        Self::at(Home::Folder(tempfile::tempdir().unwrap()), settings)
+        Self::at(Home::Folder(tempfile::tempdir().unwrap()), &game, settings)
     }
 
-    fn at(home: Home, settings: &[&str]) -> Self {
+    fn at(home: Home, game: Game<'_>, settings: &[&str]) -> Self {
         // The clients' own: they may outlive a game that is stopped.
         let clients = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let nodes = match &home {
             Home::Folder(dir) => {
-                vec![start(&["--data", dir.path().to_str().unwrap()], settings)]
+                vec![start(&["--data", dir.path().to_str().unwrap()], game, settings)]
             }
             Home::Cluster { name, database } => std::thread::scope(|scope| {
-                let node = |roles| scope.spawn(move || serve(name, database, roles, settings));
+                let node =
+                    |roles| scope.spawn(move || serve(name, database, roles, game, settings));
                 let nodes = ["account,rooms", "gate", "game", "game"].map(node);
                 nodes.map(|node| node.join().unwrap()).into()
             }),
@@ -216,7 +231,7 @@ impl World {
     pub(crate) fn restart(self) -> Self {
         let Self { nodes, home, clients: _ } = self;
         nodes.into_iter().for_each(Running::stop);
-        Self::at(home, &[])
+        Self::at(home, &game, &[])
     }
 
     /// The folder of one process.
@@ -309,16 +324,16 @@ impl World {
     }
 }
 
-fn serve(name: &str, database: &str, roles: &str, settings: &[&str]) -> Running {
+fn serve(name: &str, database: &str, roles: &str, game: Game<'_>, settings: &[&str]) -> Running {
     let services = bastide_testkit::shared();
     let (etcd, redis) = (services.etcd.url(), services.redis.url());
     let name = format!("cluster.name={name}");
     let cluster = ["--etcd", &etcd, "--redis", &redis, "--store", database, "--set", &name];
     let link = ["--link", "127.0.0.1:0", "--set", "link.plaintext=true"];
-    start(&[&["serve", "--roles", roles], &cluster[..], &link[..]].concat(), settings)
+    start(&[&["serve", "--roles", roles], &cluster[..], &link[..]].concat(), game, settings)
 }
 
-fn start(args: &[&str], settings: &[&str]) -> Running {
+fn start(args: &[&str], game: Game<'_>, settings: &[&str]) -> Running {
     let mut args = args.to_vec();
     // Two shards on any machine, so that messages do cross threads.
     args.extend(["--set", "node.shards=2"]);
@@ -354,6 +369,14 @@ pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Code {
     match result {
         Err(ClientError::Refused(refusal)) => refusal.code,
         other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// The code with which a session was ended.
+pub(crate) fn kick<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Code {
+    match result {
+        Err(ClientError::Kicked(refusal)) => refusal.code,
+        other => panic!("not kicked: {other:?}"),
     }
 }
 

@@ -22,6 +22,9 @@ use crate::town::{command, run};
 /// How long anything may take that must happen, on a machine that builds something else beside.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The operators' secret.
+const SECRET: &str = "a-secret-of-the-operators-of-a-test";
+
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -77,11 +80,12 @@ impl Cluster {
              [cache]\nredis = \"{}\"\n[store]\nurl = \"{database}\"\n\
              [link]\nplaintext = true\nlisten = \"127.0.0.1:0\"\n\
              [gate]\ntcp = \"127.0.0.1:0\"\nws = \"127.0.0.1:0\"\nrate_frames_per_s = 0\n[account]\nlisten = [\"127.0.0.1:0\"]\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n",
+             [admin]\nlisten = \"127.0.0.1:0\"\nsecret = \"{SECRET}\"\n",
             etcd.url(),
             redis.url()
         );
         fs::write(folder.path().join("cluster.toml"), toml).unwrap();
+        fs::write(folder.path().join("admin.secret"), SECRET).unwrap();
         let accounts = AccountCenters::default();
         Self { folder, name, accounts, database, started: Mutex::new(0) }
     }
@@ -131,6 +135,27 @@ impl Cluster {
         let output = run(self.folder.path(), &all);
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())
+    }
+
+    /// Runs `admin` at this node: the exit code, and what it said.
+    pub(crate) async fn admin(&self, node: &Node, args: &[&str]) -> (Option<i32>, String) {
+        self.admin_at(&node.admin(), args).await
+    }
+
+    /// The same at an address, as a task of its own.
+    pub(crate) fn admin_at(
+        &self,
+        addr: &str,
+        args: &[&str],
+    ) -> impl Future<Output = (Option<i32>, String)> + Send + 'static {
+        let secret = ["--secret-file", "admin.secret", "--addr", addr];
+        let mut admin = command(self.folder.path(), &[&["admin"], args, &secret[..]].concat());
+        async move {
+            let output =
+                tokio::task::spawn_blocking(move || admin.output().unwrap()).await.unwrap();
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            (output.status.code(), said)
+        }
     }
 
     /// Runs `play` at one of its account centers.
@@ -222,6 +247,16 @@ impl Node {
 
     fn http(&self) -> Option<String> {
         Some(self.addresses["http"].get(0)?.as_str().unwrap().to_owned())
+    }
+
+    /// Where its gate takes clients.
+    pub(crate) fn gate(&self) -> String {
+        self.addresses["gate_tcp"].as_str().unwrap().to_owned()
+    }
+
+    /// Where its operators' pages are.
+    pub(crate) fn admin(&self) -> String {
+        self.addresses["admin"].as_str().unwrap().to_owned()
     }
 
     pub(crate) fn link(&self) -> String {

@@ -34,6 +34,8 @@ pub(super) struct Hello {
     pub(super) token: Option<String>,
     pub(super) device_id: Option<String>,
     pub(super) platform: Option<String>,
+    /// Of the client's program.
+    pub(super) version: Option<String>,
     pub(super) choice: Option<Choice>,
 }
 
@@ -142,6 +144,7 @@ fn hello(request: &Request) -> Hello {
             (_, "") => {}
             ("token", _) => hello.token = Some(value),
             ("device_id", _) => hello.device_id = Some(value),
+            ("version", _) => hello.version = Some(value),
             ("platform", _) => hello.platform = Some(value),
             ("codec", "json") => hello.choice = Some(Choice::Json),
             ("codec", "frame") => hello.choice = Some(Choice::Frames),
@@ -172,11 +175,12 @@ fn offers_json(request: &Request) -> bool {
 impl fmt::Debug for Hello {
     /// Without the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { token, device_id, platform, choice } = self;
+        let Self { token, device_id, platform, version, choice } = self;
         f.debug_struct("Hello")
             .field("token", &token.is_some())
             .field("device_id", device_id)
             .field("platform", platform)
+            .field("version", version)
             .field("choice", choice)
             .finish()
     }

@@ -118,10 +118,13 @@ impl Json {
 
     /// `msg.Login.Req` with the token that the client connected with.
     pub(super) fn login_frame(&self) -> Vec<u8> {
-        let Hello { token, device_id, platform, choice: _ } = &self.hello;
-        let token = token.clone().unwrap_or_default();
-        let login =
-            msg::login::Req { token, device_id: device_id.clone(), platform: platform.clone() };
+        let Hello { token, device_id, platform, version, choice: _ } = &self.hello;
+        let login = msg::login::Req {
+            token: token.clone().unwrap_or_default(),
+            device_id: device_id.clone(),
+            platform: platform.clone(),
+            version: version.clone(),
+        };
         let mut frame = Vec::new();
         put_message(&mut frame, &login).expect("a request's head is smaller than a frame");
         frame

@@ -68,6 +68,7 @@ impl Wanted {
             token: given.as_ref().map(|given| given.access_token.clone()).unwrap_or_default(),
             device_id: self.device_id.take(),
             platform: self.platform.take(),
+            version: None,
         }
     }
 }

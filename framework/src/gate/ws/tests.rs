@@ -25,10 +25,11 @@ use crate::{
     config,
     directory::{Directory, NodeInfo, Role},
     entity::{Classes, Host, Kind, Table, World},
-    gate::{Gate, GateSettings, Players, TextSide, Transport},
+    gate::{Gate, GateSettings, Grounds, Hooks, Players, TextSide, Transport},
     msg,
     schema::Schema,
-    store::Store,
+    sessions::Sessions,
+    store::{Cache, Store},
     tasks::Tasks,
     telemetry::Meters,
     wire::{Cut, cut, put_message},
@@ -114,9 +115,19 @@ impl Town {
         };
         let apis = host.apis();
         let players = Players { here: Some(host), links: None, directory: directory.clone() };
-        let (clock, chance, text) =
-            (Clock::fixed(0), Chance::from_os(), TextSide { schema, asker });
-        let gate = Gate::new(settings, players, text, clock, chance, meters.gate, tasks);
+        let cache = Cache::memory();
+        let sessions = Sessions::new(directory.clone(), asker.clone(), cache, Clock::fixed(0));
+        let grounds = Grounds {
+            players,
+            text: TextSide { schema, asker },
+            sessions,
+            hooks: Hooks::default(),
+            clock: Clock::fixed(0),
+            chance: Chance::from_os(),
+            meters: meters.gate,
+            tasks,
+        };
+        let gate = Gate::new(settings, grounds);
         let (id, roles, keys) = ("here".to_owned(), [Role::Game].into(), vec![tokens.jwk()]);
         directory.register(NodeInfo { id, roles, apis, keys, ..NodeInfo::default() });
         gate.learn(&directory.nodes());

@@ -77,6 +77,18 @@ impl Cache {
         }
     }
 
+    /// Several values in one round trip, in the order of their keys.
+    pub(crate) async fn get_many(
+        &self,
+        keys: &[String],
+        now_ms: i64,
+    ) -> Result<Vec<Option<Vec<u8>>>, CacheError> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(keys.iter().map(|k| memory.get(k, now_ms)).collect()),
+            Backend::Redis(redis) => redis.get_many(keys).await,
+        }
+    }
+
     pub(crate) async fn put(
         &self,
         key: &str,

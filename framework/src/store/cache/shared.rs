@@ -41,6 +41,17 @@ impl SharedCache {
         self.0.command(cmd("GET").arg(self.value_key(key)).take()).await
     }
 
+    pub(super) async fn get_many(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<Option<Vec<u8>>>, CacheError> {
+        let mut get = cmd("MGET");
+        for key in keys {
+            get.arg(self.value_key(key));
+        }
+        self.0.command(get).await
+    }
+
     pub(super) async fn put(
         &self,
         key: &str,

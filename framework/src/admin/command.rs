@@ -1,0 +1,140 @@
+//! Owns the commands with which an operator gives orders: asks a node's admin page, and says in
+//! one sentence what came of it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+/// `admin` and what follows it.
+#[derive(Debug, Args)]
+pub(crate) struct AdminFlags {
+    #[command(subcommand)]
+    order: Order,
+    /// Operators' pages of any node.
+    #[arg(long, global = true, value_name = "ADDR", default_value = "127.0.0.1:9600")]
+    addr: String,
+    /// File that holds the secret of `admin.secret`.
+    #[arg(long, global = true, value_name = "FILE", default_value = "./bastide-data/admin.secret")]
+    secret_file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// Ends the session of an account, which may sign in again.
+    Kick {
+        /// The account's number.
+        account: i64,
+        /// What the player is told.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Ends the session of an account, and lets nobody sign in to it for a time.
+    Ban {
+        /// The account's number.
+        account: i64,
+        /// For how long, such as 30m, 2h, 7days.
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        time: Duration,
+        /// What the player is told.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Ends a ban.
+    Unban {
+        /// The account's number.
+        account: i64,
+    },
+}
+
+/// Why an order was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// The file of the secret cannot be read.
+    #[error("--secret-file {}: {source}; name the file that holds the secret", .path.display())]
+    Secret { path: PathBuf, source: std::io::Error },
+    /// The node does not know this secret, or has none.
+    #[error("{addr}: {message}")]
+    Denied { addr: String, message: String },
+    /// Nobody answers there.
+    #[error("nobody answers at {addr}: {why}; see whether the node is up, or say --addr")]
+    Away { addr: String, why: String },
+    /// The node did not do it.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl OrderError {
+    /// Whether the operator has to change something.
+    pub(crate) fn is_operators(&self) -> bool {
+        matches!(self, Self::Secret { .. } | Self::Denied { .. })
+    }
+}
+
+/// Gives the order; the answer is a sentence.
+pub(crate) async fn give(flags: &AdminFlags) -> Result<String, OrderError> {
+    let AdminFlags { order, addr, secret_file } = flags;
+    let secret = std::fs::read_to_string(secret_file)
+        .map_err(|source| OrderError::Secret { path: secret_file.clone(), source })?;
+    let (path, body) = match order {
+        Order::Kick { account, reason } => {
+            ("kick", json!({ "account": account, "reason": reason }))
+        }
+        Order::Ban { account, time, reason } => {
+            let seconds = time.as_secs();
+            ("ban", json!({ "account": account, "seconds": seconds, "reason": reason }))
+        }
+        Order::Unban { account } => ("unban", json!({ "account": account })),
+    };
+    let host = addr.trim_start_matches("http://").trim_end_matches('/');
+    let away = |e: reqwest::Error| OrderError::Away { addr: addr.clone(), why: root(&e) };
+    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
+    let asked = http.map_err(away)?.post(format!("http://{host}/admin/{path}"));
+    let asked = asked.bearer_auth(secret.trim()).header("content-type", "application/json");
+    let response = asked.body(body.to_string()).send().await.map_err(away)?;
+    let status = response.status().as_u16();
+    let text = response.text().await.map_err(away)?;
+    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+    let message = || match answer["message"].as_str() {
+        Some(message) => message.to_owned(),
+        None => format!("no answer of a node of bastide (status {status}): see --addr"),
+    };
+    match status {
+        200 => Ok(order.told(&answer)),
+        401 | 403 | 429 => Err(OrderError::Denied { addr: addr.clone(), message: message() }),
+        _ => Err(OrderError::Refused(message())),
+    }
+}
+
+impl Order {
+    fn told(&self, answer: &Value) -> String {
+        let session = match answer["session"].as_str() {
+            Some("ended") => "its session is over",
+            Some("none") => "it had no session",
+            _ => "its game server was not reached, so its session may go on: ask again",
+        };
+        match self {
+            Self::Kick { account, .. } => format!("account {account} is kicked: {session}"),
+            Self::Ban { account, .. } => {
+                let until = answer["until"].as_str().unwrap_or("then");
+                format!("account {account} is banned until {until}: {session}")
+            }
+            Self::Unban { account } if answer["was_banned"] == true => {
+                format!("account {account} may sign in again")
+            }
+            Self::Unban { account } => format!("account {account} was not banned"),
+        }
+    }
+}
+
+/// The innermost reason: the outer ones of an HTTP client only say that there is one.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Twice what the node itself allows the account center.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
