@@ -162,17 +162,14 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
 
     // 7. The doors open.
     let routes = center.map(|_| account::Routes { asker: ground.asker.clone(), keys });
-    let Ground { clock, tasks, meters, shards, store, directory, links, asker, .. } = ground;
-    let gate_meters = meters.gate.clone();
-    let (directory_shown, store_asked, way) = (directory.clone(), store.clone(), asker.clone());
-    let admin =
-        Admin { directory: directory_shown, store: store_asked, meters, asker: way, clock, guard };
+    let admin = ground.admin(guard);
+    let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
     let entrance =
         |gate: &Arc<Gate>| Entrance::new(gate.clone(), shards.clone(), certificates.as_ref());
     let entrance = gate.as_ref().map(entrance).transpose()?;
     let servers = doors.open(entrance.as_ref(), routes, admin, &tasks)?;
     if let Some(certificates) = &certificates {
-        tasks.spawn(certificates.clone().follow(tasks.clone(), gate_meters));
+        tasks.spawn(certificates.clone().follow(tasks.clone(), meters.gate));
     }
 
     not_started.defuse();
@@ -281,6 +278,18 @@ impl Ground {
         self.tasks.spawn(directory.clone().keep_claims(evict, self.tasks.clone()));
         self.tasks.spawn(directory.sweep(self.tasks.clone()));
         Some(host)
+    }
+
+    /// What operators see and may do.
+    fn admin(&self, guard: Arc<Guard>) -> Admin {
+        Admin {
+            directory: self.directory.clone(),
+            store: self.store.clone(),
+            meters: self.meters.clone(),
+            asker: self.asker.clone(),
+            clock: self.clock.clone(),
+            guard,
+        }
     }
 
     /// How sessions are ended, wherever they are.

@@ -43,10 +43,10 @@ impl<C: Carrier> Connection<C> {
         match target {
             Some(Target::Player) => {
                 let mark = if frame.api.is_request() { Mark::Request } else { Mark::Plain };
-                self.to_player(mark, frame);
+                self.for_player(mark, frame);
             }
-            Some(Target::Ping) => self.to_player(Mark::Ping, frame),
-            Some(Target::Logout) => self.to_player(Mark::Logout, frame),
+            Some(Target::Ping) => self.for_player(Mark::Ping, frame),
+            Some(Target::Logout) => self.for_player(Mark::Logout, frame),
             Some(Target::Nobody) => self.refuse(frame, Code::NOT_CONNECTED),
             None => self.refuse(frame, Code::UNKNOWN_API),
             // Both are the first message of a connection, and this one has had its.
@@ -85,7 +85,7 @@ impl<C: Carrier> Connection<C> {
     }
 
     #[inline]
-    fn to_player(&mut self, mark: Mark, frame: &Frame<'_>) {
+    fn for_player(&mut self, mark: Mark, frame: &Frame<'_>) {
         self.requests.push(mark, frame.bytes);
         self.asked += usize::from(mark.is_awaited());
     }
