@@ -310,6 +310,7 @@ impl Ground {
             cluster: config.cluster.name.clone(),
             request_timeout: config.game.request_timeout,
             resume_window: config.session.resume_window,
+            replay_bytes_max: config.session.replay_bytes_max,
         };
         let (links, directory) = (self.links.clone(), self.directory.clone());
         let players = Players { here, links, directory };

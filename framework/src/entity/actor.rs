@@ -52,6 +52,9 @@ pub(crate) struct Entity<S> {
     /// The connection that asked last to sign in. What an older one has in the mailbox is skipped
     /// at once, so that a busy old session keeps no new one waiting.
     pub(super) newest: Arc<AtomicU64>,
+    /// Something of the connection was not taken, for a newer session waits: nothing behind it may
+    /// be taken either.
+    pub(super) skipped: bool,
     /// The session came from another node, and nobody has gone on with it here yet.
     pub(super) moved: bool,
     /// The session is away until then: it ends.
@@ -84,7 +87,9 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
     type Args = Self;
     type Error = Infallible;
 
-    async fn on_start(entity: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+    async fn on_start(mut entity: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        // Whoever woke it may have given up before it is here.
+        entity.set_timer();
         Ok(entity)
     }
 
@@ -165,6 +170,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 }
             }
             Mail::Detach(connection) => self.detach(connection),
+            // What it says from now on is not in the record that its session goes on with.
+            Mail::Blocked(..) if self.left => {}
             Mail::Blocked(connection, blocked) => {
                 if self.connection == Some(connection) {
                     self.ctx.set_blocked(blocked);
@@ -207,6 +214,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let Requests { connection, deadline, ref batch } = requests;
         if self.connection != Some(connection) || self.is_outdone() {
             // Not counted: if the session goes on, its client sends them again.
+            self.skipped |= self.connection == Some(connection);
             self.host.meters().stale_requests.increment(1);
             return;
         }
@@ -233,6 +241,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                         }
                         if self.is_outdone() {
                             // A newer session waits; this one is about to be told so.
+                            self.skipped = true;
                             break;
                         }
                     }
@@ -335,12 +344,12 @@ impl<S: Send + Sync + 'static> Entity<S> {
             Poll::Pending => {
                 *waited = true;
                 let mut urgent = |cx: &mut Context<'_>| {
-                    if let Poll::Ready((end, reply)) = mailbox.poll_end(cx) {
+                    while let Poll::Ready((end, reply)) = mailbox.poll_end(cx) {
                         let meant = session.as_ref().is_some_and(|s| end.is_of(&s.sid));
                         if !meant {
                             // Who asked may have given up.
                             let _heard = reply.send(false);
-                            return;
+                            continue;
                         }
                         if let Some(port) = ctx.port() {
                             port.kick(end.code, &end.reason);
@@ -361,6 +370,10 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
         let (refused, _) = requests.batch.refused(refusal.code);
         for (mark, frame) in refused.frames() {
+            if mark == Mark::Ping {
+                self.ping(frame);
+                continue;
+            }
             self.take_frame(mark);
             self.ctx.say(mark, frame.bytes);
         }

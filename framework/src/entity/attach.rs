@@ -25,6 +25,10 @@ use crate::{
 impl<S: Send + Sync + 'static> Entity<S> {
     pub(super) fn attach(&mut self, Attach { arrival, reply }: Attach) {
         let Arrival { connection, account: id, port, entry, datagram_bytes_max } = arrival;
+        if reply.is_closed() {
+            // The gate has given up meanwhile: nobody is displaced for it.
+            return self.step_back(connection);
+        }
         let way = (port, datagram_bytes_max);
         let attached = match entry {
             Entry::SignIn { openid, sid } => {
@@ -82,12 +86,14 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let said = self.ctx.said().filter(|_| known).ok_or(Code::RESUME_REFUSED)?;
         let mut missed = said.missed(received).ok_or(Code::RESUME_REFUSED)?;
         said.acknowledge(received);
-        let (was_away, was_moved) = (self.connection.is_none(), std::mem::take(&mut self.moved));
         let mut session = self.take_over(connection)?;
+        // Who came from another node with its connection was never told to be away.
+        let was_away = self.connection.is_none() && session.came_with.is_none();
+        let was_moved = std::mem::take(&mut self.moved);
         if let Some(old) = self.ctx.disconnect() {
             old.kick(Code::OK, "");
         }
-        session.renew(secret, Secret(self.ctx.writer().world().chance.next_u128()));
+        session.renew(Secret(self.ctx.writer().world().chance.next_u128()));
         way.0.deliver(&mut missed);
         let attached = self.connected(connection, way, session, None);
         if was_moved {
@@ -99,15 +105,18 @@ impl<S: Send + Sync + 'static> Entity<S> {
         Ok(attached)
     }
 
-    /// The player came from another node, and its session's connection with it.
+    /// The player came from another node, and its session's connection with it. Not when the
+    /// session had another since: what was given back to this one may have been taken.
     fn go_on(
         &mut self,
         connection: ConnectionId,
         way: (SessionPort, usize),
         id: SessionId,
     ) -> Result<Attached, Code> {
-        if self.connection.is_some() || self.session.as_ref().is_none_or(|s| s.id != id) {
-            return Err(Code::NOT_CONNECTED);
+        match &self.session {
+            Some(session) if session.id != id => return Err(Code::SIGNED_IN_ELSEWHERE),
+            Some(session) if session.came_with == Some(connection) => {}
+            Some(_) | None => return Err(Code::RESUME_REFUSED),
         }
         let session = self.take_over(connection)?;
         self.moved = false;
@@ -127,9 +136,10 @@ impl<S: Send + Sync + 'static> Entity<S> {
         &mut self,
         connection: ConnectionId,
         way: (SessionPort, usize),
-        session: Session,
+        mut session: Session,
         user: Option<def::User>,
     ) -> Attached {
+        session.came_with = None;
         let attached = Attached {
             user,
             session: session.id,
@@ -141,7 +151,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let (port, datagram_bytes_max) = way;
         self.ctx.connect(port, datagram_bytes_max);
         self.connection = Some(connection);
-        self.last = connection.0;
+        (self.last, self.skipped) = (connection.0, false);
         (self.away_until, self.linger_until) = (None, None);
         attached
     }
@@ -166,10 +176,22 @@ impl<S: Send + Sync + 'static> Entity<S> {
     }
 
     /// A connection that did not come to be gives way to the one that was here last.
-    fn step_back(&self, connection: ConnectionId) {
+    ///
+    /// Where that one was not listened to meanwhile, it ends: its client goes on over another and
+    /// sends again what was not taken.
+    fn step_back(&mut self, connection: ConnectionId) {
         let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
-        if self.newest.compare_exchange(connection.0, self.last, set, get).is_ok() {
-            tracing::debug!(target: "entity", entity = %self.ctx.entity(), "a sign-in was given up");
+        if self.newest.compare_exchange(connection.0, self.last, set, get).is_err() {
+            return;
+        }
+        tracing::debug!(target: "entity", entity = %self.ctx.entity(), "a sign-in was given up");
+        if self.skipped
+            && let Some(connection) = self.connection
+        {
+            if let Some(port) = self.ctx.port() {
+                port.kick(Code::BUSY, Code::BUSY.text());
+            }
+            self.detach(connection);
         }
     }
 
@@ -256,8 +278,11 @@ impl<S: Send + Sync + 'static> Entity<S> {
     /// The session as it travels, when it can.
     fn pack(&mut self) -> Option<proto::Session> {
         self.host.carries().then_some(())?;
+        // What waits for its client is said now, or it would never be.
+        self.ctx.set_blocked(false);
+        self.ctx.flush();
         let (session, said) = (self.session.as_ref()?, self.ctx.said()?);
-        Some(session::pack(session, said, REPLAY_BYTES_CARRIED_MAX))
+        Some(session::pack(session, self.connection, said, REPLAY_BYTES_CARRIED_MAX))
     }
 
     pub(super) fn give_back(&self, requests: &Requests) {

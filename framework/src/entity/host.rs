@@ -208,14 +208,20 @@ impl Host {
     ) -> Result<Running, NotAttached> {
         let id = place.id.clone();
         let evictions = self.evictions.load(Ordering::Acquire);
-        let carried = self.carried(&id, &arrival.entry).await?;
+        let carried = self.carried(&id, arrival).await?;
         let openid = match (&arrival.entry, &carried) {
             (Entry::SignIn { openid, .. }, _) => openid.clone(),
             (_, Some((session, _))) => session.openid.clone(),
             (_, None) => return Err(Refusal::from(Code::RESUME_REFUSED).into()),
         };
         let (claim, stored) = self.claim_and_load(&id).await?;
-        if !self.unload(&id).await && carried.is_some() {
+        let unloaded = self.unload(&id).await;
+        // What lay there before the claim may be old by now: it may have gone on and come back.
+        let carried = match carried {
+            Some(_) => unloaded.and_then(|packed| self.unpack(&packed, arrival)),
+            None => None,
+        };
+        if carried.is_none() && !matches!(arrival.entry, Entry::SignIn { .. }) {
             // Somebody has ended the session while it lay there.
             self.directory.release(&id.to_string(), claim).await;
             return Err(Refusal::from(Code::RESUME_REFUSED).into());
@@ -294,36 +300,41 @@ impl Host {
     async fn carried(
         &self,
         id: &EntityId,
-        entry: &Entry,
+        arrival: &Arrival,
     ) -> Result<Option<(Session, Said)>, Refusal> {
+        if let Entry::SignIn { .. } = arrival.entry {
+            return Ok(None);
+        }
         let refused = Refusal::from(Code::RESUME_REFUSED);
-        let is_meant: Box<dyn Fn(&Session) -> bool + Send> = match *entry {
-            Entry::SignIn { .. } => return Ok(None),
-            Entry::Resume { session, secret, .. } => {
-                Box::new(move |s| s.is_known_by(session, secret))
-            }
-            Entry::Moved { session } => Box::new(move |s| s.id == session),
-        };
         let Some(carrier) = &self.world.carrier else { return Err(refused) };
         let packed = carrier.get(&carried_key(id), self.world.clock.now_ms()).await;
         let packed = packed.map_err(|_| Code::NOT_READY.because("the cache is away"))?;
-        let packed = packed.and_then(|bytes| proto::Session::decode(bytes.as_slice()).ok());
-        let carried = packed.and_then(|p| session::unpack(p, self.replay_room.clone()));
-        carried.filter(|(session, _)| is_meant(session)).map(Some).ok_or(refused)
+        packed.and_then(|packed| self.unpack(&packed, arrival)).map(Some).ok_or(refused)
     }
 
-    /// Whoever is awake here has the newest session: none that lies elsewhere comes back. Says
-    /// whether there was one: of those who go on with it and those who end it, one has it.
-    async fn unload(&self, id: &EntityId) -> bool {
-        let Some(carrier) = &self.world.carrier else { return false };
+    /// A session that lay in the cache, when it is the one that the arrival goes on with.
+    fn unpack(&self, packed: &[u8], arrival: &Arrival) -> Option<(Session, Said)> {
+        let packed = proto::Session::decode(packed).ok()?;
+        let (session, said) = session::unpack(packed, self.replay_room.clone())?;
+        let is_meant = match arrival.entry {
+            Entry::SignIn { .. } => false,
+            Entry::Resume { session: id, secret, .. } => session.is_known_by(id, secret),
+            Entry::Moved { session: id } => {
+                session.id == id && session.came_with == Some(arrival.connection)
+            }
+        };
+        is_meant.then_some((session, said))
+    }
+
+    /// Whoever is awake here has the newest session: none that lies elsewhere comes back. What lay
+    /// there: of those who go on with it and those who end it, one has it.
+    async fn unload(&self, id: &EntityId) -> Option<Vec<u8>> {
+        let carrier = self.world.carrier.as_ref()?;
         let taken = carrier.take(&carried_key(id), self.world.clock.now_ms()).await;
-        taken.map_or_else(
-            |e| {
-                tracing::debug!(target: "entity", entity = %id, "an old session may still lie in the cache: {e}");
-                false
-            },
-            |taken| taken.is_some(),
-        )
+        taken.unwrap_or_else(|e| {
+            tracing::debug!(target: "entity", entity = %id, "an old session may still lie in the cache: {e}");
+            None
+        })
     }
 
     /// An entity has stopped, or left: whoever wants it may claim it.

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     def,
     directory::Claim,
+    limits::SIGN_IN_DEADLINE,
     link::{Account, Mailbox},
     telemetry::{Panic, catch},
 };
@@ -138,6 +139,7 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             connection: None,
             last: 0,
             moved,
+            skipped: false,
             newest: newest.clone(),
             mailbox: mailbox.clone(),
             streak: 0,
@@ -146,7 +148,8 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             save_failed: false,
             left: false,
             ended: None,
-            linger_until: None,
+            // Until then somebody signs in, or goes on.
+            linger_until: Some(Instant::now() + host.settings().linger.max(SIGN_IN_DEADLINE)),
             timer: None,
         };
         // Its mail comes through a mailbox of ours: kameo's own has nothing to hold.

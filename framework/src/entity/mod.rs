@@ -7,6 +7,8 @@ mod classes;
 mod context;
 mod host;
 mod kind;
+#[cfg(test)]
+mod model;
 mod player;
 mod session;
 mod table;

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     limits::{REPLAY_BYTES_FREE, REPLAY_BYTES_KEPT, REPLAY_BYTES_SILENT_MAX},
-    link::{Batch, Frames, Mark, Secret, SessionId},
+    link::{Batch, ConnectionId, Frames, Mark, Secret, SessionId},
     proto::link as proto,
 };
 
@@ -29,22 +29,32 @@ pub(super) struct Session {
     pub(super) sid: String,
     /// Frames of the client that were taken.
     pub(super) received: u64,
+    /// The connection that it had when it came from another node, until somebody goes on with it
+    /// here: who had it before knows no more what was taken.
+    pub(super) came_with: Option<ConnectionId>,
     proof: Proof,
 }
 
 /// What a client shows to go on.
 ///
-/// Each resume hands out a new secret. The one before is good as long as the client has not shown
-/// that it got the new one, for the answer that carried it may have been lost with its connection.
+/// Each resume hands out a new secret. Those before are good as long as the client has not shown
+/// that it got the new one, for the answer that carried it may have been lost with its connection;
+/// and a try that the client has given up may be late, and come behind the one that it goes on
+/// with.
 #[derive(Debug)]
 struct Proof {
     secret: Secret,
-    before: Option<Secret>,
+    /// The newest last, at most [`SECRETS_BEFORE_MAX`].
+    before: Vec<Secret>,
 }
+
+/// Secrets before the newest one that may be good. Beyond: the oldest is not.
+const SECRETS_BEFORE_MAX: usize = 4;
 
 impl Session {
     pub(super) fn new(id: SessionId, openid: String, sid: String, secret: Secret) -> Self {
-        Self { id, openid, sid, received: 0, proof: Proof { secret, before: None } }
+        let proof = Proof { secret, before: Vec::new() };
+        Self { id, openid, sid, received: 0, came_with: None, proof }
     }
 
     /// What the client must show to go on.
@@ -54,20 +64,24 @@ impl Session {
 
     /// Whether this is its client.
     pub(super) fn is_known_by(&self, id: SessionId, secret: Secret) -> bool {
-        let Proof { secret: newest, before } = self.proof;
-        self.id == id && (newest == secret || before == Some(secret))
+        let Proof { secret: newest, before } = &self.proof;
+        self.id == id && (*newest == secret || before.contains(&secret))
     }
 
-    /// The client showed one secret and gets another.
-    pub(super) fn renew(&mut self, shown: Secret, next: Secret) {
-        self.proof = Proof { secret: next, before: Some(shown) };
+    /// The client showed a secret that is good, and gets another.
+    pub(super) fn renew(&mut self, next: Secret) {
+        let Proof { secret, before } = &mut self.proof;
+        if before.len() == SECRETS_BEFORE_MAX {
+            before.remove(0);
+        }
+        before.push(std::mem::replace(secret, next));
     }
 
     /// A frame of the client is taken. That it speaks shows that it has the newest secret.
     #[inline]
     pub(super) fn take(&mut self) {
         self.received += 1;
-        self.proof.before = None;
+        self.proof.before = Vec::new();
     }
 }
 
@@ -233,11 +247,17 @@ impl Drop for Said {
 
 /// A session and what was said in it, as it travels. Of the replay the last `bytes_max` bytes go
 /// along: a client that misses more must sign in again.
-pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> proto::Session {
+pub(super) fn pack(
+    session: &Session,
+    connection: Option<ConnectionId>,
+    said: &mut Said,
+    bytes_max: usize,
+) -> proto::Session {
     while said.replay.len() > bytes_max {
         said.forget_oldest();
     }
-    let Session { id, openid, sid, received, proof: Proof { secret, before } } = session;
+    let Session { id, openid, sid, received, came_with, proof } = session;
+    let Proof { secret, before } = proof;
     proto::Session {
         session: id.0,
         openid: openid.clone(),
@@ -246,16 +266,19 @@ pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> prot
         sent: said.sent,
         replay: said.replay.iter().copied().collect(),
         secret: secret.to_bytes().to_vec(),
-        secret_before: before.map(|s| s.to_bytes().to_vec()).unwrap_or_default(),
+        secret_before: before.iter().flat_map(|s| s.to_bytes()).collect(),
+        connection: connection.or(*came_with).map_or(0, |connection| connection.0),
     }
 }
 
 /// The same on arrival; `None` when it is none.
 pub(super) fn unpack(packed: proto::Session, room: ReplayRoom) -> Option<(Session, Said)> {
-    let before = Secret::from_bytes(&packed.secret_before);
+    let before = packed.secret_before.chunks_exact(16).filter_map(Secret::from_bytes).collect();
+    let came_with = Some(ConnectionId(packed.connection)).filter(|connection| connection.0 != 0);
     let proof = Proof { secret: Secret::from_bytes(&packed.secret)?, before };
     let (id, received) = (SessionId(packed.session), packed.received);
-    let session = Session { id, openid: packed.openid, sid: packed.sid, received, proof };
+    let (openid, sid) = (packed.openid, packed.sid);
+    let session = Session { id, openid, sid, received, came_with, proof };
     let mut said = Said::new(room);
     said.reports = true;
     said.say(Frames::over(&packed.replay));
@@ -331,17 +354,21 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_good_until_its_successor_was_used() {
+    fn a_secret_is_good_until_a_later_one_was_used() {
         let mut session = Session::new(SessionId(1), String::new(), String::new(), Secret(10));
         assert!(session.is_known_by(SessionId(1), Secret(10)));
         assert!(
             !session.is_known_by(SessionId(2), Secret(10))
                 && !session.is_known_by(SessionId(1), Secret(11))
         );
-        session.renew(Secret(10), Secret(20));
+        session.renew(Secret(20));
         assert!(session.is_known_by(SessionId(1), Secret(10)), "the answer may have been lost");
-        session.renew(Secret(10), Secret(30));
-        assert!(!session.is_known_by(SessionId(1), Secret(20)), "it was lost");
+        session.renew(Secret(30));
+        assert!(session.is_known_by(SessionId(1), Secret(20)), "the client may go on with that");
+        (0..10).for_each(|_| session.renew(Secret(30)));
+        assert!(!session.is_known_by(SessionId(1), Secret(20)), "few are kept");
+        session.renew(Secret(10));
+        session.renew(Secret(30));
         session.take();
         assert!(
             !session.is_known_by(SessionId(1), Secret(10))
@@ -357,12 +384,13 @@ mod tests {
             let mut session = Session::new(SessionId(3), "o".into(), "s".into(), Secret(1 << 100));
             (0..received).for_each(|_| session.take());
             if renewed {
-                session.renew(Secret(1 << 100), Secret(5));
+                session.renew(Secret(5));
+                session.renew(Secret(6));
             }
             let mut said = Said::new(room());
             said.say(frames(1, said_frames, Mark::Answer).frames());
             said.acknowledge(acknowledged);
-            let packed = pack(&session, &mut said, 1 << 20);
+            let packed = pack(&session, None, &mut said, 1 << 20);
             let (back, mut said_back) = unpack(packed, room()).expect("a session");
             prop_assert_eq!(format!("{session:?}"), format!("{back:?}"));
             for n in 0..=said_frames + 1 {

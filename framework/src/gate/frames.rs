@@ -14,6 +14,7 @@ use super::{
     session::Session,
 };
 use crate::{
+    Named as _,
     limits::{DATAGRAMS_PER_WAKE_MAX, GATE_DEADLINE_GRACE, SIGN_IN_TRIES_MAX},
     link::{Batch, Mark, SessionEnd as _, error_message},
     msg,
@@ -93,7 +94,8 @@ impl<C: Carrier> Connection<C> {
     /// Refuses a frame. Within a session the refusal goes the way of the requests: the player
     /// knows every frame that its client was told, and in which order.
     fn refuse(&mut self, frame: &Frame<'_>, code: Code) {
-        self.say_error(Mark::Refused, frame.api.as_str(), code, code.text());
+        let mark = if counts(frame) { Mark::Refused } else { Mark::Fault };
+        self.say_error(mark, frame.api.as_str(), code, code.text());
     }
 
     /// What was asked before is still answered, then the client is told what is wrong.
@@ -179,4 +181,12 @@ impl<C: Carrier> Connection<C> {
             self.leave(Close::Refused);
         }
     }
+}
+
+/// Whether its client counts it as sent, whatever becomes of it.
+fn counts(frame: &Frame<'_>) -> bool {
+    let name = frame.api.as_str();
+    !name.starts_with("msg.Ping.")
+        && !name.starts_with("msg.Resume.")
+        && name != msg::kick::Res::NAME
 }

@@ -106,6 +106,7 @@ pub(crate) struct GateSettings {
     pub(crate) cluster: String,
     pub(crate) request_timeout: Duration,
     pub(crate) resume_window: Duration,
+    pub(crate) replay_bytes_max: usize,
 }
 
 /// What a gate needs for clients that speak text.
@@ -205,7 +206,10 @@ impl Gate {
     where
         C: Carrier,
     {
-        let outbox = Arc::new(Outbox::new(self.settings.gate.outbox_bytes_max));
+        let outbox = Arc::new(Outbox::new(
+            self.settings.gate.outbox_bytes_max,
+            self.settings.replay_bytes_max,
+        ));
         let listed = Listed::new(&self, &outbox);
         Connection::new(carrier, peer, self.clone(), outbox).run().await;
         drop((listed, seat));

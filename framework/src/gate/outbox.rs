@@ -30,6 +30,8 @@ pub(crate) struct Outbox {
     /// The connection's task.
     writer: AtomicWaker,
     bytes_max: usize,
+    /// What a client that goes on with its session may have missed: as much again.
+    replay_bytes_max: usize,
 }
 
 /// How the connection ends, decided by somebody else than the client.
@@ -53,6 +55,8 @@ struct Inner {
     in_flight: usize,
     /// What the entity said before the client was told that it is signed in.
     held: Option<Vec<u8>>,
+    /// Bytes of it that are not written: the client cannot have read them yet.
+    replayed: usize,
     kicked: Option<Kicked>,
     /// The player goes to another node.
     moving: Option<Moving>,
@@ -92,8 +96,9 @@ pub(crate) struct Taken {
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { inner: Mutex::default(), writer: AtomicWaker::new(), bytes_max }
+    pub(crate) fn new(bytes_max: usize, replay_bytes_max: usize) -> Self {
+        let (inner, writer) = (Mutex::default(), AtomicWaker::new());
+        Self { inner, writer, bytes_max, replay_bytes_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -120,6 +125,7 @@ impl Outbox {
             std::mem::swap(writing, &mut inner.ready);
             inner.taken_bytes = writing.len();
         }
+        inner.replayed = inner.replayed.min(inner.unwritten_bytes());
         Taken {
             kicked: inner.kicked.clone(),
             draining: inner.draining,
@@ -164,6 +170,7 @@ impl Outbox {
     pub(crate) fn open<M: Named>(&self, greeting: &M) {
         let mut inner = self.lock();
         let held = inner.held.take().unwrap_or_default();
+        inner.replayed = held.len().min(self.replay_bytes_max);
         put_message(&mut inner.ready, greeting).expect("a sign-in answer is small");
         inner.ready.extend_from_slice(&held);
     }
@@ -229,7 +236,8 @@ impl SessionEnd for Outbox {
             return;
         }
         inner.accept(frames);
-        inner.kick_above(self.bytes_max);
+        let held_max = if inner.held.is_some() { self.replay_bytes_max } else { 0 };
+        inner.kick_above(self.bytes_max + held_max);
         drop(inner);
         self.writer.wake();
     }
@@ -263,7 +271,7 @@ impl Inner {
 
     /// The client does not read: nobody waits for it.
     fn kick_above(&mut self, bytes_max: usize) {
-        if self.unwritten_bytes() > bytes_max && self.kicked.is_none() {
+        if self.unwritten_bytes() > bytes_max + self.replayed && self.kicked.is_none() {
             let reason = format!("more than {bytes_max} bytes unread");
             self.kicked = Some(Kicked { code: Code::TOO_SLOW, reason });
         }
@@ -335,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_pushed_during_sign_in_comes_after_its_answer() {
-        let outbox = Outbox::new(1 << 20);
+        let outbox = Outbox::new(1 << 20, 0);
         outbox.hold();
         deliver(&outbox, Mark::Plain, 1);
         outbox.open(&echo(0));
@@ -345,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_gate_says_itself_counts_as_unread_too() {
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, 0);
         for n in 0..1000 {
             outbox.say(&echo(n));
         }
@@ -355,13 +363,29 @@ mod tests {
 
     #[tokio::test]
     async fn more_unread_bytes_than_the_limit_kick_the_client_and_are_not_kept() {
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, 0);
         for n in 0..1000 {
             deliver(&outbox, Mark::Plain, n);
         }
         let taken = outbox.take(&mut Vec::new(), 0);
         assert_eq!(taken.kicked.map(|k| k.code), Some(Code::TOO_SLOW));
         assert!(outbox.depth().0 < 1100, "{:?}", outbox.depth());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_back_hears_what_it_missed_however_much_its_gate_kept_before() {
+        let outbox = Outbox::new(1000, 10_000);
+        outbox.hold();
+        (0..500).for_each(|n| deliver(&outbox, Mark::Plain, n));
+        outbox.open(&echo(-1));
+        let mut writing = Vec::new();
+        let taken = outbox.take(&mut writing, 0);
+        assert_eq!(taken.kicked, None);
+        assert!(writing.len() > 5000, "{}", writing.len());
+        outbox.take(&mut Vec::new(), 0);
+        (0..500).for_each(|n| deliver(&outbox, Mark::Plain, n));
+        let taken = outbox.take(&mut writing, 0);
+        assert_eq!(taken.kicked.map(|k| k.code), Some(Code::TOO_SLOW), "that is behind it");
     }
 
     proptest! {
@@ -371,7 +395,7 @@ mod tests {
         ) {
             let rt = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let _guard = rt.enter();
-            let (outbox, began) = (Outbox::new(1 << 20), Instant::now());
+            let (outbox, began) = (Outbox::new(1 << 20, 0), Instant::now());
             let deadline = |n: usize| began + std::time::Duration::from_secs(n as u64);
             let mut asked = Vec::new();
             for (n, count) in wakes.into_iter().enumerate() {

@@ -213,7 +213,12 @@ impl<C: Carrier> Connection<C> {
             Ok(found) => found,
             Err(refusal) => {
                 tracing::debug!(target: "gate", peer = %self.peer, "the player is not found again: {refusal}");
-                return self.outbox.kick(Code::NOT_CONNECTED, "the player's game server went away");
+                return match refusal.code {
+                    Code::SIGNED_IN_ELSEWHERE => self.outbox.kick(refusal.code, &refusal.message),
+                    _ => {
+                        self.outbox.kick(Code::NOT_CONNECTED, "the player's game server went away")
+                    }
+                };
             }
         };
         self.gate.meters.moves.increment(1);

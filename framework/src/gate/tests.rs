@@ -114,6 +114,7 @@ impl Town {
             cluster: "test".to_owned(),
             request_timeout: Duration::from_secs(5),
             resume_window: Duration::from_secs(60),
+            replay_bytes_max: 1 << 20,
         };
         let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
         let tokens = tokens.expect("a fresh key");

@@ -279,6 +279,10 @@ pub(crate) trait SessionEnd: fmt::Debug + Send + Sync {
     fn give_back(&self, frames: Frames<'_>);
     /// Nothing more is given back.
     fn detached(&self);
+    /// Whether it outlives the node of the player.
+    fn can_follow(&self) -> bool {
+        false
+    }
 }
 
 /// The entity's end: how an entity reaches a session.
@@ -324,7 +328,10 @@ impl SessionPort {
 
     /// Whether the session stays when this node goes away: its gate is in another.
     pub(crate) fn can_follow(&self) -> bool {
-        matches!(self, Self::Remote(_))
+        match self {
+            Self::Local(end) => end.can_follow(),
+            Self::Remote(_) => true,
+        }
     }
 
     /// Tells the session that its player goes to another node.

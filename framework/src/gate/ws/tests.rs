@@ -112,6 +112,7 @@ impl Town {
             cluster: "test".to_owned(),
             request_timeout: Duration::from_secs(5),
             resume_window: Duration::from_secs(60),
+            replay_bytes_max: 1 << 20,
         };
         let apis = host.apis();
         let players = Players { here: Some(host), links: None, directory: directory.clone() };
