@@ -10,4 +10,5 @@ mod resume;
 mod tidy;
 mod transports;
 mod trouble;
+mod ways;
 mod world;
