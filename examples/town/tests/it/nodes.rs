@@ -151,6 +151,14 @@ impl Cluster {
         }
     }
 
+    /// Starts `play`; where its lines go, and its process.
+    pub(crate) fn playing(&self) -> (PathBuf, Child) {
+        let said = self.folder.path().join("play.out");
+        let mut play = command(self.folder.path(), &["play", "--addr", &self.accounts.one()]);
+        let process = play.stdout(File::create(&said).unwrap()).spawn().unwrap();
+        (said, process)
+    }
+
     /// Plays until it works: who is sent away in the middle begins anew.
     pub(crate) async fn play_again(&self) {
         until("play works", async || self.play().await.is_ok()).await;
@@ -264,6 +272,11 @@ impl Node {
 
     /// Ends it as an operator does; its account center is told to nobody any more.
     pub(crate) async fn drain(mut self) -> ExitStatus {
+        self.leave().await
+    }
+
+    /// The same, for whoever puts another one in its place.
+    pub(crate) async fn leave(&mut self) -> ExitStatus {
         if let Some(http) = self.http() {
             self.accounts.lock().retain(|center| *center != http);
         }

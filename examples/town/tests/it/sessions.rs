@@ -3,14 +3,18 @@
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
-    net::TcpListener,
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
 use bastide::client::{Address, Loss, WhenLost};
 use bastide_testkit::shared;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
     nodes::{Cluster, Node, until},
@@ -60,37 +64,33 @@ impl Town {
         Steady::begin(&self.cluster.accounts.one(), &gates, when_lost, PLAYERS).await
     }
 
-    async fn kill_gate(&mut self, number: usize) {
-        self.gates[number].node.kill();
-        sleep(Duration::from_millis(300)).await;
-        self.start_gate(number).await;
-    }
-
-    /// Its operator's signal: everybody there is told 2007.
-    async fn drain_gate(&mut self, number: usize) {
-        let Gate { node, port } = self.gates.remove(number);
-        assert_eq!(node.drain().await.code(), Some(0));
-        let [node] = self.cluster.nodes_with([("gate", at(port))]).await;
-        self.gates.insert(number, Gate { node, port });
-    }
-
-    async fn start_gate(&mut self, number: usize) {
-        let port = self.gates[number].port;
-        [self.gates[number].node] = self.cluster.nodes_with([("gate", at(port))]).await;
-    }
-
-    /// One comes, then the one that is there longest goes.
-    async fn replace_game_server(&mut self) {
-        self.games.push(self.cluster.node("game").await);
-        assert_eq!(self.games.remove(0).drain().await.code(), Some(0));
-    }
-
     /// The players that a game server runs, one bit each.
     fn whose(&self, game: &Node, players: &Steady) -> u64 {
         let owned = |account: &i64| self.cluster.owner(&shared().redis, *account) == game.id;
         let numbered = players.accounts.iter().enumerate();
         numbered.filter(|(_, account)| owned(account)).fold(0, |bits, (n, _)| bits | 1 << n)
     }
+}
+
+impl Gate {
+    /// It dies, and is there again.
+    async fn kill(&mut self, cluster: &Cluster) {
+        self.node.kill();
+        sleep(Duration::from_millis(300)).await;
+        [self.node] = cluster.nodes_with([("gate", at(self.port))]).await;
+    }
+
+    /// Its operator's signal: everybody there is told 2007.
+    async fn drain(&mut self, cluster: &Cluster) {
+        assert_eq!(self.node.leave().await.code(), Some(0));
+        [self.node] = cluster.nodes_with([("gate", at(self.port))]).await;
+    }
+}
+
+/// One comes, then the one that is there longest goes.
+async fn replace_one(games: &mut Vec<Node>, cluster: &Cluster) {
+    games.push(cluster.node("game").await);
+    assert_eq!(games.remove(0).drain().await.code(), Some(0));
 }
 
 fn at(port: u16) -> Vec<String> {
@@ -104,7 +104,7 @@ fn free_port() -> u16 {
         // Other test programs have another place to begin.
         let begin = u16::try_from(std::process::id() % 500).unwrap() * 20;
         let port = PORTS_FROM + (begin + next) % 10_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
@@ -113,19 +113,21 @@ fn free_port() -> u16 {
 /// Nobody lost anything; what it cost is told.
 fn is_whole(what: &str, mut seen: Seen) {
     assert!(seen.lost.is_empty() && seen.unsure == 0, "{seen:?}");
-    assert!(!seen.resumed.is_empty(), "nobody was ever away");
+    let (times, resent) = (seen.resumed.len(), seen.resent);
+    assert!(times + seen.came_back > 0, "nobody was ever away");
     seen.resumed.sort();
-    let part = |part: f64| seen.resumed[((seen.resumed.len() - 1) as f64 * part) as usize];
+    let part = |part: f64| {
+        let at = (times.saturating_sub(1) as f64 * part) as usize;
+        seen.resumed.get(at).copied().unwrap_or_default()
+    };
+    tell(&format!("{what}: {} answers, {} cards, all once", seen.answered, seen.drawn));
     tell(&format!(
-        "{what}: {} answers, {} cards; resumed {} times, {} frames sent again, p50 {:?}, \
-         p99 {:?}, max {:?}",
-        seen.answered,
-        seen.drawn,
-        seen.resumed.len(),
-        seen.resent,
+        "{what}: resumed {times} times, {resent} frames sent again; from the break p50 {:?}, \
+         p99 {:?}, max {:?}; {} more came back from elsewhere",
         part(0.5),
         part(0.99),
-        part(1.0)
+        part(1.0),
+        seen.came_back
     ));
 }
 
@@ -134,7 +136,7 @@ async fn gates_are_killed_one_after_the_other_and_every_session_goes_on_whole() 
     let mut town = Town::start().await;
     let mut players = town.players(WhenLost::End).await;
     for round in 0..6 {
-        town.kill_gate(round % 3).await;
+        town.gates[round % 3].kill(&town.cluster).await;
         sleep(Duration::from_millis(500)).await;
     }
     players.go_on().await;
@@ -146,7 +148,7 @@ async fn gates_are_drained_one_after_the_other_and_every_session_goes_on_whole()
     let mut town = Town::start().await;
     let mut players = town.players(WhenLost::End).await;
     for number in [0, 1, 2, 0] {
-        town.drain_gate(number).await;
+        town.gates[number].drain(&town.cluster).await;
         players.go_on().await;
     }
     is_whole("drain of gates", players.end().await);
@@ -164,7 +166,7 @@ async fn game_servers_are_drained_and_sessions_go_on_also_those_that_are_away_ju
         let rest = (0..3).fold(leaving, |rest, _| rest & (rest - 1));
         players.send_away(leaving & !rest);
         sleep(Duration::from_millis(300)).await;
-        town.replace_game_server().await;
+        replace_one(&mut town.games, &town.cluster).await;
         players.go_on().await;
     }
     is_whole("drain of game servers", players.end().await);
@@ -188,32 +190,112 @@ async fn sessions_of_a_killed_game_server_end_honestly_and_the_others_notice_not
     tell(&format!("{leaving} of {PLAYERS} sessions lost, {} draws unsure", seen.unsure));
 }
 
+/// All at once: a gate may die while the player of its client moves, or while that client is away.
 #[tokio::test]
 async fn whatever_happens_for_a_while_to_gates_game_servers_and_connections_nothing_is_lost() {
     let mut town = Town::start().await;
     let mut players = town.players(WhenLost::End).await;
     let seed = RandomState::new().build_hasher().finish();
     tell(&format!("soak with seed {seed}"));
-    let mut random = seed;
-    let mut next = |below: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (random >> 24) % below
-    };
-    let began = Instant::now();
-    while began.elapsed() < SOAK {
-        let gate = usize::try_from(next(3)).unwrap();
-        match next(5) {
-            0 => town.kill_gate(gate).await,
-            1 => town.drain_gate(gate).await,
-            2 => town.replace_game_server().await,
-            3 => players.send_away(1 << next(40)),
-            _ => players.cut(next(1 << 40)),
+    let over = Instant::now() + SOAK;
+    let Town { cluster, account, gates, games } = &mut town;
+    let on_gates = async {
+        let mut chance = Chance(seed);
+        while Instant::now() < over {
+            let gate = &mut gates[chance.below(3) as usize];
+            match chance.below(3) {
+                0 => gate.drain(cluster).await,
+                _ => gate.kill(cluster).await,
+            }
+            sleep(Duration::from_millis(chance.below(500))).await;
         }
-        sleep(Duration::from_millis(200)).await;
-    }
+    };
+    let on_games = async {
+        while Instant::now() < over {
+            replace_one(games, cluster).await;
+        }
+    };
+    let on_clients = async {
+        let mut chance = Chance(!seed);
+        while Instant::now() < over {
+            match chance.below(3) {
+                0 => players.send_away(1 << chance.below(PLAYERS as u64)),
+                _ => players.cut(chance.below(1 << PLAYERS)),
+            }
+            sleep(Duration::from_millis(chance.below(800))).await;
+        }
+    };
+    tokio::join!(on_gates, on_games, on_clients);
     players.go_on().await;
-    until("the account center is well", async || town.account.ready().await).await;
+    until("the account center is well", async || account.ready().await).await;
     is_whole("soak", players.end().await);
+}
+
+/// The same numbers for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 24) % bound
+    }
+}
+
+// === The command ===
+
+/// What a gate says passes so slowly that a play lasts long enough to be disturbed.
+async fn pass_slowly(listener: TcpListener, gate: u16) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            let Ok(mut gate) = TcpStream::connect(("127.0.0.1", gate)).await else { return };
+            let ((mut from_client, mut to_client), (mut from_gate, mut to_gate)) =
+                (client.split(), gate.split());
+            let down = async {
+                let mut bytes = vec![0; 4096];
+                while let Ok(read @ 1..) = from_gate.read(&mut bytes).await {
+                    sleep(Duration::from_millis(300)).await;
+                    if to_client.write_all(&bytes[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = down => {}
+                _ = tokio::io::copy(&mut from_client, &mut to_gate) => {}
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn play_goes_on_when_its_gate_is_killed_and_says_that_it_resumed() {
+    let cluster = Cluster::shared();
+    let ports = [(); 2].map(|()| free_port());
+    let (mut slow, mut gates) = (JoinSet::new(), Vec::new());
+    for port in ports {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let advertised = listener.local_addr().unwrap().to_string();
+        slow.spawn(pass_slowly(listener, port));
+        let args = [at(port), vec!["--gate-advertise".to_owned(), advertised.clone()]].concat();
+        gates.push((advertised, args));
+    }
+    let others = ("account,game", Vec::new());
+    let each = [others, ("gate", gates[0].1.clone()), ("gate", gates[1].1.clone())];
+    let [_all, mut one, mut other] = cluster.nodes_with(each).await;
+    let (said, mut play) = cluster.playing();
+    let said = || std::fs::read_to_string(&said).unwrap();
+    until("it plays", async || said().contains("echo: 7 came back")).await;
+    let at_one = said().contains(&format!("at the gate {},", gates[0].0));
+    if at_one {
+        one.kill()
+    } else {
+        other.kill()
+    }
+    until("it ends", async || play.try_wait().unwrap().is_some()).await;
+    assert!(play.wait().unwrap().success(), "{}", said());
+    assert_eq!(said().matches("resumed after").count(), 1, "{}", said());
 }
 
 #[expect(clippy::print_stderr, reason = "a measured time, for whoever runs the test")]

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -49,6 +49,8 @@ pub(crate) struct Seen {
     pub(crate) drawn: i64,
     /// From noticing a break to the resume.
     pub(crate) resumed: Vec<Duration>,
+    /// Resumes of those who did nothing at all for a while before.
+    pub(crate) came_back: usize,
     /// Frames that servers did not have, and that were sent again.
     pub(crate) resent: usize,
     /// Why sessions could not go on.
@@ -71,7 +73,6 @@ struct Shared {
     away: AtomicU64,
     cut: AtomicU64,
     over: AtomicBool,
-    begun: Mutex<Vec<(usize, i64)>>,
 }
 
 impl Steady {
@@ -87,7 +88,6 @@ impl Steady {
             away: AtomicU64::new(0),
             cut: AtomicU64::new(0),
             over: AtomicBool::new(false),
-            begun: Mutex::default(),
         });
         let mut steady = Self { shared, accounts: Vec::new(), players: JoinSet::new() };
         for number in 0..players {
@@ -143,10 +143,11 @@ impl Steady {
         self.shared.over.store(true, Ordering::Relaxed);
         let mut all = Seen::default();
         for seen in self.players.join_all().await {
-            let Seen { answered, drawn, resumed, resent, lost, unsure } = seen;
+            let Seen { answered, drawn, resumed, came_back, resent, lost, unsure } = seen;
             all.answered += answered;
             all.drawn += drawn;
             all.resumed.extend(resumed);
+            all.came_back += came_back;
             all.resent += resent;
             all.lost.extend(lost);
             all.unsure += unsure;
@@ -289,7 +290,10 @@ impl Player {
                     (self.pushed, self.anew) = (cards, false);
                 }
                 Event::Resumed(resumed) => {
-                    self.seen.resumed.push(resumed.took);
+                    match resumed.took >= AWAY {
+                        true => self.seen.came_back += 1,
+                        false => self.seen.resumed.push(resumed.took),
+                    }
                     self.seen.resent += resumed.resent;
                 }
                 Event::SignedInAnew(anew) => {
