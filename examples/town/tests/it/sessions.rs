@@ -120,7 +120,10 @@ fn is_whole(what: &str, mut seen: Seen) {
         let at = (times.saturating_sub(1) as f64 * part) as usize;
         seen.resumed.get(at).copied().unwrap_or_default()
     };
-    tell(&format!("{what}: {} answers, {} cards, all once", seen.answered, seen.drawn));
+    tell(&format!(
+        "{what}: {} answers, {} cards, all once; {} draws refused",
+        seen.answered, seen.drawn, seen.refused
+    ));
     tell(&format!(
         "{what}: resumed {times} times, {resent} frames sent again; from the break p50 {:?}, \
          p99 {:?}, max {:?}; {} more came back from elsewhere",
@@ -211,8 +214,10 @@ async fn whatever_happens_for_a_while_to_gates_game_servers_and_connections_noth
         }
     };
     let on_games = async {
+        let mut chance = Chance(seed.rotate_left(32));
         while Instant::now() < over {
             replace_one(games, cluster).await;
+            sleep(Duration::from_millis(chance.below(500))).await;
         }
     };
     let on_clients = async {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bastide::{
+    Code,
     client::{Address, Event, Loss, Options, Session, SessionError, Ticket, WhenLost},
     def, msg,
     prost::Message as _,
@@ -55,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) resent: usize,
     /// Why sessions could not go on.
     pub(crate) lost: Vec<Loss>,
+    /// Draws that were refused because the store was too slow: they were not done.
+    pub(crate) refused: usize,
     /// Draws of which nobody knows whether they were done.
     pub(crate) unsure: i64,
 }
@@ -143,13 +146,14 @@ impl Steady {
         self.shared.over.store(true, Ordering::Relaxed);
         let mut all = Seen::default();
         for seen in self.players.join_all().await {
-            let Seen { answered, drawn, resumed, came_back, resent, lost, unsure } = seen;
+            let Seen { answered, drawn, resumed, came_back, resent, lost, refused, unsure } = seen;
             all.answered += answered;
             all.drawn += drawn;
             all.resumed.extend(resumed);
             all.came_back += came_back;
             all.resent += resent;
             all.lost.extend(lost);
+            all.refused += refused;
             all.unsure += unsure;
         }
         all
@@ -269,6 +273,10 @@ impl Player {
             None => self.seen.answered += 1,
             Some((SessionError::Lost(_), draws)) if self.session.lost().is_none() => {
                 self.seen.unsure += draws;
+            }
+            // On a machine that has too much to do; the bag says whether it was done.
+            Some((SessionError::Refused(why), 1)) if why.code == Code::NOT_READY => {
+                self.seen.refused += 1;
             }
             Some((e, _)) => panic!("{}: {e}", self.account),
         }
