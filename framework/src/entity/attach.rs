@@ -99,15 +99,18 @@ impl<S: Send + Sync + 'static> Entity<S> {
         Ok(attached)
     }
 
-    /// The player came from another node, and its session's connection with it.
+    /// The player came from another node, and its session's connection with it: the very one that
+    /// it had there. One that comes so late that the client has gone on over another brings back
+    /// requests that the client has sent again by then.
     fn go_on(
         &mut self,
         connection: ConnectionId,
         way: (SessionPort, usize),
         id: SessionId,
     ) -> Result<Attached, Code> {
-        if self.connection.is_some() || self.session.as_ref().is_none_or(|s| s.id != id) {
-            return Err(Code::NOT_CONNECTED);
+        let follows = |s: &Session| s.id == id && s.follower == Some(connection);
+        if !self.session.as_ref().is_some_and(follows) {
+            return Err(Code::RESUME_REFUSED);
         }
         let session = self.take_over(connection)?;
         self.moved = false;
@@ -127,9 +130,10 @@ impl<S: Send + Sync + 'static> Entity<S> {
         &mut self,
         connection: ConnectionId,
         way: (SessionPort, usize),
-        session: Session,
+        mut session: Session,
         user: Option<def::User>,
     ) -> Attached {
+        session.follower = None;
         let attached = Attached {
             user,
             session: session.id,
@@ -256,7 +260,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
     /// The session as it travels, when it can.
     fn pack(&mut self) -> Option<proto::Session> {
         self.host.carries().then_some(())?;
-        let (session, said) = (self.session.as_ref()?, self.ctx.said()?);
+        let (session, said) = (self.session.as_mut()?, self.ctx.said()?);
+        session.follower = self.connection;
         Some(session::pack(session, said, REPLAY_BYTES_CARRIED_MAX))
     }
 

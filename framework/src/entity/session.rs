@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     limits::{REPLAY_BYTES_FREE, REPLAY_BYTES_KEPT, REPLAY_BYTES_SILENT_MAX},
-    link::{Batch, Frames, Mark, Secret, SessionId},
+    link::{Batch, ConnectionId, Frames, Mark, Secret, SessionId},
     proto::link as proto,
 };
 
@@ -29,6 +29,9 @@ pub(super) struct Session {
     pub(super) sid: String,
     /// Frames of the client that were taken.
     pub(super) received: u64,
+    /// The connection that it had when its player left another node: that one may follow without
+    /// a secret, until somebody has gone on with the session.
+    pub(super) follower: Option<ConnectionId>,
     proof: Proof,
 }
 
@@ -44,7 +47,8 @@ struct Proof {
 
 impl Session {
     pub(super) fn new(id: SessionId, openid: String, sid: String, secret: Secret) -> Self {
-        Self { id, openid, sid, received: 0, proof: Proof { secret, before: None } }
+        let proof = Proof { secret, before: None };
+        Self { id, openid, sid, received: 0, follower: None, proof }
     }
 
     /// What the client must show to go on.
@@ -237,7 +241,8 @@ pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> prot
     while said.replay.len() > bytes_max {
         said.forget_oldest();
     }
-    let Session { id, openid, sid, received, proof: Proof { secret, before } } = session;
+    let Session { id, openid, sid, received, follower, proof } = session;
+    let Proof { secret, before } = proof;
     proto::Session {
         session: id.0,
         openid: openid.clone(),
@@ -247,6 +252,7 @@ pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> prot
         replay: said.replay.iter().copied().collect(),
         secret: secret.to_bytes().to_vec(),
         secret_before: before.map(|s| s.to_bytes().to_vec()).unwrap_or_default(),
+        connection: follower.map_or(0, |connection| connection.0),
     }
 }
 
@@ -255,7 +261,9 @@ pub(super) fn unpack(packed: proto::Session, room: ReplayRoom) -> Option<(Sessio
     let before = Secret::from_bytes(&packed.secret_before);
     let proof = Proof { secret: Secret::from_bytes(&packed.secret)?, before };
     let (id, received) = (SessionId(packed.session), packed.received);
-    let session = Session { id, openid: packed.openid, sid: packed.sid, received, proof };
+    let (openid, sid) = (packed.openid, packed.sid);
+    let follower = Some(ConnectionId(packed.connection)).filter(|connection| connection.0 != 0);
+    let session = Session { id, openid, sid, received, follower, proof };
     let mut said = Said::new(room);
     said.reports = true;
     said.say(Frames::over(&packed.replay));
@@ -353,12 +361,14 @@ mod tests {
         #[test]
         fn a_session_is_the_same_after_it_has_travelled(
             said_frames in 0u64..40, received in 0u64..9, acknowledged in 0u64..40, renewed: bool,
+            connection: u64,
         ) {
             let mut session = Session::new(SessionId(3), "o".into(), "s".into(), Secret(1 << 100));
             (0..received).for_each(|_| session.take());
             if renewed {
                 session.renew(Secret(1 << 100), Secret(5));
             }
+            session.follower = Some(ConnectionId(connection)).filter(|c| c.0 != 0);
             let mut said = Said::new(room());
             said.say(frames(1, said_frames, Mark::Answer).frames());
             said.acknowledge(acknowledged);

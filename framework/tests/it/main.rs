@@ -12,4 +12,5 @@ mod resume;
 mod tidy;
 mod transports;
 mod trouble;
+mod ways;
 mod world;

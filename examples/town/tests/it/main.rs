@@ -8,4 +8,6 @@ mod nodes;
 mod operate;
 mod outages;
 mod players;
+mod sessions;
+mod steady;
 mod town;
