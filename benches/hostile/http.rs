@@ -7,7 +7,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, crypto::ring::default_provider,
+    ClientConfig, ClientConnection, RootCertStore,
+    crypto::ring::default_provider,
     version::{TLS12, TLS13},
 };
 

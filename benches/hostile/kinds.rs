@@ -266,7 +266,8 @@ impl Ground {
     /// is made up for the account of somebody else.
     async fn replay(&self, nth: usize) -> io::Result<()> {
         let mut first = connect(&self.gate).await?;
-        let welcome = sign_in_over(&mut first, &self.tokens[nth]).await.map_err(io::Error::other)?;
+        let welcome =
+            sign_in_over(&mut first, &self.tokens[nth]).await.map_err(io::Error::other)?;
         let mut token = welcome.resume_token.unwrap_or_default();
         let mut playing = connect(&self.gate).await?;
         let resume = msg::resume::Req { resume_token: token.clone(), received: 0 };

@@ -141,10 +141,8 @@ async fn cost(way: Way, sessions: usize, settle: Duration) -> Option<[Memory; 2]
     let open = servers.meters(GATE).await;
     let open = open.iter().find(|(name, _)| name == "gate_sessions").map_or(0.0, |(_, n)| *n);
     assert!(open >= (sessions + WARM_UP) as f64, "only {open} are signed in");
-    let grown = |n: usize| Memory {
-        rss: after[n].rss - before[n].rss,
-        pss: after[n].pss - before[n].pss,
-    };
+    let grown =
+        |n: usize| Memory { rss: after[n].rss - before[n].rss, pss: after[n].pss - before[n].pss };
     drop((warm_up, clients));
     Some([grown(0), grown(1)])
 }

@@ -9,6 +9,10 @@ use crate::wire::FRAME_BYTES_MAX;
 /// Beyond: 1008 and close, before the body arrives.
 pub(crate) const FRAME_BYTES_BEFORE_SIGN_IN_MAX: usize = 4096;
 
+/// Bytes that wait for a client that has not signed in: what may be said to all frames of one
+/// read, for anybody can be such a client, thousands of times. Beyond: closed, 2008.
+pub(crate) const OUTBOX_BYTES_BEFORE_SIGN_IN_MAX: usize = 256 * 1024;
+
 /// Bytes that one read takes, into a buffer that a whole shard shares. Beyond: the next read.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     Named,
-    limits::LOOSE_BYTES_MAX,
+    limits::{LOOSE_BYTES_MAX, OUTBOX_BYTES_BEFORE_SIGN_IN_MAX},
     link::{Batch, Frames, MARK_BYTES, Mark, SessionEnd},
     wire::{Code, Refusal, put_message},
 };
@@ -151,8 +151,9 @@ impl Outbox {
 
     /// Says something to a client that has no session.
     pub(crate) fn say<M: Named>(&self, message: &M) {
-        let said = put_message(&mut self.lock().ready, message);
-        said.expect("what a gate says itself is small");
+        let mut inner = self.lock();
+        put_message(&mut inner.ready, message).expect("what a gate says itself is small");
+        inner.kick_above(self.bytes_max.min(OUTBOX_BYTES_BEFORE_SIGN_IN_MAX));
     }
 
     /// From now on what entities say is held back until [`Outbox::open`].

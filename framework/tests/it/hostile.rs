@@ -200,7 +200,8 @@ fn of_fifty_connections_that_resume_one_session_at_once_one_plays_on() {
 fn of_sign_ins_and_resumes_that_race_one_session_is_left_and_it_plays() {
     let world = World::new();
     world.run(async {
-        let (_first, _, mut token) = player_with_token(&world, "races").await;
+        let (mut first, _, mut token) = player_with_token(&world, "races").await;
+        echoes(&mut first).await;
         let login = world.token("races").await;
         for _ in 0..10 {
             let (mut signing_in, mut resuming) = (world.connect().await, world.connect().await);
@@ -209,8 +210,15 @@ fn of_sign_ins_and_resumes_that_race_one_session_is_left_and_it_plays() {
                 tokio::join!(signing_in.sign_in(&login), resuming.request(&resume));
             let welcome = signed_in.unwrap();
             echoes(&mut signing_in).await;
-            let refused = resuming.request(&echo_of(1)).await;
-            assert!(refused.is_err(), "{refused:?}");
+            // If it was first, what it missed may still come before it is sent away.
+            let _sent = resuming.send(&COUNT).await;
+            while let Ok(missed) = resuming.receive().await {
+                if missed.api == "msg.Error.Res" {
+                    assert_eq!(error(&missed).0, Code::NOT_SIGNED_IN.0);
+                    break;
+                }
+                assert_eq!(missed.api, "msg.Echo.Res");
+            }
             token = welcome.resume_token.unwrap();
         }
     });
@@ -265,8 +273,13 @@ fn frames_behind_a_login_or_a_resume_in_one_packet_are_answered_behind_it() {
         let all = [frame(&bad), frame(&COUNT), frame(&login), frame(&COUNT)].concat();
         let mut client = world.connect().await;
         client.send_bytes(&all).await.unwrap();
-        let expected =
-            ["msg.Login.Res", "msg.Error.Res", "msg.Login.Res", "msg.GetItems.Res", "msg.GetItems.Res"];
+        let expected = [
+            "msg.Login.Res",
+            "msg.Error.Res",
+            "msg.Login.Res",
+            "msg.GetItems.Res",
+            "msg.GetItems.Res",
+        ];
         for api in expected {
             assert_eq!(client.receive().await.unwrap().api, api);
         }
@@ -444,7 +457,8 @@ fn an_account_center_that_is_asked_a_byte_at_a_time_still_signs_others_in() {
 fn web_sockets_that_stop_half_way_keep_nobody_out() {
     let world = World::with(&["gate.sign_in_timeout=2s"]);
     world.run(async {
-        let upgrade = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+        let upgrade =
+            "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
         let whole = format!(
             "{upgrade}Sec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
