@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
+mod hostile;
 mod nodes;
 mod operate;
 mod outages;
