@@ -154,6 +154,10 @@ pub(crate) const DATAGRAMS_PER_WAKE_MAX: usize = 64;
 /// How often a connection may fail to sign in or to resume. Beyond: closed.
 pub(crate) const SIGN_IN_TRIES_MAX: u32 = 10;
 
+/// How long a client waits for each refusal of a sign-in or resume but the first: to look at a
+/// signature takes a tenth of a millisecond of a core, which a flood would have whole.
+pub(crate) const SIGN_IN_FAILED_PAUSE: Duration = Duration::from_millis(100);
+
 /// Connections that the operating system keeps until they are accepted. Beyond: it refuses them.
 pub(crate) const ACCEPT_QUEUE_MAX: i32 = 1024;
 
