@@ -16,7 +16,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::world::{World, code, echo_of, error, slow_of, told};
+use crate::{
+    transports::{quic, until},
+    world::{World, code, echo_of, error, slow_of, told},
+};
 
 const COUNT: msg::get_items::Req = msg::get_items::Req { idx: None };
 
@@ -514,5 +517,81 @@ fn packets_that_are_no_quic_leave_the_gate_as_it_was() {
         sleep(Duration::from_millis(50)).await;
         assert_eq!(world.meter("gate_connections_quic_total").await, 0.0);
         assert_eq!(world.meter("gate_connections").await, 1.0);
+    });
+}
+
+/// Half a frame and then: the stream is reset, the answers are refused, the connection is closed,
+/// or nothing is heard of it any more.
+#[test]
+fn quic_clients_that_break_off_within_a_frame_end_and_their_sessions_can_be_resumed() {
+    let world = World::alone(&[]);
+    world.run(async {
+        let mut good = world.player().await;
+        let token = world.token("breaks-off").await;
+        let login = msg::login::Req { token, ..Default::default() };
+        for how in 0..4 {
+            let (endpoint, connection) =
+                quic(world.quic(), &world.certificate(), &["bastide"]).await;
+            let connection = connection.unwrap();
+            let (send, receive) = connection.open_bi().await.unwrap();
+            let mut client = Client::over(tokio::io::join(receive, send));
+            let welcome = client.request(&login).await.unwrap();
+            client.send_bytes(b"\x10\0\x0c\0msg.Ec").await.unwrap();
+            match how {
+                0 => drop(client),
+                1 => connection.close(77_u32.into(), &[b'x'; 500]),
+                2 => endpoint.close(0_u32.into(), b""),
+                _ => {
+                    // A second stream, and one in one direction, are never granted.
+                    let granted = Duration::from_millis(100);
+                    assert!(timeout(granted, connection.open_bi()).await.is_err());
+                    assert!(timeout(granted, connection.open_uni()).await.is_err());
+                    drop(client);
+                }
+            }
+            let mut back = world.connect().await;
+            let resume = resume_of(&welcome.resume_token.unwrap(), 0);
+            assert_eq!(back.request(&resume).await.unwrap().code, 0, "{how}");
+        }
+        until("only who is good is left", async || world.meter("gate_connections").await == 1.0)
+            .await;
+        echoes(&mut good).await;
+    });
+}
+
+#[test]
+fn datagrams_that_are_no_inputs_are_dropped_and_counted_and_the_stream_goes_on() {
+    let world = World::alone(&[]);
+    world.run(async {
+        let (_endpoint, connection) = quic(world.quic(), &world.certificate(), &["bastide"]).await;
+        let connection = connection.unwrap();
+        let (send, receive) = connection.open_bi().await.unwrap();
+        let mut client = Client::over(tokio::io::join(receive, send));
+        client.sign_in(&world.token("datagrams").await).await.unwrap();
+        assert_eq!(client.receive().await.unwrap().api, "msg.GetItems.Res");
+        let most = connection.max_datagram_size().unwrap();
+        let (ask, login) = (frame(&COUNT), frame(&msg::login::Req::default()));
+        let bad: [&[u8]; 7] = [
+            b"",
+            b"\x02\0",
+            b"\xff\xff\x0c\0msg.Echo.Req",
+            &vec![0xff; most],
+            &ask,
+            &login,
+            &[&ask[..], &ask].concat(),
+        ];
+        for _ in 0..4 {
+            for datagram in bad {
+                connection.send_datagram(datagram.to_vec().into()).unwrap();
+            }
+            // Behind them, so that few are lost on the way.
+            client.request(&echo_of(1)).await.unwrap();
+        }
+        assert!(connection.send_datagram(vec![0; most + 1].into()).is_err());
+        until("they are counted", async || {
+            world.meter("gate_datagrams_dropped_total").await >= 7.0
+        })
+        .await;
+        assert_eq!(told(&client.request(&COUNT).await.unwrap()), 1, "nothing was done");
     });
 }
