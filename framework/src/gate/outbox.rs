@@ -295,8 +295,17 @@ impl Inner {
             count -= oldest.count;
             self.awaited.pop_front();
         }
+        // Nothing is left: a client that asked much once does not keep the room for it.
+        if self.awaited.capacity() > AWAITED_KEPT_MAX {
+            self.awaited.shrink_to(AWAITED_KEPT);
+        }
     }
 }
+
+/// Places for wakes that wait for answers: an idle connection keeps so many, and frees them only
+/// when it had more than that.
+const AWAITED_KEPT: usize = 4;
+const AWAITED_KEPT_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -336,6 +345,19 @@ mod tests {
         outbox.open(&echo(0));
         let seen = written(&outbox);
         assert!(seen[0].ends_with("[8, 0]") && seen[1].ends_with("[8, 1]"), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asked_much_once_keeps_no_room_for_it() {
+        let (outbox, soon) = (Outbox::new(1 << 20), Instant::now());
+        for _ in 0..1000 {
+            outbox.await_answers(1, soon);
+        }
+        for n in 0..1000 {
+            deliver(&outbox, Mark::Answer, n);
+        }
+        assert_eq!(outbox.depth().1, 0);
+        assert!(outbox.lock().awaited.capacity() <= 64, "{}", outbox.lock().awaited.capacity());
     }
 
     #[tokio::test]
