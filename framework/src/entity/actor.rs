@@ -52,6 +52,9 @@ pub(crate) struct Entity<S> {
     /// The connection that asked last to sign in. What an older one has in the mailbox is skipped
     /// at once, so that a busy old session keeps no new one waiting.
     pub(super) newest: Arc<AtomicU64>,
+    /// The session that may be gone on with; 0: none. Who names another one is refused before it
+    /// stands in the mailbox.
+    pub(super) resumable: Arc<AtomicU64>,
     /// The session came from another node, and nobody has gone on with it here yet.
     pub(super) moved: bool,
     /// The session is away until then: it ends.

@@ -141,6 +141,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             received: session.received,
             sid: session.sid.clone(),
         };
+        self.resumable.store(session.id.0, Ordering::Release);
         self.session = Some(session);
         let (port, datagram_bytes_max) = way;
         self.ctx.connect(port, datagram_bytes_max);
@@ -208,6 +209,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         if self.session.take().is_none() {
             return;
         }
+        self.resumable.store(0, Ordering::Release);
         self.ctx.flush();
         if let Some(port) = self.ctx.disconnect() {
             port.kick(code, reason);

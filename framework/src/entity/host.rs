@@ -44,6 +44,8 @@ pub(crate) struct Running {
     pub(super) mailbox: Mailbox,
     /// See [`Entity::newest`](super::actor::Entity::newest).
     pub(super) newest: Arc<AtomicU64>,
+    /// See [`Entity::resumable`](super::actor::Entity::resumable).
+    pub(super) resumable: Arc<AtomicU64>,
 }
 
 /// The entities that run in this process.
@@ -129,8 +131,15 @@ impl Host {
         let id = self.player_id(arrival.account);
         // A player that stops just now bounces its mail; it is then woken again.
         for _ in 0..ATTACH_TRIES_MAX {
-            let Running { mailbox: entity, newest } = self.find_or_wake(&id, &arrival).await?;
+            let found = self.find_or_wake(&id, &arrival).await?;
+            let Running { mailbox: entity, newest, resumable } = found;
             let connection = arrival.connection;
+            if let Entry::Resume { session, .. } = arrival.entry
+                && session.0 != resumable.load(Ordering::Acquire)
+            {
+                // Not by the entity: those who make it up would fill the mailbox of somebody else.
+                return Err(Refusal::from(Code::RESUME_REFUSED).into());
+            }
             if matches!(arrival.entry, Entry::SignIn { .. }) {
                 newest.store(connection.0, Ordering::Release);
             }
@@ -152,7 +161,7 @@ impl Host {
 
     /// Ends the session of an account, if its player runs here.
     pub(crate) async fn end_session(&self, account: i64, end: End) -> Ended {
-        let Running { mailbox, newest: _ } = match self.slots().get(&self.player_id(account)) {
+        let Running { mailbox, .. } = match self.slots().get(&self.player_id(account)) {
             Some(Slot::Running(running)) => running.clone(),
             Some(Slot::Busy(_)) => return Ended::Moving,
             None => return Ended::NotHere,
@@ -193,6 +202,10 @@ impl Host {
             match busy {
                 Some(over) => over.cancelled().await,
                 None => {
+                    if let Entry::Resume { .. } = arrival.entry {
+                        // Who has nothing to go on with takes no place: its owner may want in.
+                        self.carried(id, &arrival.entry).await?;
+                    }
                     if let Some(place) = Place::take(self, id) {
                         return self.wake(place, arrival).await;
                     }

@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Carrier,
@@ -14,7 +14,9 @@ use super::{
     session::Session,
 };
 use crate::{
-    limits::{DATAGRAMS_PER_WAKE_MAX, GATE_DEADLINE_GRACE, SIGN_IN_TRIES_MAX},
+    limits::{
+        DATAGRAMS_PER_WAKE_MAX, GATE_DEADLINE_GRACE, SIGN_IN_FAILED_PAUSE, SIGN_IN_TRIES_MAX,
+    },
     link::{Batch, Mark, SessionEnd as _, error_message},
     msg,
     wire::{Code, Cut, Frame, FrameError, cut},
@@ -172,8 +174,11 @@ impl<C: Carrier> Connection<C> {
         cx.waker().wake_by_ref();
     }
 
-    /// The client failed to sign in or to resume; it may not try for ever.
-    pub(super) fn failed(&mut self) {
+    /// The client failed to sign in or to resume; it may not try for ever, nor as fast as it can.
+    pub(super) async fn failed(&mut self) {
+        if self.tries > 0 {
+            sleep(SIGN_IN_FAILED_PAUSE).await;
+        }
         self.tries += 1;
         if self.tries >= SIGN_IN_TRIES_MAX {
             self.leave(Close::Refused);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     Named,
-    limits::LOOSE_BYTES_MAX,
+    limits::{LOOSE_BYTES_MAX, OUTBOX_BYTES_BEFORE_SIGN_IN_MAX},
     link::{Batch, Frames, MARK_BYTES, Mark, SessionEnd},
     wire::{Code, Refusal, put_message},
 };
@@ -151,8 +151,9 @@ impl Outbox {
 
     /// Says something to a client that has no session.
     pub(crate) fn say<M: Named>(&self, message: &M) {
-        let said = put_message(&mut self.lock().ready, message);
-        said.expect("what a gate says itself is small");
+        let mut inner = self.lock();
+        put_message(&mut inner.ready, message).expect("what a gate says itself is small");
+        inner.kick_above(self.bytes_max.min(OUTBOX_BYTES_BEFORE_SIGN_IN_MAX));
     }
 
     /// From now on what entities say is held back until [`Outbox::open`].
@@ -300,8 +301,17 @@ impl Inner {
             count -= oldest.count;
             self.awaited.pop_front();
         }
+        // Nothing is left: a client that asked much once does not keep the room for it.
+        if self.awaited.capacity() > AWAITED_KEPT_MAX {
+            self.awaited.shrink_to(AWAITED_KEPT);
+        }
     }
 }
+
+/// Places for wakes that wait for answers: an idle connection keeps so many, and frees them only
+/// when it had more than that.
+const AWAITED_KEPT: usize = 4;
+const AWAITED_KEPT_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -341,6 +351,19 @@ mod tests {
         outbox.open(&echo(0));
         let seen = written(&outbox);
         assert!(seen[0].ends_with("[8, 0]") && seen[1].ends_with("[8, 1]"), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asked_much_once_keeps_no_room_for_it() {
+        let (outbox, soon) = (Outbox::new(1 << 20), Instant::now());
+        for _ in 0..1000 {
+            outbox.await_answers(1, soon);
+        }
+        for n in 0..1000 {
+            deliver(&outbox, Mark::Answer, n);
+        }
+        assert_eq!(outbox.depth().1, 0);
+        assert!(outbox.lock().awaited.capacity() <= 64, "{}", outbox.lock().awaited.capacity());
     }
 
     #[tokio::test]

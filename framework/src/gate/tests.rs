@@ -28,6 +28,7 @@ use crate::{
     config,
     directory::{Directory, NodeInfo, Role},
     entity::{Classes, Ended, Host, Kind, Table, World},
+    limits::SIGN_IN_FAILED_PAUSE,
     msg,
     schema::Schema,
     sessions::{self, Ban, End, Marks, Outcome, Sessions},
@@ -264,6 +265,25 @@ async fn a_token_past_its_time_is_told_apart_from_one_that_is_none() {
     world.gate.clock.set(61_000);
     let refused = client.sign_in(&world.token).await;
     assert!(matches!(refused, Err(ClientError::Refused(r)) if r.code == Code::TOKEN_EXPIRED));
+}
+
+/// To look at a token costs more than to send it: who has a bad one is not served as fast as it
+/// asks.
+#[tokio::test(start_paused = true)]
+async fn after_its_first_failure_a_client_waits_for_each_answer_to_a_sign_in_or_resume() {
+    let town = Town::new();
+    let bad = msg::login::Req { token: "nonsense".to_owned(), ..msg::login::Req::default() };
+    let made_up = msg::resume::Req { resume_token: vec![7; 32], received: 0 };
+    let mut client = town.connect();
+    let began = Instant::now();
+    assert_eq!(client.request(&bad).await.expect("answered").code, 2001);
+    assert_eq!(began.elapsed(), Duration::ZERO, "anybody's token may be too old");
+    for tries in 1..9 {
+        assert_eq!(client.request(&made_up).await.expect("answered").code, 2004);
+        assert_eq!(began.elapsed(), SIGN_IN_FAILED_PAUSE * tries);
+    }
+    client.sign_in(&town.token).await.expect("a good one is let in at once");
+    assert_eq!(began.elapsed(), SIGN_IN_FAILED_PAUSE * 8);
 }
 
 #[tokio::test(start_paused = true)]

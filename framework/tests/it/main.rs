@@ -5,6 +5,7 @@
 mod classes;
 mod ends;
 mod hooks;
+mod hostile;
 mod life;
 mod path;
 mod proxy;

@@ -69,7 +69,7 @@ impl Quic {
     }
 }
 
-async fn quic(
+pub(crate) async fn quic(
     addr: SocketAddr,
     certificate: &[u8],
     protocols: &[&str],
@@ -97,7 +97,7 @@ async fn echoes<C: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<C>) {
 }
 
 /// Waits for what comes true by itself.
-async fn until(what: &str, mut came: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut came: impl AsyncFnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(15);
     while !came().await {
         assert!(Instant::now() < patience, "{what}");

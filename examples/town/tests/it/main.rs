@@ -4,6 +4,7 @@
 
 mod cluster;
 mod ends;
+mod hostile;
 mod nodes;
 mod operate;
 mod outages;
