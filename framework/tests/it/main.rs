@@ -5,6 +5,7 @@
 mod classes;
 mod ends;
 mod hooks;
+mod handshakes;
 mod hostile;
 mod life;
 mod path;
