@@ -11,7 +11,7 @@ use bastide::{
 use proxy_header::{ProxiedAddress, ProxyHeader};
 use quinn::{
     ApplicationClose, Connection, ConnectionError, Endpoint, RecvStream, SendStream,
-    crypto::rustls::QuicClientConfig,
+    crypto::rustls::{HandshakeData, QuicClientConfig},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Join},
@@ -164,13 +164,47 @@ fn a_quic_client_that_has_said_its_last_still_gets_every_answer() {
 }
 
 #[test]
-fn a_quic_client_that_asks_for_another_protocol_or_none_is_refused() {
+fn a_quic_client_may_ask_for_any_protocol_or_none() {
     let world = World::alone(&[]);
     world.run(async {
-        for protocols in [&["h3"][..], &[]] {
-            let (_endpoint, refused) = quic(world.quic(), &world.certificate(), protocols).await;
-            assert!(matches!(refused, Err(ConnectionError::ConnectionClosed(_))), "{refused:?}");
+        // The last does not fit one packet.
+        let many: Vec<String> = (0..20).map(|n| format!("{n:0>200}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let cases: [&[&str]; 5] = [&[], &["bastide"], &["h3"], &["h3", "bastide"], &many];
+        let agreed = [None, Some("bastide"), Some("h3"), Some("bastide"), Some(many[0])];
+        for (protocols, agreed) in cases.into_iter().zip(agreed) {
+            let (_endpoint, connection) = quic(world.quic(), &world.certificate(), protocols).await;
+            let connection = connection.unwrap();
+            let data = connection.handshake_data().unwrap().downcast::<HandshakeData>().unwrap();
+            assert_eq!(data.protocol.as_deref(), agreed.map(str::as_bytes));
+            let (send, receive) = connection.open_bi().await.unwrap();
+            plays(&world, &mut Client::over(tokio::io::join(receive, send)), "a").await;
         }
+        let too_many: Vec<String> = (0..90).map(|n| format!("{n:0>200}")).collect();
+        let too_many: Vec<&str> = too_many.iter().map(String::as_str).collect();
+        let (_endpoint, refused) = quic(world.quic(), &world.certificate(), &too_many).await;
+        assert!(matches!(refused, Err(ConnectionError::ConnectionClosed(_))), "{refused:?}");
+    });
+}
+
+/// Bytes of which the first ones look like a packet that begins a connection, and others.
+#[test]
+fn packets_that_are_none_hurt_nobody() {
+    let world = World::alone(&[]);
+    world.run(async {
+        let mut fine = Quic::connect(&world).await;
+        plays(&world, &mut fine.client, "a").await;
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for n in 0..500_u64 {
+            let mut bytes: Vec<u8> = (0..1200).map(|i| (i * n >> 3) as u8).collect();
+            if n % 2 == 0 {
+                bytes[..6].copy_from_slice(&[0xc0, 0, 0, 0, 1, 8]);
+            }
+            socket.send_to(&bytes, world.quic()).await.unwrap();
+        }
+        echoes(&mut fine.client).await;
+        let mut next = Quic::connect(&world).await;
+        plays(&world, &mut next.client, "b").await;
     });
 }
 
