@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod classes;
+mod datagrams;
 mod ends;
 mod hooks;
 mod life;
@@ -12,4 +13,5 @@ mod resume;
 mod tidy;
 mod transports;
 mod trouble;
+mod websocket;
 mod world;
