@@ -115,6 +115,10 @@ pub(crate) const QUIC_ARRIVALS_MAX: usize = 1024;
 /// again by the client.
 pub(crate) const QUIC_ARRIVAL_BYTES_MAX: u64 = 8 * 1024;
 
+/// Largest first word of a QUIC client in its handshake, in bytes: as much as TLS has in one record,
+/// and some ten times what clients say. Beyond: closed.
+pub(crate) const QUIC_HELLO_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of packets of all QUIC clients that the operating system keeps until they are read; it
 /// may grant less. Beyond: packets are dropped, and sent again.
 pub(crate) const QUIC_SOCKET_BYTES: usize = 4 * 1024 * 1024;

@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod classes;
+mod datagrams;
 mod ends;
-mod hooks;
 mod handshakes;
+mod hooks;
 mod hostile;
 mod life;
 mod path;
@@ -15,4 +16,5 @@ mod tidy;
 mod transports;
 mod trouble;
 mod ways;
+mod websocket;
 mod world;
