@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::mpsc::{Receiver, Sender, channel},
     time::{Instant, sleep},
 };
 
@@ -327,8 +327,8 @@ async fn a_ban_in_the_middle_of_a_sign_in_leaves_no_session() {
 /// A pipe with datagrams beside it.
 struct Beside {
     stream: DuplexStream,
-    datagrams: UnboundedReceiver<Bytes>,
-    sent: UnboundedSender<Bytes>,
+    datagrams: Receiver<Bytes>,
+    sent: Sender<Bytes>,
 }
 
 impl Carrier for Beside {
@@ -341,7 +341,7 @@ impl Carrier for Beside {
     }
 
     fn send_datagram(&mut self, frame: &[u8]) {
-        drop(self.sent.send(Bytes::copy_from_slice(frame)));
+        self.sent.try_send(Bytes::copy_from_slice(frame)).expect("room");
     }
 
     fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
@@ -384,20 +384,20 @@ impl AsyncWrite for Beside {
 #[tokio::test(start_paused = true)]
 async fn who_sends_nothing_but_datagrams_hears_of_a_new_input_too() {
     let town = Town::new();
-    let ((say, datagrams), (sent, mut hear)) = (unbounded_channel(), unbounded_channel());
+    let ((say, datagrams), (sent, mut hear)) = (channel(8), channel(8));
     let mut client = town.connect_over(|stream| Beside { stream, datagrams, sent });
     client.sign_in(&town.token).await.expect("signed in");
     let mut input = Vec::new();
     put_message(&mut input, &crate::def::Item::default()).expect("small");
     let input = Bytes::from(input);
-    say.send(input.clone()).expect("open");
+    say.send(input.clone()).await.expect("open");
     sleep(Duration::from_millis(10)).await;
     assert!(hear.try_recv().is_err(), "nobody announces it");
 
     let apis = vec![<crate::def::Item as crate::Named>::NAME.to_owned()];
     let newer = NodeInfo { id: "newer".to_owned(), apis, ..NodeInfo::default() };
     town.gate.learn(&Arc::new(vec![Arc::new(newer)]));
-    say.send(input).expect("open");
+    say.send(input).await.expect("open");
     sleep(Duration::from_millis(10)).await;
     let told = hear.try_recv().expect("told");
     let Ok(Cut::Frame(told)) = cut(&told, 1200) else { panic!("a frame") };
