@@ -152,6 +152,7 @@ impl<C: Carrier> Connection<C> {
             let Poll::Ready(datagram) = self.carrier.poll_datagram(cx) else {
                 return self.forward(now);
             };
+            self.follow_routes();
             let whole = cut(&datagram, self.frame_bytes_max());
             let wanted = self.session.is_some() && self.reading == Reading::Open;
             match whole {

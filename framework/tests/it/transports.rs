@@ -205,7 +205,7 @@ fn packets_that_are_none_hurt_nobody() {
         plays(&world, &mut fine.client, "a").await;
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         for n in 0..500_u64 {
-            let mut bytes: Vec<u8> = (0..1200).map(|i| (i * n >> 3) as u8).collect();
+            let mut bytes: Vec<u8> = (0..1200).map(|i| ((i * n) >> 3) as u8).collect();
             if n % 2 == 0 {
                 bytes[..6].copy_from_slice(&[0xc0, 0, 0, 0, 1, 8]);
             }
