@@ -1,9 +1,9 @@
 //! Owns a client that signs in: plain bytes on two sockets, so that it costs little beside the
 //! servers under measurement. Panics at whatever goes wrong: a figure with errors is none.
 
-use bastide::msg;
+use bastide::{msg, prost::Message as _};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
@@ -40,26 +40,18 @@ impl Guest {
     /// # Errors
     /// What the account center or the gate said instead of yes.
     pub async fn try_sign_in(&mut self, device: &str) -> Result<TcpStream, String> {
-        let request = msg::login::Req { token: self.token(device).await?, ..Default::default() };
+        let token = self.token(device).await?;
         let mut socket = TcpStream::connect(&self.gate).await.map_err(|e| e.to_string())?;
         socket.set_nodelay(true).map_err(|e| e.to_string())?;
-        let mut frame = Vec::new();
-        bastide::wire::put_message(&mut frame, &request).expect("fits");
-        socket.write_all(&frame).await.map_err(|e| e.to_string())?;
-        self.unread.clear();
-        while self.unread.len() < 2 || self.unread.len() < size(&self.unread) {
-            match socket.read_buf(&mut self.unread).await {
-                Ok(n) if n > 0 => {}
-                broken => return Err(format!("the gate hangs up: {broken:?}")),
-            }
-        }
-        match self.unread[..size(&self.unread)].windows(13).any(|w| w == b"msg.Login.Res") {
-            true => Ok(socket),
-            false => Err(format!("refused: {}", String::from_utf8_lossy(&self.unread))),
-        }
+        sign_in_over(&mut socket, &token).await?;
+        Ok(socket)
     }
 
-    async fn token(&mut self, device: &str) -> Result<String, String> {
+    /// A token from the account center.
+    ///
+    /// # Errors
+    /// What the account center said instead.
+    pub async fn token(&mut self, device: &str) -> Result<String, String> {
         let body = format!("device_id={device}");
         let request = format!(
             "POST /v1/account/auth HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n\
@@ -80,6 +72,34 @@ impl Guest {
             }
         }
     }
+}
+
+/// Signs in on a connection to the gate; the gate's answer.
+///
+/// # Errors
+/// What the gate said instead of yes.
+pub async fn sign_in_over<S>(stream: &mut S, token: &str) -> Result<msg::login::Res, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let request = msg::login::Req { token: token.to_owned(), ..Default::default() };
+    let mut frame = Vec::new();
+    bastide::wire::put_message(&mut frame, &request).expect("fits");
+    stream.write_all(&frame).await.map_err(|e| e.to_string())?;
+    let mut unread = Vec::with_capacity(1024);
+    while unread.len() < 2 || unread.len() < size(&unread) {
+        match stream.read_buf(&mut unread).await {
+            Ok(n) if n > 0 => {}
+            broken => return Err(format!("the gate hangs up: {broken:?}")),
+        }
+    }
+    let api = 4 + usize::from(u16::from_le_bytes([unread[2], unread[3]]));
+    let answer = match &unread[4..api] {
+        b"msg.Login.Res" => msg::login::Res::decode(&unread[api..size(&unread)]).ok(),
+        _ => None,
+    };
+    let answer = answer.filter(|answer| answer.code == 0);
+    answer.ok_or_else(|| format!("refused: {}", String::from_utf8_lossy(&unread)))
 }
 
 /// Bytes of the first frame.

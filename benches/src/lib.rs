@@ -4,15 +4,18 @@
 mod guest;
 mod servers;
 
+use std::time::Duration;
+
 use bastide::{Account, App, Code, Ctx, LoadError, Player};
 
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }
 
-pub use guest::Guest;
+pub use guest::{Guest, sign_in_over};
 pub use proto::bench::echo::{Req, Res};
-pub use servers::{Nodes, ROLE, Servers, median};
+pub use proto::bench::slow;
+pub use servers::{Memory, Nodes, ROLE, Servers, Setup, median};
 
 /// Bytes of the protobuf payload that every benchmark sends: two for the field's header.
 pub const PAYLOAD_BYTES: usize = 64;
@@ -40,7 +43,12 @@ async fn echo(_: &mut Nobody, request: Req, _: &Ctx) -> Result<Res, Code> {
     Ok(Res { data: request.data })
 }
 
+async fn wait(_: &mut Nobody, request: slow::Req, _: &Ctx) -> Result<slow::Res, Code> {
+    tokio::time::sleep(Duration::from_millis(request.ms.into())).await;
+    Ok(slow::Res {})
+}
+
 /// The game under measurement.
 pub fn game() -> App<Nobody> {
-    App::new("bench").player::<Nobody>().on(echo)
+    App::new("bench").player::<Nobody>().on(echo).on(wait)
 }

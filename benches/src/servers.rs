@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::sleep,
+};
 
 use crate::Guest;
 
@@ -23,6 +27,8 @@ const START_RETRY: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub struct Servers {
     processes: Vec<Child>,
+    /// What each process says of where it listens.
+    pub addresses: Vec<serde_json::Value>,
     /// Where clients connect.
     pub gate: String,
     /// Where they sign in first, if so.
@@ -37,6 +43,32 @@ pub enum Nodes {
     One,
     /// Nodes with these roles, with an etcd, a Redis and a PostgreSQL.
     Cluster(&'static [&'static str]),
+}
+
+/// What bastide is told beside its addresses.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where QUIC listens; empty: nowhere.
+    pub quic: &'static str,
+    /// As `--set` takes them.
+    pub settings: Vec<String>,
+}
+
+impl Default for Setup {
+    /// For throughput: no limit of the rate, and one shard, whose CPU is easy to read.
+    fn default() -> Self {
+        let settings = ["gate.rate_frames_per_s=0", "node.shards=1"];
+        Self { quic: "", settings: settings.map(str::to_owned).into() }
+    }
+}
+
+/// Memory of one process, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+pub struct Memory {
+    /// Resident, shared pages in full.
+    pub rss: f64,
+    /// Resident, pages shared with others in part.
+    pub pss: f64,
 }
 
 impl Servers {
@@ -62,6 +94,14 @@ impl Servers {
     /// # Panics
     /// When a node, or a service it needs, does not start.
     pub async fn bastide(program: &Path, nodes: Nodes) -> Self {
+        Self::bastide_with(program, nodes, &Setup::default()).await
+    }
+
+    /// As [`Servers::bastide`].
+    ///
+    /// # Panics
+    /// When a node, or a service it needs, does not start.
+    pub async fn bastide_with(program: &Path, nodes: Nodes, setup: &Setup) -> Self {
         let mut servers = Self::none();
         let (each, common) = match nodes {
             Nodes::One => {
@@ -79,8 +119,8 @@ impl Servers {
             for door in ["--http", "--gate-tcp", "--gate-ws", "--admin"] {
                 command.args([door, "127.0.0.1:0"]);
             }
-            command.args(["--gate-quic", ""]);
-            command.args(["--set", "gate.rate_frames_per_s=0", "--set", "node.shards=1"]);
+            command.args(["--gate-quic", setup.quic]);
+            command.args(setup.settings.iter().flat_map(|setting| ["--set", setting]));
             let addresses = servers.spawn(command, &announce).await;
             if let Some(gate) = text(&addresses["gate_tcp"]) {
                 servers.gate = gate;
@@ -88,6 +128,7 @@ impl Servers {
             if let Some(http) = text(&addresses["http"][0]) {
                 servers.http = Some(http);
             }
+            servers.addresses.push(addresses);
         }
         servers.wait_for_a_sign_in().await;
         servers
@@ -95,7 +136,8 @@ impl Servers {
 
     fn none() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the servers");
-        Self { processes: Vec::new(), gate: String::new(), http: None, _folder: folder }
+        let (processes, addresses) = (Vec::new(), Vec::new());
+        Self { processes, addresses, gate: String::new(), http: None, _folder: folder }
     }
 
     fn announce(&self) -> PathBuf {
@@ -135,6 +177,39 @@ impl Servers {
     /// When nobody signs in here.
     pub async fn guest(&self) -> Guest {
         Guest::new(self.http.as_ref().expect("bastide's"), &self.gate).await
+    }
+
+    /// Memory of the process that was started as the `nth`.
+    ///
+    /// # Panics
+    /// Elsewhere than on Linux.
+    pub fn memory(&self, nth: usize) -> Memory {
+        let rollup = format!("/proc/{}/smaps_rollup", self.processes[nth].id());
+        let rollup = fs::read_to_string(rollup).expect("the server runs on Linux");
+        let bytes = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+            kib.expect("a figure") * 1024.0
+        };
+        Memory { rss: bytes("Rss:"), pss: bytes("Pss:") }
+    }
+
+    /// The meters of the process that was started as the `nth`, as its operator reads them.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn meters(&self, nth: usize) -> Vec<(String, f64)> {
+        let admin = text(&self.addresses[nth]["admin"]).expect("every node has one");
+        let mut socket = TcpStream::connect(admin).await.expect("operators are let in");
+        let request = b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n";
+        socket.write_all(request).await.expect("asked");
+        let mut page = String::new();
+        socket.read_to_string(&mut page).await.expect("answered");
+        let meter = |line: &str| {
+            let (name, value) = line.split_once(' ')?;
+            Some((name.to_owned(), value.trim().parse::<f64>().ok()?))
+        };
+        page.lines().filter_map(meter).collect()
     }
 
     /// CPU that every thread of every process has used so far.

@@ -78,6 +78,11 @@ pub use self::{
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// And that of the page for clients.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/CLIENTS.md")]
+struct Clients;
+
 /// For generated code.
 #[doc(hidden)]
 pub use prost;

@@ -9,6 +9,10 @@ use crate::wire::FRAME_BYTES_MAX;
 /// Beyond: 1008 and close, before the body arrives.
 pub(crate) const FRAME_BYTES_BEFORE_SIGN_IN_MAX: usize = 4096;
 
+/// Bytes that wait for a client that has not signed in: what may be said to all frames of one
+/// read, for anybody can be such a client, thousands of times. Beyond: closed, 2008.
+pub(crate) const OUTBOX_BYTES_BEFORE_SIGN_IN_MAX: usize = 256 * 1024;
+
 /// Bytes that one read takes, into a buffer that a whole shard shares. Beyond: the next read.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
@@ -17,6 +21,10 @@ pub(crate) const READS_PER_WAKE_MAX: usize = 8;
 
 /// Bytes of write buffer that an idle connection keeps. Beyond: freed once it is written.
 pub(crate) const WRITE_BYTES_KEPT_MAX: usize = 4096;
+
+/// Bytes of a batch that an idle session keeps, at its gate and at its player. Beyond: freed once
+/// it is delivered.
+pub(crate) const BATCH_BYTES_KEPT_MAX: usize = 4096;
 
 /// Batches that wait for one entity: a wake of its session each. More than the burst of 200
 /// frames that a gate lets through by default, also if each comes in a packet of its own.
@@ -107,6 +115,10 @@ pub(crate) const QUIC_ARRIVALS_MAX: usize = 1024;
 /// again by the client.
 pub(crate) const QUIC_ARRIVAL_BYTES_MAX: u64 = 8 * 1024;
 
+/// Largest first word of a QUIC client in its handshake, in bytes: as much as TLS has in one record,
+/// and some ten times what clients say. Beyond: closed.
+pub(crate) const QUIC_HELLO_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of packets of all QUIC clients that the operating system keeps until they are read; it
 /// may grant less. Beyond: packets are dropped, and sent again.
 pub(crate) const QUIC_SOCKET_BYTES: usize = 4 * 1024 * 1024;
@@ -174,6 +186,10 @@ pub(crate) const DATAGRAMS_PER_WAKE_MAX: usize = 64;
 
 /// How often a connection may fail to sign in or to resume. Beyond: closed.
 pub(crate) const SIGN_IN_TRIES_MAX: u32 = 10;
+
+/// How long a client waits for each refusal of a sign-in or resume but the first: to look at a
+/// signature takes a tenth of a millisecond of a core, which a flood would have whole.
+pub(crate) const SIGN_IN_FAILED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that the operating system keeps until they are accepted. Beyond: it refuses them.
 pub(crate) const ACCEPT_QUEUE_MAX: i32 = 1024;

@@ -153,7 +153,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Client<C> {
     /// # Errors
     /// When the connection broke.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        Ok(self.carrier.write_all(bytes).await?)
+        self.carrier.write_all(bytes).await?;
+        Ok(self.carrier.flush().await?)
     }
 
     /// The oldest push that has been received while waiting for an answer, if there is one.

@@ -1,11 +1,15 @@
 //! Owns where a gate is and how it is reached: an address becomes something that carries bytes.
 
-use std::{fmt, future::Future, io, pin::Pin, str::FromStr};
-
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    str::FromStr,
+    task::{Context, Poll},
 };
+
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How the bytes of frames travel to a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,12 +49,18 @@ pub enum AddressError {
 }
 
 /// Something that carries bytes both ways, whatever is below it.
-pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The next whole frame that came beside the stream. Such a frame may be lost, and does not
+    /// count; what has no such way, as most have not, is pending for ever.
+    fn poll_datagram(&mut self, _: &mut Context<'_>) -> Poll<Vec<u8>> {
+        Poll::Pending
+    }
+}
 
 /// A carrier on its way.
 pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Carrier>>> + Send>>;
 
-/// Connects to a gate. [`Net`] does it over the network; a test hands out carriers of its own.
+/// Connects to a gate. [`Net`](super::Net) does it over the network; a test hands out carriers of its own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not dial",
     note = "implement `Dial`: from an `Address` to a future of a boxed carrier"
@@ -60,11 +70,6 @@ pub trait Dial: fmt::Debug + Send + Sync {
     /// something else, and dropped when it takes too long.
     fn dial(&self, address: &Address) -> Dialing;
 }
-
-/// Dials over the network: `tcp://`. The other schemes are known by name, and refused as
-/// unsupported; who needs one of them today brings a [`Dial`] of its own.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Net;
 
 impl Address {
     /// Reads an address; without a scheme it is TCP.
@@ -82,6 +87,12 @@ impl Address {
             _ => return Err(AddressError::Host(text.to_owned())),
         }
         Ok(Self { scheme, host: host.to_owned(), path: path.to_owned() })
+    }
+
+    /// The host without its port, as its certificate names it.
+    pub(super) fn name(&self) -> &str {
+        let name = self.host.rsplit_once(':').map_or(self.host.as_str(), |(name, _)| name);
+        name.trim_start_matches('[').trim_end_matches(']')
     }
 }
 
@@ -125,31 +136,9 @@ impl fmt::Display for Scheme {
     }
 }
 
-impl<C: AsyncRead + AsyncWrite + Send + Unpin> Carrier for C {}
-
 impl fmt::Debug for dyn Carrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Carrier")
-    }
-}
-
-impl Dial for Net {
-    fn dial(&self, address: &Address) -> Dialing {
-        let Address { scheme, host, path: _ } = address.clone();
-        Box::pin(async move {
-            match scheme {
-                Scheme::Tcp => {
-                    let stream = TcpStream::connect(&host).await?;
-                    // Frames are small, and each is waited for.
-                    stream.set_nodelay(true)?;
-                    Ok(Box::new(stream) as Box<dyn Carrier>)
-                }
-                Scheme::Tls | Scheme::Ws | Scheme::Wss | Scheme::Quic => {
-                    let why = format!("this client does not speak {scheme}:// yet");
-                    Err(io::Error::new(io::ErrorKind::Unsupported, why))
-                }
-            }
-        })
     }
 }
 

@@ -100,10 +100,7 @@ impl Session {
                 match line.poll_frame(cx) {
                     Poll::Ready(Ok(frame)) => self.take_in(frame),
                     Poll::Ready(Err(why)) => self.break_off(why),
-                    Poll::Pending => match ready!(line.poll_time(cx, record, options)) {
-                        Wake::Pinged => {}
-                        Wake::Broken(why) => self.break_off(why),
-                    },
+                    Poll::Pending => return self.step_beside(cx),
                 }
             }
             State::Away(away) => match ready!(away.poll(cx, &mut self.way)) {
@@ -113,6 +110,23 @@ impl Session {
                 Turn::GaveUp(loss) => self.lose(loss),
             },
             State::Over(_) => {}
+        }
+        Poll::Ready(())
+    }
+
+    /// Whatever is not on the stream: what came beside it does not count, and time passes.
+    fn step_beside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { options, record, state, .. } = self;
+        let State::Up(line) = state else { return Poll::Pending };
+        if let Poll::Ready(came) = line.poll_datagram(cx) {
+            if let Some(push) = came {
+                self.tell(Event::Push(push));
+            }
+            return Poll::Ready(());
+        }
+        match ready!(line.poll_time(cx, record, options)) {
+            Wake::Pinged => {}
+            Wake::Broken(why) => self.break_off(why),
         }
         Poll::Ready(())
     }

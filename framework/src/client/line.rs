@@ -187,6 +187,18 @@ impl Line {
         }
     }
 
+    /// What came beside the stream; nothing when it is no frame.
+    pub(super) fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Option<Push>> {
+        let bytes = ready!(self.carrier.poll_datagram(cx));
+        self.silent_since = None;
+        Poll::Ready(match cut(&bytes, FRAME_BYTES_MAX) {
+            Ok(Cut::Frame(frame)) if frame.bytes.len() == bytes.len() => {
+                Some(Push { api: frame.api.to_string(), payload: frame.payload.to_vec() })
+            }
+            _ => None,
+        })
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut bytes = [0; READ_BYTES];
         let mut buffer = ReadBuf::new(&mut bytes);

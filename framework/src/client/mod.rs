@@ -31,6 +31,7 @@ mod dial;
 mod drive;
 mod event;
 mod line;
+mod net;
 mod options;
 mod record;
 mod session;
@@ -41,8 +42,9 @@ use self::connection::ANSWER_TIMEOUT;
 pub use self::{
     account::{SignedIn, auth, guest},
     connection::{Client, ClientError, Push},
-    dial::{Address, AddressError, Carrier, Dial, Dialing, Net, Scheme},
+    dial::{Address, AddressError, Carrier, Dial, Dialing, Scheme},
     event::{Event, Loss, Resumed, SessionError, SignedInAnew},
+    net::{Net, Trust, TrustError},
     options::{Options, WhenLost},
     session::{Session, Ticket},
 };

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::dial::{Address, Dial, Net};
+use super::{
+    dial::{Address, Dial},
+    net::Net,
+};
 
 /// What becomes of a session that cannot be resumed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub struct Options {
     /// Gates to try beside the one that the account center names; they may speak different
     /// schemes. None by default.
     pub gates: Vec<Address>,
-    /// How a gate is reached.
+    /// How a gate is reached, and whom to believe to be one: [`Net`] by default.
     pub dial: Arc<dyn Dial>,
     /// What to do when the session cannot be resumed. By default it is over.
     pub when_lost: WhenLost,
@@ -79,7 +82,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             gates: Vec::new(),
-            dial: Arc::new(Net),
+            dial: Arc::new(Net::default()),
             when_lost: WhenLost::End,
             answer_timeout: Duration::from_secs(10),
             try_timeout: Duration::from_secs(10),

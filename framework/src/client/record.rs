@@ -3,8 +3,8 @@
 //! clock.
 //!
 //! Each side counts the frames that it received behind `msg.Login.Res`, leaving out `msg.Ping.*`,
-//! `msg.Resume.*` and `msg.Kick.Res`. A frame in a datagram would not be counted either: it must
-//! not come here, but go to the events at once.
+//! `msg.Resume.*` and `msg.Kick.Res`. A frame in a datagram is not counted either: it does not come
+//! here, but goes to the events at once.
 
 use std::collections::VecDeque;
 

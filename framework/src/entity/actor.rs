@@ -55,6 +55,9 @@ pub(crate) struct Entity<S> {
     /// Something of the connection was not taken, for a newer session waits: nothing behind it may
     /// be taken either.
     pub(super) skipped: bool,
+    /// The session that may be gone on with; 0: none. Who names another one is refused before it
+    /// stands in the mailbox.
+    pub(super) resumable: Arc<AtomicU64>,
     /// The session came from another node, and nobody has gone on with it here yet.
     pub(super) moved: bool,
     /// The session is away until then: it ends.

@@ -88,7 +88,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         said.acknowledge(received);
         let mut session = self.take_over(connection)?;
         // Who came from another node with its connection was never told to be away.
-        let was_away = self.connection.is_none() && session.came_with.is_none();
+        let was_away = self.connection.is_none() && session.follower.is_none();
         let was_moved = std::mem::take(&mut self.moved);
         if let Some(old) = self.ctx.disconnect() {
             old.kick(Code::OK, "");
@@ -105,8 +105,9 @@ impl<S: Send + Sync + 'static> Entity<S> {
         Ok(attached)
     }
 
-    /// The player came from another node, and its session's connection with it. Not when the
-    /// session had another since: what was given back to this one may have been taken.
+    /// The player came from another node, and its session's connection with it: the very one that
+    /// it had there. One that comes so late that the client has gone on over another brings back
+    /// requests that the client has sent again by then.
     fn go_on(
         &mut self,
         connection: ConnectionId,
@@ -115,7 +116,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
     ) -> Result<Attached, Code> {
         match &self.session {
             Some(session) if session.id != id => return Err(Code::SIGNED_IN_ELSEWHERE),
-            Some(session) if session.came_with == Some(connection) => {}
+            Some(session) if session.follower == Some(connection) => {}
             Some(_) | None => return Err(Code::RESUME_REFUSED),
         }
         let session = self.take_over(connection)?;
@@ -139,7 +140,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         mut session: Session,
         user: Option<def::User>,
     ) -> Attached {
-        session.came_with = None;
+        session.follower = None;
         let attached = Attached {
             user,
             session: session.id,
@@ -147,6 +148,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             received: session.received,
             sid: session.sid.clone(),
         };
+        self.resumable.store(session.id.0, Ordering::Release);
         self.session = Some(session);
         let (port, datagram_bytes_max) = way;
         self.ctx.connect(port, datagram_bytes_max);
@@ -226,6 +228,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         if self.session.take().is_none() {
             return;
         }
+        self.resumable.store(0, Ordering::Release);
         self.ctx.flush();
         if let Some(port) = self.ctx.disconnect() {
             port.kick(code, reason);
@@ -281,8 +284,9 @@ impl<S: Send + Sync + 'static> Entity<S> {
         // What waits for its client is said now, or it would never be.
         self.ctx.set_blocked(false);
         self.ctx.flush();
-        let (session, said) = (self.session.as_ref()?, self.ctx.said()?);
-        Some(session::pack(session, self.connection, said, REPLAY_BYTES_CARRIED_MAX))
+        let (session, said) = (self.session.as_mut()?, self.ctx.said()?);
+        session.follower = self.connection.or(session.follower);
+        Some(session::pack(session, said, REPLAY_BYTES_CARRIED_MAX))
     }
 
     pub(super) fn give_back(&self, requests: &Requests) {

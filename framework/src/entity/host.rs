@@ -44,6 +44,8 @@ pub(crate) struct Running {
     pub(super) mailbox: Mailbox,
     /// See [`Entity::newest`](super::actor::Entity::newest).
     pub(super) newest: Arc<AtomicU64>,
+    /// See [`Entity::resumable`](super::actor::Entity::resumable).
+    pub(super) resumable: Arc<AtomicU64>,
 }
 
 /// The entities that run in this process.
@@ -129,8 +131,15 @@ impl Host {
         let id = self.player_id(arrival.account);
         // A player that stops just now bounces its mail; it is then woken again.
         for _ in 0..ATTACH_TRIES_MAX {
-            let Running { mailbox: entity, newest } = self.find_or_wake(&id, &arrival).await?;
+            let found = self.find_or_wake(&id, &arrival).await?;
+            let Running { mailbox: entity, newest, resumable } = found;
             let connection = arrival.connection;
+            if let Entry::Resume { session, .. } = arrival.entry
+                && session.0 != resumable.load(Ordering::Acquire)
+            {
+                // Not by the entity: those who make it up would fill the mailbox of somebody else.
+                return Err(Refusal::from(Code::RESUME_REFUSED).into());
+            }
             if matches!(arrival.entry, Entry::SignIn { .. }) {
                 newest.store(connection.0, Ordering::Release);
             }
@@ -152,7 +161,7 @@ impl Host {
 
     /// Ends the session of an account, if its player runs here.
     pub(crate) async fn end_session(&self, account: i64, end: End) -> Ended {
-        let Running { mailbox, newest: _ } = match self.slots().get(&self.player_id(account)) {
+        let Running { mailbox, .. } = match self.slots().get(&self.player_id(account)) {
             Some(Slot::Running(running)) => running.clone(),
             Some(Slot::Busy(_)) => return Ended::Moving,
             None => return Ended::NotHere,
@@ -193,6 +202,8 @@ impl Host {
             match busy {
                 Some(over) => over.cancelled().await,
                 None => {
+                    // Who has nothing to go on with takes no place: its owner may want in.
+                    self.find_carried(id, arrival).await?;
                     if let Some(place) = Place::take(self, id) {
                         return self.wake(place, arrival).await;
                     }
@@ -208,24 +219,18 @@ impl Host {
     ) -> Result<Running, NotAttached> {
         let id = place.id.clone();
         let evictions = self.evictions.load(Ordering::Acquire);
-        let carried = self.carried(&id, arrival).await?;
+        let (claim, stored) = self.claim_and_load(&id).await?;
+        // What lay there before the claim may be old by now: it may have gone on and come back.
+        let carried = self.unload(&id).await.and_then(|packed| self.unpack(&packed, arrival));
         let openid = match (&arrival.entry, &carried) {
             (Entry::SignIn { openid, .. }, _) => openid.clone(),
             (_, Some((session, _))) => session.openid.clone(),
-            (_, None) => return Err(Refusal::from(Code::RESUME_REFUSED).into()),
+            (_, None) => {
+                // Somebody has ended the session while it lay there.
+                self.directory.release(&id.to_string(), claim).await;
+                return Err(Refusal::from(Code::RESUME_REFUSED).into());
+            }
         };
-        let (claim, stored) = self.claim_and_load(&id).await?;
-        let unloaded = self.unload(&id).await;
-        // What lay there before the claim may be old by now: it may have gone on and come back.
-        let carried = match carried {
-            Some(_) => unloaded.and_then(|packed| self.unpack(&packed, arrival)),
-            None => None,
-        };
-        if carried.is_none() && !matches!(arrival.entry, Entry::SignIn { .. }) {
-            // Somebody has ended the session while it lay there.
-            self.directory.release(&id.to_string(), claim).await;
-            return Err(Refusal::from(Code::RESUME_REFUSED).into());
-        }
         let account = Account { id: arrival.account, openid };
         let waking = Waking { account, claim, stored, carried };
         let running = match self.player.clone().wake(self, id.clone(), waking) {
@@ -296,20 +301,16 @@ impl Host {
             .is_ok()
     }
 
-    /// The session that another node has put down for whoever comes to go on with it.
-    async fn carried(
-        &self,
-        id: &EntityId,
-        arrival: &Arrival,
-    ) -> Result<Option<(Session, Said)>, Refusal> {
+    /// Refuses who comes to go on with a session that no other node has put down.
+    async fn find_carried(&self, id: &EntityId, arrival: &Arrival) -> Result<(), Refusal> {
         if let Entry::SignIn { .. } = arrival.entry {
-            return Ok(None);
+            return Ok(());
         }
         let refused = Refusal::from(Code::RESUME_REFUSED);
         let Some(carrier) = &self.world.carrier else { return Err(refused) };
         let packed = carrier.get(&carried_key(id), self.world.clock.now_ms()).await;
         let packed = packed.map_err(|_| Code::NOT_READY.because("the cache is away"))?;
-        packed.and_then(|packed| self.unpack(&packed, arrival)).map(Some).ok_or(refused)
+        packed.and_then(|packed| self.unpack(&packed, arrival)).map(drop).ok_or(refused)
     }
 
     /// A session that lay in the cache, when it is the one that the arrival goes on with.
@@ -320,7 +321,7 @@ impl Host {
             Entry::SignIn { .. } => false,
             Entry::Resume { session: id, secret, .. } => session.is_known_by(id, secret),
             Entry::Moved { session: id } => {
-                session.id == id && session.came_with == Some(arrival.connection)
+                session.id == id && session.follower == Some(arrival.connection)
             }
         };
         is_meant.then_some((session, said))

@@ -129,6 +129,8 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             ctx.begin(account, said);
             session
         });
+        let resumable = session.as_ref().map_or(0, |session| session.id.0);
+        let resumable = Arc::new(AtomicU64::new(resumable));
         let entity = Entity {
             kind: self,
             host: host.clone(),
@@ -141,6 +143,7 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             moved,
             skipped: false,
             newest: newest.clone(),
+            resumable: resumable.clone(),
             mailbox: mailbox.clone(),
             streak: 0,
             save_due: None,
@@ -160,6 +163,6 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
                 tracing::error!(target: "entity", "an entity failed to start: {panic}");
             }
         });
-        Ok(Running { mailbox, newest })
+        Ok(Running { mailbox, newest, resumable })
     }
 }

@@ -29,9 +29,9 @@ pub(super) struct Session {
     pub(super) sid: String,
     /// Frames of the client that were taken.
     pub(super) received: u64,
-    /// The connection that it had when it came from another node, until somebody goes on with it
-    /// here: who had it before knows no more what was taken.
-    pub(super) came_with: Option<ConnectionId>,
+    /// The connection that it had when its player left another node: that one may follow without
+    /// a secret, until somebody has gone on with the session.
+    pub(super) follower: Option<ConnectionId>,
     proof: Proof,
 }
 
@@ -54,7 +54,7 @@ const SECRETS_BEFORE_MAX: usize = 4;
 impl Session {
     pub(super) fn new(id: SessionId, openid: String, sid: String, secret: Secret) -> Self {
         let proof = Proof { secret, before: Vec::new() };
-        Self { id, openid, sid, received: 0, came_with: None, proof }
+        Self { id, openid, sid, received: 0, follower: None, proof }
     }
 
     /// What the client must show to go on.
@@ -247,16 +247,11 @@ impl Drop for Said {
 
 /// A session and what was said in it, as it travels. Of the replay the last `bytes_max` bytes go
 /// along: a client that misses more must sign in again.
-pub(super) fn pack(
-    session: &Session,
-    connection: Option<ConnectionId>,
-    said: &mut Said,
-    bytes_max: usize,
-) -> proto::Session {
+pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> proto::Session {
     while said.replay.len() > bytes_max {
         said.forget_oldest();
     }
-    let Session { id, openid, sid, received, came_with, proof } = session;
+    let Session { id, openid, sid, received, follower, proof } = session;
     let Proof { secret, before } = proof;
     proto::Session {
         session: id.0,
@@ -267,18 +262,18 @@ pub(super) fn pack(
         replay: said.replay.iter().copied().collect(),
         secret: secret.to_bytes().to_vec(),
         secret_before: before.iter().flat_map(|s| s.to_bytes()).collect(),
-        connection: connection.or(*came_with).map_or(0, |connection| connection.0),
+        connection: follower.map_or(0, |connection| connection.0),
     }
 }
 
 /// The same on arrival; `None` when it is none.
 pub(super) fn unpack(packed: proto::Session, room: ReplayRoom) -> Option<(Session, Said)> {
     let before = packed.secret_before.chunks_exact(16).filter_map(Secret::from_bytes).collect();
-    let came_with = Some(ConnectionId(packed.connection)).filter(|connection| connection.0 != 0);
     let proof = Proof { secret: Secret::from_bytes(&packed.secret)?, before };
     let (id, received) = (SessionId(packed.session), packed.received);
     let (openid, sid) = (packed.openid, packed.sid);
-    let session = Session { id, openid, sid, received, came_with, proof };
+    let follower = Some(ConnectionId(packed.connection)).filter(|connection| connection.0 != 0);
+    let session = Session { id, openid, sid, received, follower, proof };
     let mut said = Said::new(room);
     said.reports = true;
     said.say(Frames::over(&packed.replay));
@@ -380,6 +375,7 @@ mod tests {
         #[test]
         fn a_session_is_the_same_after_it_has_travelled(
             said_frames in 0u64..40, received in 0u64..9, acknowledged in 0u64..40, renewed: bool,
+            connection: u64,
         ) {
             let mut session = Session::new(SessionId(3), "o".into(), "s".into(), Secret(1 << 100));
             (0..received).for_each(|_| session.take());
@@ -387,10 +383,11 @@ mod tests {
                 session.renew(Secret(5));
                 session.renew(Secret(6));
             }
+            session.follower = Some(ConnectionId(connection)).filter(|c| c.0 != 0);
             let mut said = Said::new(room());
             said.say(frames(1, said_frames, Mark::Answer).frames());
             said.acknowledge(acknowledged);
-            let packed = pack(&session, None, &mut said, 1 << 20);
+            let packed = pack(&session, &mut said, 1 << 20);
             let (back, mut said_back) = unpack(packed, room()).expect("a session");
             prop_assert_eq!(format!("{session:?}"), format!("{back:?}"));
             for n in 0..=said_frames + 1 {

@@ -244,7 +244,8 @@ where
     }
 
     fn send_datagrams(&mut self) {
-        let loose = self.outbox.take_loose();
+        let (loose, dropped) = self.outbox.take_loose();
+        self.gate.meters.datagrams_dropped.increment(dropped);
         let mut rest = &loose[..];
         while let Ok(Cut::Frame(frame)) = cut(rest, FRAME_BYTES_MAX) {
             self.carrier.send_datagram(frame.bytes);
@@ -365,7 +366,7 @@ where
         }
     }
 
-    fn follow_routes(&mut self) {
+    pub(super) fn follow_routes(&mut self) {
         let version = self.gate.routes_version();
         if version != self.routes_version {
             self.routes = self.gate.routes();

@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Carrier,
@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     Named as _,
-    limits::{DATAGRAMS_PER_WAKE_MAX, GATE_DEADLINE_GRACE, SIGN_IN_TRIES_MAX},
+    limits::{
+        DATAGRAMS_PER_WAKE_MAX, GATE_DEADLINE_GRACE, SIGN_IN_FAILED_PAUSE, SIGN_IN_TRIES_MAX,
+    },
     link::{Batch, Mark, SessionEnd as _, error_message},
     msg,
     wire::{Code, Cut, Frame, FrameError, cut},
@@ -152,6 +154,7 @@ impl<C: Carrier> Connection<C> {
             let Poll::Ready(datagram) = self.carrier.poll_datagram(cx) else {
                 return self.forward(now);
             };
+            self.follow_routes();
             let whole = cut(&datagram, self.frame_bytes_max());
             let wanted = self.session.is_some() && self.reading == Reading::Open;
             match whole {
@@ -174,8 +177,11 @@ impl<C: Carrier> Connection<C> {
         cx.waker().wake_by_ref();
     }
 
-    /// The client failed to sign in or to resume; it may not try for ever.
-    pub(super) fn failed(&mut self) {
+    /// The client failed to sign in or to resume; it may not try for ever, nor as fast as it can.
+    pub(super) async fn failed(&mut self) {
+        if self.tries > 0 {
+            sleep(SIGN_IN_FAILED_PAUSE).await;
+        }
         self.tries += 1;
         if self.tries >= SIGN_IN_TRIES_MAX {
             self.leave(Close::Refused);

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use crate::{
     Named,
-    limits::LOOSE_BYTES_MAX,
+    limits::{LOOSE_BYTES_MAX, OUTBOX_BYTES_BEFORE_SIGN_IN_MAX},
     link::{Batch, Frames, MARK_BYTES, Mark, SessionEnd},
-    wire::{Code, Refusal, put_message},
+    wire::{Code, Cut, FRAME_BYTES_MAX, Refusal, cut, put_message},
 };
 
 /// The frames on their way to one client.
@@ -47,7 +47,7 @@ struct Inner {
     /// Whole frames, ready to be written.
     ready: Vec<u8>,
     /// Frames that travel beside the stream.
-    loose: Vec<u8>,
+    loose: Loose,
     /// Bytes that the connection has taken and not yet written.
     taken_bytes: usize,
     /// Frames that the client waits for, oldest first.
@@ -61,6 +61,15 @@ struct Inner {
     /// The player goes to another node.
     moving: Option<Moving>,
     draining: bool,
+}
+
+/// Frames that may be lost, and that are when their connection is slower than their player.
+#[derive(Debug, Default)]
+struct Loose {
+    frames: Vec<u8>,
+    /// Where the oldest that is not dropped begins.
+    begin: usize,
+    dropped: u64,
 }
 
 /// A player on its way to another node.
@@ -132,14 +141,16 @@ impl Outbox {
             moving: inner.moving.is_some(),
             in_flight: inner.in_flight,
             unwritten: inner.unwritten_bytes(),
-            loose: !inner.loose.is_empty(),
+            loose: !inner.loose.frames.is_empty(),
             oldest_deadline: inner.awaited.front().map(|a| a.deadline),
         }
     }
 
-    /// What travels beside the stream.
-    pub(crate) fn take_loose(&self) -> Vec<u8> {
-        std::mem::take(&mut self.lock().loose)
+    /// What travels beside the stream, and how many frames before it were dropped.
+    pub(crate) fn take_loose(&self) -> (Vec<u8>, u64) {
+        let Loose { mut frames, begin, dropped } = std::mem::take(&mut self.lock().loose);
+        frames.drain(..begin);
+        (frames, dropped)
     }
 
     /// When the oldest unanswered request must be given up.
@@ -157,8 +168,9 @@ impl Outbox {
 
     /// Says something to a client that has no session.
     pub(crate) fn say<M: Named>(&self, message: &M) {
-        let said = put_message(&mut self.lock().ready, message);
-        said.expect("what a gate says itself is small");
+        let mut inner = self.lock();
+        put_message(&mut inner.ready, message).expect("what a gate says itself is small");
+        inner.kick_above(self.bytes_max.min(OUTBOX_BYTES_BEFORE_SIGN_IN_MAX));
     }
 
     /// From now on what entities say is held back until [`Outbox::open`].
@@ -285,9 +297,7 @@ impl Inner {
         for (mark, len) in frames.spans() {
             let frame = &bytes[at + MARK_BYTES..at + len];
             match mark {
-                // The connection is slower than its player: what may be lost is.
-                Mark::Loose if self.loose.len() + len > LOOSE_BYTES_MAX => {}
-                Mark::Loose => self.loose.extend_from_slice(frame),
+                Mark::Loose => self.loose.push(frame),
                 _ => out.extend_from_slice(frame),
             }
             answers += usize::from(mark.answers());
@@ -308,16 +318,41 @@ impl Inner {
             count -= oldest.count;
             self.awaited.pop_front();
         }
+        // Nothing is left: a client that asked much once does not keep the room for it.
+        if self.awaited.capacity() > AWAITED_KEPT_MAX {
+            self.awaited.shrink_to(AWAITED_KEPT);
+        }
+    }
+}
+
+/// Places for wakes that wait for answers: an idle connection keeps so many, and frees them only
+/// when it had more than that.
+const AWAITED_KEPT: usize = 4;
+const AWAITED_KEPT_MAX: usize = 64;
+
+impl Loose {
+    /// Of what is too much the oldest goes.
+    fn push(&mut self, frame: &[u8]) {
+        self.frames.extend_from_slice(frame);
+        while self.frames.len() - self.begin > LOOSE_BYTES_MAX {
+            let Ok(Cut::Frame(oldest)) = cut(&self.frames[self.begin..], FRAME_BYTES_MAX) else {
+                break;
+            };
+            self.begin += oldest.bytes.len();
+            self.dropped += 1;
+        }
+        // Moved once in a while, so that a byte is moved once.
+        if self.begin > LOOSE_BYTES_MAX {
+            self.frames.drain(..self.begin);
+            self.begin = 0;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        msg,
-        wire::{Cut, FRAME_BYTES_MAX, cut},
-    };
+    use crate::msg;
     use proptest::prelude::*;
 
     fn echo(val: i64) -> msg::echo::Res {
@@ -349,6 +384,40 @@ mod tests {
         outbox.open(&echo(0));
         let seen = written(&outbox);
         assert!(seen[0].ends_with("[8, 0]") && seen[1].ends_with("[8, 1]"), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asked_much_once_keeps_no_room_for_it() {
+        let (outbox, soon) = (Outbox::new(1 << 20, 0), Instant::now());
+        for _ in 0..1000 {
+            outbox.await_answers(1, soon);
+        }
+        for n in 0..1000 {
+            deliver(&outbox, Mark::Answer, n);
+        }
+        assert_eq!(outbox.depth().1, 0);
+        assert!(outbox.lock().awaited.capacity() <= 64, "{}", outbox.lock().awaited.capacity());
+    }
+
+    #[tokio::test]
+    async fn beside_the_stream_the_oldest_is_dropped_and_counted() {
+        let outbox = Outbox::new(1 << 20, 0);
+        for _ in 0..2 {
+            let said = 0..10_000;
+            for val in said.clone() {
+                deliver(&outbox, Mark::Loose, val);
+            }
+            let (bytes, dropped) = outbox.take_loose();
+            assert!(bytes.len() <= LOOSE_BYTES_MAX && bytes.len() > LOOSE_BYTES_MAX - 100);
+            let (mut rest, mut next) = (&bytes[..], dropped as i64);
+            while let Ok(Cut::Frame(frame)) = cut(rest, FRAME_BYTES_MAX) {
+                let echo = <msg::echo::Res as prost::Message>::decode(frame.payload);
+                assert_eq!(echo.expect("whole").val, Some(next));
+                (rest, next) = (&rest[frame.bytes.len()..], next + 1);
+            }
+            assert_eq!(next, said.end, "the latest are there, each once");
+        }
+        assert_eq!(outbox.depth(), (0, 0));
     }
 
     #[tokio::test]

@@ -68,7 +68,7 @@ impl<C: Carrier> Connection<C> {
                 self.gate.meters.sign_ins_refused.increment(1);
                 tracing::debug!(target: "gate", peer = %self.peer, "sign-in refused: {refusal}");
                 answer.code = refusal.code.0;
-                self.failed();
+                self.failed().await;
                 return self.outbox.refuse(&answer);
             }
         }
@@ -92,7 +92,7 @@ impl<C: Carrier> Connection<C> {
                 self.gate.meters.resumes_refused.increment(1);
                 tracing::debug!(target: "gate", peer = %self.peer, "resume refused: {refusal}");
                 answer.code = refusal.code.0;
-                self.failed();
+                self.failed().await;
                 return self.outbox.refuse(&answer);
             }
         }

@@ -2,22 +2,26 @@
 //! limits of time, told to the millisecond.
 
 use std::{
+    io,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    sync::mpsc::{Receiver, Sender, channel},
     time::{Instant, sleep},
 };
 
-use super::Players;
-use super::{Gate, GateSettings, Grounds, Hooks, TextSide};
+use super::{Carrier, Gate, GateSettings, Grounds, Hooks, Players, TextSide, Transport};
 use crate::{
     Account, Code, Ctx, LoadError, Player,
     account::{TokenIssuer, new_signing_key},
@@ -28,12 +32,14 @@ use crate::{
     config,
     directory::{Directory, NodeInfo, Role},
     entity::{Classes, Ended, Host, Kind, Table, World},
+    limits::SIGN_IN_FAILED_PAUSE,
     msg,
     schema::Schema,
     sessions::{self, Ban, End, Marks, Outcome, Sessions},
     store::{Cache, Store},
     tasks::Tasks,
     telemetry::Meters,
+    wire::{Cut, cut, put_message},
 };
 
 struct Nobody;
@@ -144,7 +150,16 @@ impl Town {
     }
 
     fn connect(&self) -> Client<DuplexStream> {
+        self.connect_over(|far| far)
+    }
+
+    /// Connects over a carrier that is made of the gate's side of a pipe.
+    fn connect_over<C>(&self, carrier: impl FnOnce(DuplexStream) -> C) -> Client<DuplexStream>
+    where
+        C: Carrier + Sync + 'static,
+    {
         let (near, far) = tokio::io::duplex(4096);
+        let far = carrier(far);
         let peer: SocketAddr = ([127, 0, 0, 1], 1).into();
         let seat = self.gate.admit(peer.ip()).expect("a seat");
         self.gate.tasks.spawn(self.gate.clone().serve(far, peer, seat));
@@ -267,6 +282,25 @@ async fn a_token_past_its_time_is_told_apart_from_one_that_is_none() {
     assert!(matches!(refused, Err(ClientError::Refused(r)) if r.code == Code::TOKEN_EXPIRED));
 }
 
+/// To look at a token costs more than to send it: who has a bad one is not served as fast as it
+/// asks.
+#[tokio::test(start_paused = true)]
+async fn after_its_first_failure_a_client_waits_for_each_answer_to_a_sign_in_or_resume() {
+    let town = Town::new();
+    let bad = msg::login::Req { token: "nonsense".to_owned(), ..msg::login::Req::default() };
+    let made_up = msg::resume::Req { resume_token: vec![7; 32], received: 0 };
+    let mut client = town.connect();
+    let began = Instant::now();
+    assert_eq!(client.request(&bad).await.expect("answered").code, 2001);
+    assert_eq!(began.elapsed(), Duration::ZERO, "anybody's token may be too old");
+    for tries in 1..9 {
+        assert_eq!(client.request(&made_up).await.expect("answered").code, 2004);
+        assert_eq!(began.elapsed(), SIGN_IN_FAILED_PAUSE * tries);
+    }
+    client.sign_in(&town.token).await.expect("a good one is let in at once");
+    assert_eq!(began.elapsed(), SIGN_IN_FAILED_PAUSE * 8);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_user_record_that_fits_into_no_frame_is_refused_and_hurts_nobody() {
     let town = Town::new();
@@ -309,4 +343,85 @@ async fn a_ban_in_the_middle_of_a_sign_in_leaves_no_session() {
     let end = End { sid: None, code: Code::REMOVED, reason: String::new() };
     assert_eq!(town.sessions.end(BANNED_MEANWHILE, &end).await, Outcome::None);
     assert_eq!(town.sessions.end(1, &end).await, Outcome::None, "who never played has none");
+}
+
+/// A pipe with datagrams beside it.
+struct Beside {
+    stream: DuplexStream,
+    datagrams: Receiver<Bytes>,
+    sent: Sender<Bytes>,
+}
+
+impl Carrier for Beside {
+    fn transport(&self) -> Transport {
+        Transport::Quic
+    }
+
+    fn datagram_bytes_max(&self) -> Option<usize> {
+        Some(1200)
+    }
+
+    fn send_datagram(&mut self, frame: &[u8]) {
+        self.sent.try_send(Bytes::copy_from_slice(frame)).expect("room");
+    }
+
+    fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        match self.datagrams.poll_recv(cx) {
+            Poll::Ready(Some(datagram)) => Poll::Ready(datagram),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Beside {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Beside {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The player has no handler for it, and says so: that is how it is seen to have arrived.
+#[tokio::test(start_paused = true)]
+async fn who_sends_nothing_but_datagrams_hears_of_a_new_input_too() {
+    let town = Town::new();
+    let ((say, datagrams), (sent, mut hear)) = (channel(8), channel(8));
+    let mut client = town.connect_over(|stream| Beside { stream, datagrams, sent });
+    client.sign_in(&town.token).await.expect("signed in");
+    let mut input = Vec::new();
+    put_message(&mut input, &crate::def::Item::default()).expect("small");
+    let input = Bytes::from(input);
+    say.send(input.clone()).await.expect("open");
+    sleep(Duration::from_millis(10)).await;
+    assert!(hear.try_recv().is_err(), "nobody announces it");
+
+    let apis = vec![<crate::def::Item as crate::Named>::NAME.to_owned()];
+    let newer = NodeInfo { id: "newer".to_owned(), apis, ..NodeInfo::default() };
+    town.gate.learn(&Arc::new(vec![Arc::new(newer)]));
+    say.send(input).await.expect("open");
+    sleep(Duration::from_millis(10)).await;
+    let told = hear.try_recv().expect("told");
+    let Ok(Cut::Frame(told)) = cut(&told, 1200) else { panic!("a frame") };
+    let error = <msg::error::Res as prost::Message>::decode(told.payload).expect("an error");
+    assert_eq!((error.code, error.api.as_str()), (1004, "def.Item"));
 }

@@ -18,9 +18,6 @@ use tokio_rustls::{
 use super::Certificates;
 use crate::limits::{HANDSHAKE_DEADLINE, TLS_WRITE_BYTES_MAX};
 
-/// What clients of QUIC must ask for.
-pub(super) const QUIC_PROTOCOL: &[u8] = b"bastide";
-
 /// How clients are shown who this is.
 #[derive(Clone)]
 pub(super) struct Tls {
@@ -32,8 +29,7 @@ pub(super) struct Tls {
 impl Tls {
     pub(super) fn new(certificates: &Arc<Certificates>) -> Result<Self, rustls::Error> {
         let streams = settings(certificates, &[&TLS13, &TLS12])?;
-        let mut quic = settings(certificates, &[&TLS13])?;
-        quic.alpn_protocols = vec![QUIC_PROTOCOL.to_vec()];
+        let quic = settings(certificates, &[&TLS13])?;
         Ok(Self { acceptor: Arc::new(streams).into(), quic: Arc::new(quic) })
     }
 

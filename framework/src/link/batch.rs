@@ -6,6 +6,7 @@ use bytes::BufMut;
 
 use crate::{
     Named,
+    limits::BATCH_BYTES_KEPT_MAX,
     wire::{Code, Cut, FRAME_BYTES_MAX, Frame, FrameError, cut, put_named},
 };
 
@@ -164,6 +165,9 @@ impl Batch {
 
     pub(crate) fn clear(&mut self) {
         self.0.clear();
+        if self.0.capacity() > BATCH_BYTES_KEPT_MAX {
+            self.0 = Vec::new();
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -263,6 +267,22 @@ mod tests {
 
     fn echo(val: i64) -> msg::echo::Req {
         msg::echo::Req { val: Some(val), ct: None }
+    }
+
+    /// Each session has batches, at its gate and at its player, and most of the time nothing in
+    /// them.
+    #[test]
+    fn a_batch_that_was_large_once_does_not_keep_the_room_for_it() {
+        let mut batch = Batch::default();
+        for _ in 0..1000 {
+            batch.push_message(Mark::Plain, &echo(1)).expect("fits");
+        }
+        batch.clear();
+        assert!(batch.0.capacity() <= BATCH_BYTES_KEPT_MAX, "{}", batch.0.capacity());
+        batch.push_message(Mark::Plain, &echo(1)).expect("fits");
+        let kept = batch.0.capacity();
+        batch.clear();
+        assert_eq!(batch.0.capacity(), kept, "a usual one is kept");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     chance::Chance,
     clock::Clock,
     config,
-    directory::{Directory, NodeInfo, Role},
+    directory::{Directory, Evicted, NodeInfo, Role},
     entity::{Classes, Host, Hosted, Kind, Table, World},
     limits::{LINK_ALIVE, LINK_BYTES_MAX, LINK_SILENCE_MAX},
     msg,
@@ -257,6 +257,43 @@ async fn a_player_that_leaves_gives_back_what_it_had_not_begun() {
     port.detach(ConnectionId(1), &gate.tasks);
     assert_eq!(ear.after(5).await[2..], ["back 1", "back 2", "detached"]);
     until(|| game.host.count() == 0).await;
+}
+
+/// A gate may look for its player for seconds, while the client has gone on over another one: what
+/// was given back to it has been sent again by then.
+#[tokio::test]
+async fn a_connection_that_follows_its_player_too_late_does_not_get_the_session_back() {
+    let game = node("c", "game", None).await;
+    let (one, two) = (node("c", "one", None).await, node("c", "two", None).await);
+    let ear = Arc::new(Ear::default());
+    let signed_in = one.links.attach(&game.info, &seeking(1, &ear), soon()).await;
+    let (port, Attached { session, secret, .. }) = signed_in.expect("attached");
+    ear.after(1).await;
+    let host = game.host.clone();
+    game.tasks.spawn(async move { host.evict(Evicted::These(vec!["player/7".into()])).await });
+    assert_eq!(ear.after(2).await[1], "leaving");
+    port.detach(ConnectionId(1), &one.tasks);
+    ear.after(3).await;
+
+    let late = Seeking { entry: Entry::Moved { session }, ..seeking(1, &ear) };
+    let refused = async || match one.links.attach(&game.info, &late, soon()).await {
+        Err(NotAttached::Refused(refusal)) => refusal.code,
+        other => panic!("{other:?}"),
+    };
+    let resume = Entry::Resume { session, secret, received: 1 };
+    let there = Seeking { entry: resume, ..seeking(2, &Arc::new(Ear::default())) };
+    let resumed = two.links.attach(&game.info, &there, soon()).await;
+    let (port, attached) = resumed.expect("resumed");
+    assert_eq!(refused().await, Code::RESUME_REFUSED, "the client is there");
+    port.detach(ConnectionId(2), &two.tasks);
+    // Behind it on the same link, and refused for its secret.
+    let wrong = Entry::Resume { session, secret: Secret(0), received: 1 };
+    let wrong = Seeking { entry: wrong, ..seeking(3, &Arc::new(Ear::default())) };
+    assert!(two.links.attach(&game.info, &wrong, soon()).await.is_err());
+    assert_eq!(refused().await, Code::RESUME_REFUSED, "the client was there, and comes back");
+    let resume = Entry::Resume { session, secret: attached.secret, received: 1 };
+    let back = Seeking { entry: resume, ..seeking(3, &Arc::new(Ear::default())) };
+    two.links.attach(&game.info, &back, soon()).await.expect("it is still its client's");
 }
 
 /// A node that drains closes its links right behind its last player's last word: the gate may read

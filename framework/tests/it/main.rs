@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod classes;
+mod datagrams;
 mod ends;
+mod handshakes;
 mod hooks;
+mod hostile;
 mod life;
 mod path;
 mod proxy;
@@ -12,4 +15,6 @@ mod resume;
 mod tidy;
 mod transports;
 mod trouble;
+mod ways;
+mod websocket;
 mod world;

@@ -11,7 +11,8 @@ use bastide::{
 use proxy_header::{ProxiedAddress, ProxyHeader};
 use quinn::{
     ApplicationClose, Connection, ConnectionError, Endpoint, RecvStream, SendStream,
-    crypto::rustls::QuicClientConfig,
+    TransportConfig,
+    crypto::rustls::{HandshakeData, QuicClientConfig},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Join},
@@ -29,7 +30,7 @@ use crate::world::{World, echo_of, game};
 const TLS: &str = "gate.tcp_tls=127.0.0.1:0";
 
 /// Trusts one certificate, whoever signed it.
-fn trusting(certificate: &[u8], protocols: &[&str]) -> ClientConfig {
+pub(crate) fn trusting(certificate: &[u8], protocols: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.to_vec().into()).unwrap();
     let versions = [&version::TLS13, &version::TLS12];
@@ -53,23 +54,31 @@ async fn tls(
 }
 
 /// A client of QUIC, and its connection beside the stream.
-struct Quic {
-    client: Client<Join<RecvStream, SendStream>>,
-    connection: Connection,
-    _endpoint: Endpoint,
+pub(crate) struct Quic {
+    pub(crate) client: Client<Join<RecvStream, SendStream>>,
+    pub(crate) connection: Connection,
+    pub(crate) endpoint: Endpoint,
 }
 
 impl Quic {
-    async fn connect(world: &World) -> Self {
-        let (endpoint, connection) = quic(world.quic(), &world.certificate(), &["bastide"]).await;
-        let connection = connection.unwrap();
+    pub(crate) async fn connect(world: &World) -> Self {
+        Self::connect_with(world, TransportConfig::default()).await
+    }
+
+    pub(crate) async fn connect_with(world: &World, transport: TransportConfig) -> Self {
+        let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let crypto = QuicClientConfig::try_from(trusting(&world.certificate(), &[])).unwrap();
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
+        let connecting = endpoint.connect_with(config, world.quic(), "localhost").unwrap();
+        let connection = connecting.await.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
         let client = Client::over(tokio::io::join(receive, send));
-        Self { client, connection, _endpoint: endpoint }
+        Self { client, connection, endpoint }
     }
 }
 
-async fn quic(
+pub(crate) async fn quic(
     addr: SocketAddr,
     certificate: &[u8],
     protocols: &[&str],
@@ -82,7 +91,7 @@ async fn quic(
 }
 
 /// Signs in, and asks for what comes back.
-async fn plays<C: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn plays<C: AsyncRead + AsyncWrite + Unpin>(
     world: &World,
     client: &mut Client<C>,
     who: &str,
@@ -92,12 +101,12 @@ async fn plays<C: AsyncRead + AsyncWrite + Unpin>(
     echoes(client).await;
 }
 
-async fn echoes<C: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<C>) {
+pub(crate) async fn echoes<C: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<C>) {
     assert_eq!(client.request(&echo_of(7)).await.unwrap().val, Some(7));
 }
 
 /// Waits for what comes true by itself.
-async fn until(what: &str, mut came: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut came: impl AsyncFnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(15);
     while !came().await {
         assert!(Instant::now() < patience, "{what}");
@@ -164,13 +173,47 @@ fn a_quic_client_that_has_said_its_last_still_gets_every_answer() {
 }
 
 #[test]
-fn a_quic_client_that_asks_for_another_protocol_or_none_is_refused() {
+fn a_quic_client_may_ask_for_any_protocol_or_none() {
     let world = World::alone(&[]);
     world.run(async {
-        for protocols in [&["h3"][..], &[]] {
-            let (_endpoint, refused) = quic(world.quic(), &world.certificate(), protocols).await;
-            assert!(matches!(refused, Err(ConnectionError::ConnectionClosed(_))), "{refused:?}");
+        // The last does not fit one packet.
+        let many: Vec<String> = (0..20).map(|n| format!("{n:0>200}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let cases: [&[&str]; 5] = [&[], &["bastide"], &["h3"], &["h3", "bastide"], &many];
+        let agreed = [None, Some("bastide"), Some("h3"), Some("bastide"), Some(many[0])];
+        for (protocols, agreed) in cases.into_iter().zip(agreed) {
+            let (_endpoint, connection) = quic(world.quic(), &world.certificate(), protocols).await;
+            let connection = connection.unwrap();
+            let data = connection.handshake_data().unwrap().downcast::<HandshakeData>().unwrap();
+            assert_eq!(data.protocol.as_deref(), agreed.map(str::as_bytes));
+            let (send, receive) = connection.open_bi().await.unwrap();
+            plays(&world, &mut Client::over(tokio::io::join(receive, send)), "a").await;
         }
+        let too_many: Vec<String> = (0..90).map(|n| format!("{n:0>200}")).collect();
+        let too_many: Vec<&str> = too_many.iter().map(String::as_str).collect();
+        let (_endpoint, refused) = quic(world.quic(), &world.certificate(), &too_many).await;
+        assert!(matches!(refused, Err(ConnectionError::ConnectionClosed(_))), "{refused:?}");
+    });
+}
+
+/// Bytes of which the first ones look like a packet that begins a connection, and others.
+#[test]
+fn packets_that_are_none_hurt_nobody() {
+    let world = World::alone(&[]);
+    world.run(async {
+        let mut fine = Quic::connect(&world).await;
+        plays(&world, &mut fine.client, "a").await;
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for n in 0..500_u64 {
+            let mut bytes: Vec<u8> = (0..1200).map(|i| ((i * n) >> 3) as u8).collect();
+            if n % 2 == 0 {
+                bytes[..6].copy_from_slice(&[0xc0, 0, 0, 0, 1, 8]);
+            }
+            socket.send_to(&bytes, world.quic()).await.unwrap();
+        }
+        echoes(&mut fine.client).await;
+        let mut next = Quic::connect(&world).await;
+        plays(&world, &mut next.client, "b").await;
     });
 }
 
@@ -232,9 +275,9 @@ fn a_quic_client_whose_address_changes_plays_on() {
     world.run(async {
         let mut quic = Quic::connect(&world).await;
         plays(&world, &mut quic.client, "a").await;
-        let before = quic._endpoint.local_addr().unwrap();
-        quic._endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-        assert_ne!(quic._endpoint.local_addr().unwrap(), before);
+        let before = quic.endpoint.local_addr().unwrap();
+        quic.endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        assert_ne!(quic.endpoint.local_addr().unwrap(), before);
         echoes(&mut quic.client).await;
         assert_eq!(world.meter("gate_connections_quic_total").await, 1.0);
     });
@@ -355,10 +398,10 @@ fn files_that_are_no_certificate_are_named_at_the_start() {
 }
 
 /// The load balancer of these tests; the tests themselves connect from 127.0.0.1.
-const BALANCER: &str = "127.0.0.2";
+pub(crate) const BALANCER: &str = "127.0.0.2";
 
 /// Connects from an address of this machine, with a first word.
-async fn from(here: &str, to: SocketAddr, first: &[u8]) -> TcpStream {
+pub(crate) async fn from(here: &str, to: SocketAddr, first: &[u8]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{here}:0").parse().unwrap()).unwrap();
     let mut stream = socket.connect(to).await.unwrap();

@@ -78,6 +78,20 @@ async fn pushes(
     Ok(msg::gift_items::Res { code: 0 })
 }
 
+/// An input: counts `num` up and tells nothing; less than nothing it refuses.
+async fn adds(me: &mut Counter, add: def::Item, _: &Ctx) -> Result<(), Code> {
+    if add.num < 0 {
+        return Err(Code::PARAMETER);
+    }
+    me.count += add.num;
+    Ok(())
+}
+
+/// The input of [`adds`].
+pub(crate) fn add_of(num: i64) -> def::Item {
+    def::Item { id: 0, idx: 0, num, create_time: 0, update_time: 0 }
+}
+
 /// Takes `type` milliseconds.
 async fn slow(
     _: &mut Counter,
@@ -127,7 +141,7 @@ pub(crate) fn game() -> App<Counter> {
     let game = App::new("counter").player::<Counter>();
     let game = game.latest(|m: &msg::get_mails::Res| u64::from(m.code % 2 == 0));
     let game = game.droppable::<msg::bind_phone::Res>();
-    game.on(echo).on(count).on(pushes).on(slow).on(panics).on(refuses).on(huge)
+    game.on(echo).on(count).on(adds).on(pushes).on(slow).on(panics).on(refuses).on(huge)
 }
 
 /// How each node makes its game.

@@ -4,8 +4,11 @@
 
 mod cluster;
 mod ends;
+mod hostile;
 mod nodes;
 mod operate;
 mod outages;
 mod players;
+mod sessions;
+mod steady;
 mod town;

@@ -92,7 +92,15 @@ impl Cluster {
 
     /// Starts nodes with these roles side by side; returns when all are ready.
     pub(crate) async fn nodes<const N: usize>(&self, roles: [&str; N]) -> [Node; N] {
-        let mut nodes = roles.map(|roles| self.spawn(roles));
+        self.nodes_with(roles.map(|roles| (roles, Vec::new()))).await
+    }
+
+    /// The same, each with arguments of its own.
+    pub(crate) async fn nodes_with<const N: usize>(
+        &self,
+        each: [(&str, Vec<String>); N],
+    ) -> [Node; N] {
+        let mut nodes = each.map(|(roles, args)| self.spawn(roles, &args));
         for node in &mut nodes {
             node.said_ready().await;
             self.accounts.lock().extend(node.http());
@@ -105,7 +113,7 @@ impl Cluster {
         node
     }
 
-    fn spawn(&self, roles: &str) -> Node {
+    fn spawn(&self, roles: &str, args: &[String]) -> Node {
         let number = {
             let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
             *started += 1;
@@ -113,9 +121,9 @@ impl Cluster {
         };
         let path = |what: &str| self.folder.path().join(format!("{number}.{what}"));
         let announce = path("json");
-        let args = ["serve", "--roles", roles, "--config", "cluster.toml", "--announce"];
-        let mut program = command(self.folder.path(), &args);
-        program.arg(&announce).env_remove("RUST_LOG");
+        let usual = ["serve", "--roles", roles, "--config", "cluster.toml", "--announce"];
+        let mut program = command(self.folder.path(), &usual);
+        program.arg(&announce).args(args).env_remove("RUST_LOG");
         program.stdout(File::create(path("out")).unwrap());
         program.stderr(File::create(path("log")).unwrap()).stdin(Stdio::null());
         Node {
@@ -166,6 +174,14 @@ impl Cluster {
             Some(0) => Ok(()),
             _ => Err(String::from_utf8([output.stdout, output.stderr].concat()).unwrap()),
         }
+    }
+
+    /// Starts `play`; where its lines go, and its process.
+    pub(crate) fn playing(&self) -> (PathBuf, Child) {
+        let said = self.folder.path().join("play.out");
+        let mut play = command(self.folder.path(), &["play", "--addr", &self.accounts.one()]);
+        let process = play.stdout(File::create(&said).unwrap()).spawn().unwrap();
+        (said, process)
     }
 
     /// Plays until it works: who is sent away in the middle begins anew.
@@ -291,6 +307,11 @@ impl Node {
 
     /// Ends it as an operator does; its account center is told to nobody any more.
     pub(crate) async fn drain(mut self) -> ExitStatus {
+        self.leave().await
+    }
+
+    /// The same, for whoever puts another one in its place.
+    pub(crate) async fn leave(&mut self) -> ExitStatus {
         if let Some(http) = self.http() {
             self.accounts.lock().retain(|center| *center != http);
         }

@@ -4,3 +4,4 @@
 mod cuts;
 mod life;
 mod model;
+mod page;

@@ -331,6 +331,8 @@ impl Wire {
     }
 }
 
+impl Carrier for Wire {}
+
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -127,14 +127,14 @@ impl AsyncWrite for QuicCarrier {
 mod tests {
     use std::future::poll_fn;
 
-    use quinn::{
-        ClientConfig, Endpoint,
-        crypto::rustls::{QuicClientConfig, QuicServerConfig},
-    };
+    use quinn::{ClientConfig, Endpoint, crypto::rustls::QuicClientConfig};
     use tokio::io::AsyncReadExt as _;
     use tokio_rustls::rustls::{self, RootCertStore, crypto::ring::default_provider};
 
-    use super::{super::settings, *};
+    use super::{
+        super::{hello::AnyProtocol, settings},
+        *,
+    };
     use crate::{
         config,
         gate::{Certificates, tls::Tls},
@@ -146,7 +146,7 @@ mod tests {
         let here = ([127, 0, 0, 1], 0).into();
         let certificates = Certificates::of_a_developer();
         let tls = Tls::new(&certificates).expect("settings");
-        let crypto = QuicServerConfig::try_from(tls.quic).expect("settings");
+        let crypto = AnyProtocol::new(tls.quic).expect("settings");
         let server = settings(crypto, &config::Gate::default()).expect("settings");
         let server = Endpoint::server(server, here).expect("a socket");
 

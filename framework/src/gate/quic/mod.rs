@@ -2,6 +2,7 @@
 //! one stream and its datagrams carry is served as on any other carrier.
 
 mod carrier;
+mod hello;
 
 use std::{
     io,
@@ -12,11 +13,14 @@ use std::{
 
 use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use tokio::time::timeout;
 
-use self::carrier::{QuicCarrier, Reason};
+use self::{
+    carrier::{QuicCarrier, Reason},
+    hello::AnyProtocol,
+};
 use super::{Entrance, admission::Seat};
 use crate::{
     config,
@@ -39,7 +43,7 @@ impl Entrance {
     /// When the operating system refuses the socket to the event queue.
     pub(crate) fn accept_quic(self: &Arc<Self>, socket: UdpSocket) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        let crypto = QuicServerConfig::try_from(tls.quic.clone()).map_err(io::Error::other)?;
+        let crypto = AnyProtocol::new(tls.quic.clone()).map_err(io::Error::other)?;
         let settings = settings(crypto, &self.gate.settings.gate)?;
         // The endpoint hands packets to its connections; on a shard, those of the same shard are
         // reached without another thread.
@@ -169,7 +173,7 @@ fn reason(code: Code) -> VarInt {
     u32::try_from(code.0).unwrap_or_default().into()
 }
 
-fn settings(crypto: QuicServerConfig, gate: &config::Gate) -> io::Result<ServerConfig> {
+fn settings(crypto: AnyProtocol, gate: &config::Gate) -> io::Result<ServerConfig> {
     let silence = gate.idle_timeout.max(gate.sign_in_timeout) + SILENCE_GRACE;
     let mut transport = TransportConfig::default();
     transport

@@ -570,15 +570,6 @@ async fn answers_keep_the_order_of_the_texts_also_those_to_malformed_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_never_signs_in_by_text_is_closed_after_30_seconds_all_the_same() {
-    let town = Town::new();
-    let (mut client, began) = (town.open("/").await, Instant::now());
-    client.json().await;
-    while client.heard().await.is_some() {}
-    assert_eq!(began.elapsed().as_secs(), 30);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_newer_session_ends_the_older_one_with_its_reason_in_text() {
     let town = Town::new();
     let mut older = town.texter().await;

@@ -3,7 +3,10 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::Instant,
+};
 
 use super::{
     frames::as_message,
@@ -146,6 +149,15 @@ async fn a_client_that_does_not_read_is_kicked_and_hears_it_when_it_reads_after_
         }
     };
     assert_eq!((last.as_str(), code), ("msg.Kick.Res", 1008));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_signs_in_by_text_is_closed_after_30_seconds_all_the_same() {
+    let town = Town::new();
+    let (mut client, began) = (town.open("/").await, Instant::now());
+    client.json().await;
+    while client.heard().await.is_some() {}
+    assert_eq!(began.elapsed().as_secs(), 30);
 }
 
 #[test]
