@@ -530,7 +530,6 @@ impl Town {
 async fn whatever_comes_between_each_request_is_taken_once_and_each_word_heard_once() {
     let seeds = std::env::var("MODEL_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
     for seed in 0..seeds {
-        println!("seed {seed}");
         let mut world = Town::new(seed);
         world.sign_in().await;
         for _ in 0..400 {
