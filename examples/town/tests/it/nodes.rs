@@ -2,7 +2,7 @@
 //! that an operator writes. Leaves who plays there to `players`.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirEntry, File},
     path::PathBuf,
     process::{Child, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -297,6 +297,20 @@ impl Node {
         let pid = self.process.id().to_string();
         let mut kill = std::process::Command::new("kill");
         assert!(kill.args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Stops all its threads where they are. Each runs on until the kernel has come to it, which
+    /// on a busy machine takes milliseconds.
+    pub(crate) async fn freeze(&self) {
+        self.signal("-STOP");
+        let tasks = format!("/proc/{}/task", self.process.id());
+        let stopped = |task: DirEntry| {
+            // One that cannot be read has ended.
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        };
+        let all = async || fs::read_dir(&tasks).unwrap().all(|task| stopped(task.unwrap()));
+        until("all its threads have stopped", all).await;
     }
 
     /// Ends it with SIGKILL.

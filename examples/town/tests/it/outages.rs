@@ -84,7 +84,7 @@ async fn a_game_server_that_wakes_after_its_lease_harms_nobody_who_went_on_elsew
     // It is topped up at sign-in, which is saved some seconds later.
     poor.hang_up();
     poor.sign_in_at_gate().await.unwrap();
-    frozen.signal("-STOP");
+    frozen.freeze().await;
     let stopped = Instant::now();
     let (waits, blind) = players.split_last_mut().unwrap();
     for player in blind {
