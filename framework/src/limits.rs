@@ -184,12 +184,20 @@ pub(crate) const LOOSE_BYTES_MAX: usize = 64 * 1024;
 /// Datagrams of one connection in a row. Beyond: the others of its shard have their turn.
 pub(crate) const DATAGRAMS_PER_WAKE_MAX: usize = 64;
 
+/// How long a client may take in nothing while three quarters of its outbox wait for it, and it is
+/// not read. Beyond: kicked, 2008.
+pub(crate) const STUCK_MAX: Duration = Duration::from_secs(5);
+
 /// How often a connection may fail to sign in or to resume. Beyond: closed.
 pub(crate) const SIGN_IN_TRIES_MAX: u32 = 10;
 
 /// How long a client waits for each refusal of a sign-in or resume but the first: to look at a
 /// signature takes a tenth of a millisecond of a core, which a flood would have whole.
 pub(crate) const SIGN_IN_FAILED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Of all clients of a gate that failed more than once, one goes on in so much time: they get a
+/// fiftieth of a core between them, and never all at once.
+pub(crate) const SIGN_IN_FAILED_TURN: Duration = Duration::from_millis(5);
 
 /// Connections that the operating system keeps until they are accepted. Beyond: it refuses them.
 pub(crate) const ACCEPT_QUEUE_MAX: i32 = 1024;

@@ -132,11 +132,13 @@ section! {
         rate_frames_per_s: u32 = 100,
         /// Frames at once, after a pause.
         rate_burst_frames: u32 = 200,
-        /// Bytes that wait for one client. Beyond: kicked, 2008.
+        /// Bytes that wait for one client. Beyond: kicked, 2008. From three quarters on it is not
+        /// read until it has taken some.
         outbox_bytes_max: usize = 1024 * 1024,
         /// Connections in all. Beyond: closed at accept. Mind the limit of open files.
         connections_max: usize = 16_000,
-        /// Connections from one address, or one IPv6 network of 64 bits.
+        /// Connections from one address, or one IPv6 network of 64 bits. Unless that is all of
+        /// them, it shrinks with what is left of the last quarter of the places.
         connections_per_ip_max: usize = 4_096,
         /// Time to sign in.
         #[serde(deserialize_with = "duration")]

@@ -44,8 +44,9 @@ impl Admission {
         if open.total >= self.0.connections_max {
             return None;
         }
+        let per_ip_max = self.0.per_ip_max(open.total);
         let from_here = open.by_ip.entry(ip).or_default();
-        if *from_here >= self.0.connections_per_ip_max {
+        if *from_here >= per_ip_max {
             return None;
         }
         *from_here += 1;
@@ -60,6 +61,23 @@ impl Admission {
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    /// How many connections one address may have, of so many in all.
+    ///
+    /// Of the last quarter of the places an address that has much gets no more, so that a few that
+    /// take what they can leave some to everybody else. Where one address may have them all, there
+    /// is no such share: a load balancer is in front.
+    fn per_ip_max(&self, total: usize) -> usize {
+        let Self { connections_max, connections_per_ip_max, .. } = *self;
+        let (free, last) = (connections_max - total, connections_max / 4);
+        if connections_per_ip_max >= connections_max || free >= last {
+            return connections_per_ip_max;
+        }
+        // Not a single place is refused to who has none.
+        (connections_per_ip_max * free / last).max(1)
     }
 }
 
@@ -116,6 +134,23 @@ mod tests {
         let admission = Admission::new(3, 2);
         let seats: Vec<_> = (0..5u8).map(|n| admission.seat([n, 0, 0, 1].into())).collect();
         assert_eq!(seats.iter().flatten().count(), 3);
+    }
+
+    #[test]
+    fn a_few_addresses_that_take_what_they_can_leave_places_to_everybody_else() {
+        let admission = Admission::new(1600, 400);
+        let hostile = (0..4000u16).map(|n| admission.seat([9, 9, 9, (n % 8) as u8].into()));
+        let held: Vec<_> = hostile.flatten().collect();
+        assert!((1200..1500).contains(&held.len()), "{}", held.len());
+        let others = (0..100).map(|n| admission.seat([1, 1, 1, n].into()));
+        assert_eq!(others.flatten().count(), 100, "not while they are held, either");
+        drop(held);
+        let alone = (0..500).map(|_| admission.seat([9, 9, 9, 9].into()));
+        assert_eq!(alone.flatten().collect::<Vec<_>>().len(), 400, "with room, its whole share");
+
+        let behind_one_address = Admission::new(1000, 1000);
+        let seats = (0..1001).map(|_| behind_one_address.seat([1, 1, 1, 1].into()));
+        assert_eq!(seats.flatten().collect::<Vec<_>>().len(), 1000);
     }
 
     #[test]

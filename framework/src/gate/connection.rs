@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     limits::{
-        BLOCKED_BYTES, FRAME_BYTES_BEFORE_SIGN_IN_MAX, READ_BYTES, READS_PER_WAKE_MAX,
+        BLOCKED_BYTES, FRAME_BYTES_BEFORE_SIGN_IN_MAX, READ_BYTES, READS_PER_WAKE_MAX, STUCK_MAX,
         WRITE_BYTES_KEPT_MAX,
     },
     link::Batch,
@@ -70,6 +70,8 @@ pub(super) struct Connection<C> {
     pub(super) tries: u32,
     /// The player was told that the client takes in less than it is told.
     pub(super) blocked: bool,
+    /// When something was written last, while three quarters of the outbox waited.
+    stuck: Option<Instant>,
     /// The player goes to another node: nothing is forwarded before it is found there.
     moving: bool,
     /// The gate is going away.
@@ -82,7 +84,8 @@ pub(super) struct Connection<C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     Open,
-    /// Too many requests wait for their answers: the socket's own buffer holds the client back.
+    /// Too many requests wait for their answers, or too many answers for the client: the socket's
+    /// own buffer holds it back.
     Paused,
     /// The client has said its last, or the gate has taken its last.
     Over,
@@ -121,6 +124,7 @@ where
             asked: 0,
             tries: 0,
             blocked: false,
+            stuck: None,
             writing: Vec::new(),
             written: 0,
             opened: now,
@@ -186,6 +190,9 @@ where
 
     /// Writes what is there; says why the connection must end, if so.
     fn write(&mut self, cx: &mut Context<'_>) -> Option<Close> {
+        let settings = &self.gate.settings.gate;
+        let in_flight_max = settings.requests_in_flight_max;
+        let paused_above = settings.outbox_bytes_max / 4 * 3;
         loop {
             let unwritten = self.writing.len() - self.written;
             if unwritten == 0 && self.writing.capacity() > WRITE_BYTES_KEPT_MAX {
@@ -211,7 +218,7 @@ where
             }
             self.reading = if self.leaving.is_some() {
                 Reading::Over
-            } else if taken.in_flight >= self.gate.settings.gate.requests_in_flight_max {
+            } else if taken.in_flight >= in_flight_max || taken.unwritten >= paused_above {
                 Reading::Paused
             } else {
                 Reading::Open
@@ -221,10 +228,12 @@ where
                 self.tell_blocked(false);
                 return None;
             }
+            let written = self.written;
             match self.poll_write(cx) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.stuck = None,
                 Poll::Ready(Err(_)) => return Some(Close::Gone),
                 Poll::Pending => {
+                    self.watch_stuck(taken.unwritten >= paused_above, self.written > written);
                     self.tell_blocked(taken.unwritten >= BLOCKED_BYTES);
                     return None;
                 }
@@ -400,6 +409,17 @@ where
         }
     }
 
+    /// Wakes when a client that has much to take in has taken nothing for too long.
+    fn watch_stuck(&mut self, much: bool, moves: bool) {
+        if !much {
+            self.stuck = None;
+        } else if moves || self.stuck.is_none() {
+            let now = Instant::now();
+            self.stuck = Some(now);
+            self.watch_deadline(Some(now + STUCK_MAX));
+        }
+    }
+
     fn set_timer(&mut self, at: Instant) {
         self.timer.as_mut().reset(at);
         self.timer_set = false;
@@ -422,18 +442,25 @@ where
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let idle = self.idle_deadline();
-            match self.outbox.oldest_deadline() {
+            let stuck = self.stuck.map(|since| since + STUCK_MAX);
+            let next = match self.outbox.oldest_deadline() {
                 Some(oldest) if oldest <= now => {
                     self.gate.meters.deadlines.increment(1);
                     let reason = "the player's game server does not answer".to_owned();
                     return Some(Close::Kicked(Kicked { code: Code::DEADLINE, reason }));
                 }
+                _ if stuck.is_some_and(|stuck| stuck <= now) => {
+                    let limit = STUCK_MAX.as_secs();
+                    let reason = format!("took in nothing for {limit} s, with much to read");
+                    return Some(Close::Kicked(Kicked { code: Code::TOO_SLOW, reason }));
+                }
                 // Who waits for an answer is not idle.
-                Some(oldest) => self.set_timer(oldest),
-                None if idle > now => self.set_timer(idle),
+                Some(oldest) => oldest,
+                None if idle > now => idle,
                 None if self.session.is_some() => return Some(Close::Idle),
                 None => return Some(Close::NotSignedIn),
-            }
+            };
+            self.set_timer(stuck.map_or(next, |stuck| stuck.min(next)));
         }
         self.timer_set = true;
         None

@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Carrier,
@@ -16,7 +16,8 @@ use super::{
 use crate::{
     Named as _,
     limits::{
-        DATAGRAMS_PER_WAKE_MAX, GATE_DEADLINE_GRACE, SIGN_IN_FAILED_PAUSE, SIGN_IN_TRIES_MAX,
+        DATAGRAMS_PER_WAKE_MAX, GATE_DEADLINE_GRACE, SIGN_IN_DEADLINE, SIGN_IN_FAILED_PAUSE,
+        SIGN_IN_FAILED_TURN, SIGN_IN_TRIES_MAX,
     },
     link::{Batch, Mark, SessionEnd as _, error_message},
     msg,
@@ -181,6 +182,11 @@ impl<C: Carrier> Connection<C> {
     pub(super) async fn failed(&mut self) {
         if self.tries > 0 {
             sleep(SIGN_IN_FAILED_PAUSE).await;
+            let gate = self.gate.clone();
+            let Ok(_turn) = timeout(SIGN_IN_DEADLINE, gate.failed_turn.lock()).await else {
+                return self.leave(Close::Refused);
+            };
+            sleep(SIGN_IN_FAILED_TURN).await;
         }
         self.tries += 1;
         if self.tries >= SIGN_IN_TRIES_MAX {

@@ -88,6 +88,8 @@ pub(crate) struct Gate {
     /// What clients of the texts need.
     text: TextSide,
     admission: Admission,
+    /// Held by the one client whose next failed sign-in is looked at.
+    failed_turn: tokio::sync::Mutex<()>,
     /// Every connection's outbox, to tell all of them that the gate is going away.
     /// Std mutex: held at connect, close and drain only.
     open: Mutex<FxHashMap<u64, Weak<Outbox>>>,
@@ -149,6 +151,7 @@ impl Gate {
             hooks,
             routes: RwLock::new(Arc::new(Routes::new())),
             admission,
+            failed_turn: tokio::sync::Mutex::default(),
             open: Mutex::default(),
             count: watch::Sender::new(0),
             next_connection: AtomicU64::new(1),

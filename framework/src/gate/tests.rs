@@ -14,10 +14,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::join_all};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
-    sync::mpsc::{Receiver, Sender, channel},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf},
+    sync::{
+        mpsc::{Receiver, Sender, channel},
+        oneshot,
+    },
     time::{Instant, sleep},
 };
 
@@ -32,7 +35,7 @@ use crate::{
     config,
     directory::{Directory, NodeInfo, Role},
     entity::{Classes, Ended, Host, Kind, Table, World},
-    limits::SIGN_IN_FAILED_PAUSE,
+    limits::{CLOSE_LINGER, SIGN_IN_FAILED_PAUSE, SIGN_IN_FAILED_TURN, STUCK_MAX},
     msg,
     schema::Schema,
     sessions::{self, Ban, End, Marks, Outcome, Sessions},
@@ -95,6 +98,10 @@ struct Town {
 
 impl Town {
     fn new() -> Self {
+        Self::with(config::Gate::default())
+    }
+
+    fn with(gate: config::Gate) -> Self {
         let (tasks, meters) = (Tasks::default(), Meters::new());
         let directory = Directory::alone("here", 1);
         let world = World {
@@ -116,7 +123,7 @@ impl Town {
             meters.entity,
         );
         let settings = GateSettings {
-            gate: config::Gate::default(),
+            gate,
             cluster: "test".to_owned(),
             request_timeout: Duration::from_secs(5),
             resume_window: Duration::from_secs(60),
@@ -158,12 +165,19 @@ impl Town {
     where
         C: Carrier + Sync + 'static,
     {
+        Client::over(self.pipe(carrier))
+    }
+
+    fn pipe<C>(&self, carrier: impl FnOnce(DuplexStream) -> C) -> DuplexStream
+    where
+        C: Carrier + Sync + 'static,
+    {
         let (near, far) = tokio::io::duplex(4096);
         let far = carrier(far);
         let peer: SocketAddr = ([127, 0, 0, 1], 1).into();
         let seat = self.gate.admit(peer.ip()).expect("a seat");
         self.gate.tasks.spawn(self.gate.clone().serve(far, peer, seat));
-        Client::over(near)
+        near
     }
 
     async fn player(&self) -> Client<DuplexStream> {
@@ -295,10 +309,57 @@ async fn after_its_first_failure_a_client_waits_for_each_answer_to_a_sign_in_or_
     assert_eq!(began.elapsed(), Duration::ZERO, "anybody's token may be too old");
     for tries in 1..9 {
         assert_eq!(client.request(&made_up).await.expect("answered").code, 2004);
-        assert_eq!(began.elapsed(), SIGN_IN_FAILED_PAUSE * tries);
+        assert_eq!(began.elapsed(), (SIGN_IN_FAILED_PAUSE + SIGN_IN_FAILED_TURN) * tries);
     }
+    let failed = began.elapsed();
     client.sign_in(&town.token).await.expect("a good one is let in at once");
-    assert_eq!(began.elapsed(), SIGN_IN_FAILED_PAUSE * 8);
+    assert_eq!(began.elapsed(), failed);
+}
+
+/// Many that fail get no more of a gate between them than one that is always next would.
+#[tokio::test(start_paused = true)]
+async fn those_who_fail_more_than_once_have_their_turn_one_after_the_other() {
+    let town = Town::new();
+    let bad = msg::login::Req { token: "nonsense".to_owned(), ..msg::login::Req::default() };
+    let began = Instant::now();
+    let fails = async |mut client: Client<DuplexStream>| {
+        for _ in 0..2 {
+            assert_eq!(client.request(&bad).await.expect("answered").code, 2001);
+        }
+        began.elapsed()
+    };
+    let all = (0..50).map(|_| fails(town.connect()));
+    let mut times = join_all(all).await;
+    times.sort();
+    let turns = (1..=50).map(|nth| SIGN_IN_FAILED_PAUSE + SIGN_IN_FAILED_TURN * nth);
+    assert_eq!(times, turns.collect::<Vec<_>>());
+}
+
+/// Who takes in its answers slowly is held back; who takes in none is sent away, and soon.
+#[tokio::test(start_paused = true)]
+async fn who_asks_and_does_not_read_is_not_read_and_is_closed_after_5_seconds_of_taking_nothing() {
+    let outbox_bytes_max = 256 * 1024;
+    let gate = config::Gate { outbox_bytes_max, rate_frames_per_s: 0, ..config::Gate::default() };
+    let town = Town::with(gate);
+    let mut asks = Vec::new();
+    let login = msg::login::Req { token: town.token.clone(), ..msg::login::Req::default() };
+    put_message(&mut asks, &login).expect("small");
+    let ask = msg::echo::Req { val: Some(0), ct: Some(i64::MAX) };
+    (0..20_000).for_each(|_| put_message(&mut asks, &ask).expect("small"));
+    let (mut read, mut write) = tokio::io::split(town.pipe(|far| far));
+    let (tell, mut asked) = oneshot::channel();
+    town.gate.tasks.spawn(async move { tell.send(write.write_all(&asks).await) });
+    for _ in 0..20 {
+        sleep(Duration::from_secs(4)).await;
+        read.read_exact(&mut [0; 4096]).await.expect("open");
+    }
+    assert!(asked.try_recv().is_err(), "it is read no faster than it reads");
+    sleep(STUCK_MAX - Duration::from_millis(10)).await;
+    assert_eq!(*town.gate.count.borrow(), 1);
+    // The last of its 4096 bytes may have made room for a few more that were written later.
+    sleep(STUCK_MAX + CLOSE_LINGER).await;
+    assert_eq!(*town.gate.count.borrow(), 0);
+    assert!(asked.await.expect("told").is_err());
 }
 
 #[tokio::test(start_paused = true)]
