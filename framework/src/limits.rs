@@ -119,6 +119,10 @@ pub(crate) const QUIC_ARRIVAL_BYTES_MAX: u64 = 8 * 1024;
 /// and some ten times what clients say. Beyond: closed.
 pub(crate) const QUIC_HELLO_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of one client over TCP that the operating system keeps each way; Linux takes twice as
+/// much. Beyond: the client waits, or the outbox.
+pub(crate) const CLIENT_SOCKET_BYTES: usize = 128 * 1024;
+
 /// Bytes of packets of all QUIC clients that the operating system keeps until they are read; it
 /// may grant less. Beyond: packets are dropped, and sent again.
 pub(crate) const QUIC_SOCKET_BYTES: usize = 4 * 1024 * 1024;
