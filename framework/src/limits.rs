@@ -19,12 +19,9 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// Reads of one connection in a row. Beyond: the others of its shard have their turn.
 pub(crate) const READS_PER_WAKE_MAX: usize = 8;
 
-/// Bytes of write buffer that an idle connection keeps. Beyond: freed once it is written.
-pub(crate) const WRITE_BYTES_KEPT_MAX: usize = 4096;
-
-/// Bytes of a batch that an idle session keeps, at its gate and at its player. Beyond: freed once
-/// it is delivered.
-pub(crate) const BATCH_BYTES_KEPT_MAX: usize = 4096;
+/// Bytes of each buffer that a session keeps when it has nothing to say: of batches and of what is
+/// written, at its gate and at its player. Beyond: freed once little of it is used.
+pub(crate) const BUFFER_BYTES_KEPT: usize = 4096;
 
 /// Batches that wait for one entity: a wake of its session each. More than the burst of 200
 /// frames that a gate lets through by default, also if each comes in a packet of its own.

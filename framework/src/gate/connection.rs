@@ -26,9 +26,8 @@ use super::{
 use crate::{
     limits::{
         BLOCKED_BYTES, FRAME_BYTES_BEFORE_SIGN_IN_MAX, READ_BYTES, READS_PER_WAKE_MAX, STUCK_MAX,
-        WRITE_BYTES_KEPT_MAX,
     },
-    link::Batch,
+    link::{Batch, empty},
     msg,
     wire::{Code, Cut, FRAME_BYTES_MAX, cut},
 };
@@ -195,8 +194,8 @@ where
         let paused_above = settings.outbox_bytes_max / 4 * 3;
         loop {
             let unwritten = self.writing.len() - self.written;
-            if unwritten == 0 && self.writing.capacity() > WRITE_BYTES_KEPT_MAX {
-                self.writing = Vec::new();
+            if unwritten == 0 {
+                empty(&mut self.writing);
             }
             let taken = self.outbox.take(&mut self.writing, unwritten);
             if taken.loose {

@@ -6,7 +6,7 @@ use bytes::BufMut;
 
 use crate::{
     Named,
-    limits::BATCH_BYTES_KEPT_MAX,
+    limits::BUFFER_BYTES_KEPT,
     wire::{Code, Cut, FRAME_BYTES_MAX, Frame, FrameError, cut, put_named},
 };
 
@@ -164,10 +164,7 @@ impl Batch {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
-        if self.0.capacity() > BATCH_BYTES_KEPT_MAX {
-            self.0 = Vec::new();
-        }
+        empty(&mut self.0);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -260,6 +257,17 @@ pub(crate) fn error_message(api: &str, code: Code, message: &str) -> crate::msg:
     crate::msg::error::Res { code: code.0, api: api.to_owned(), message: message[..end].to_owned() }
 }
 
+/// Empties a buffer of a session. A large one of which little was used is freed: a busy session
+/// keeps what it needs again at once, and the next heartbeat of an idle one gives the room back.
+#[inline]
+pub(crate) fn empty(buffer: &mut Vec<u8>) {
+    let little = 1..buffer.capacity() / 4;
+    if buffer.capacity() > BUFFER_BYTES_KEPT && little.contains(&buffer.len()) {
+        *buffer = Vec::new();
+    }
+    buffer.clear();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +286,15 @@ mod tests {
             batch.push_message(Mark::Plain, &echo(1)).expect("fits");
         }
         batch.clear();
-        assert!(batch.0.capacity() <= BATCH_BYTES_KEPT_MAX, "{}", batch.0.capacity());
+        let kept = batch.0.capacity();
+        assert!(kept > BUFFER_BYTES_KEPT, "a busy session needs it again: {kept}");
+        for _ in 0..2 {
+            batch.clear();
+            assert_eq!(batch.0.capacity(), kept, "nothing is learnt from nothing");
+        }
+        batch.push_message(Mark::Plain, &echo(1)).expect("fits");
+        batch.clear();
+        assert_eq!(batch.0.capacity(), 0, "an idle one does not");
         batch.push_message(Mark::Plain, &echo(1)).expect("fits");
         let kept = batch.0.capacity();
         batch.clear();

@@ -32,9 +32,10 @@ use crate::{
         rate::{Budget, Verdict},
     },
     limits::{
-        CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, READS_PER_WAKE_MAX, WRITE_BYTES_KEPT_MAX,
-        WS_MESSAGE_BYTES_MAX, WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
+        CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, READS_PER_WAKE_MAX, WS_MESSAGE_BYTES_MAX,
+        WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
     },
+    link::empty,
     wire::{Code, Cut, cut},
 };
 
@@ -465,11 +466,8 @@ impl Out {
             self.unflushed = true;
         }
         if self.unflushed {
-            self.bytes.clear();
+            empty(&mut self.bytes);
             self.written = 0;
-            if self.bytes.capacity() > WRITE_BYTES_KEPT_MAX {
-                self.bytes = Vec::new();
-            }
             ready!(Pin::new(stream).poll_flush(cx))?;
             self.unflushed = false;
         }
