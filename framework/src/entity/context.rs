@@ -176,6 +176,9 @@ impl Ctx {
     pub(super) fn set_blocked(&mut self, blocked: bool) {
         let outgoing = self.outgoing_mut();
         outgoing.blocked = blocked;
+        if let Some(said) = &mut outgoing.said {
+            said.set_behind(blocked);
+        }
         if !blocked {
             outgoing.loose.release(&mut outgoing.batch);
         }

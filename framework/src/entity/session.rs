@@ -15,7 +15,9 @@ use std::{
 };
 
 use crate::{
-    limits::{REPLAY_BYTES_FREE, REPLAY_BYTES_KEPT, REPLAY_BYTES_SILENT_MAX},
+    limits::{
+        REPLAY_BYTES_BEHIND_MAX, REPLAY_BYTES_FREE, REPLAY_BYTES_KEPT, REPLAY_BYTES_SILENT_MAX,
+    },
     link::{Batch, ConnectionId, Frames, Mark, Secret, SessionId},
     proto::link as proto,
 };
@@ -96,6 +98,8 @@ pub(super) struct Said {
     kept: u64,
     /// The client tells what it has received: it means to resume, and may keep more waiting.
     reports: bool,
+    /// It does not take in what it is told, or is away: much may be missing when it is back.
+    behind: bool,
     /// Bytes that may lie there now.
     granted: usize,
     room: ReplayRoom,
@@ -132,9 +136,15 @@ impl Said {
             replay: VecDeque::new(),
             kept: 0,
             reports: false,
+            behind: false,
             granted: REPLAY_BYTES_FREE,
             room,
         }
+    }
+
+    /// Whether the client takes in what it is told from now on.
+    pub(super) fn set_behind(&mut self, behind: bool) {
+        self.behind = behind;
     }
 
     /// Remembers what is said now, as far as it counts.
@@ -174,7 +184,11 @@ impl Said {
     /// Asks for more room, up to what this client may have.
     #[cold]
     fn grow(&mut self, needed: usize) {
-        let max = if self.reports { self.room.bytes_max } else { REPLAY_BYTES_SILENT_MAX };
+        let max = match (self.reports, self.behind) {
+            (true, _) => self.room.bytes_max,
+            (false, true) => REPLAY_BYTES_BEHIND_MAX,
+            (false, false) => REPLAY_BYTES_SILENT_MAX,
+        };
         let wanted = needed.next_power_of_two().min(max).max(self.granted);
         if wanted > self.granted && self.room.take(wanted - self.granted) {
             self.granted = wanted;
@@ -333,9 +347,14 @@ mod tests {
         fill(&mut said);
         assert!(said.replay.len() <= REPLAY_BYTES_SILENT_MAX, "{}", said.replay.len());
         assert!(said.replay.len() > REPLAY_BYTES_SILENT_MAX - 100, "{}", said.replay.len());
+        said.set_behind(true);
+        (0..4).for_each(|_| fill(&mut said));
+        assert!(said.replay.len() <= REPLAY_BYTES_BEHIND_MAX, "{}", said.replay.len());
+        assert!(said.replay.len() > REPLAY_BYTES_BEHIND_MAX - 100, "{}", said.replay.len());
+        said.set_behind(false);
         said.acknowledge(1);
-        fill(&mut said);
-        assert!(said.replay.len() > REPLAY_BYTES_SILENT_MAX * 3, "{}", said.replay.len());
+        (0..4).for_each(|_| fill(&mut said));
+        assert!(said.replay.len() > REPLAY_BYTES_BEHIND_MAX * 3, "{}", said.replay.len());
         let mut other = Said::new(said.room.clone());
         fill(&mut other);
         assert!(other.replay.len() <= REPLAY_BYTES_FREE, "the node has no more room");
