@@ -31,7 +31,7 @@ impl<P: Player> Dispatcher<P> {
         let world = World {
             clock: Clock::system(),
             store: Store::memory(),
-            carrier: None,
+            in_transit: None,
             chance: Chance::from_os(),
             tasks: Tasks::default(),
         };

@@ -377,4 +377,3 @@ const _: () = assert!(STORE_LOCK_DEADLINE.as_millis() < STORE_STATEMENT_DEADLINE
 const _: () = assert!(STORE_STATEMENT_DEADLINE.as_millis() < STORE_DEADLINE.as_millis());
 // A connection that is gone is noticed with time left to make another.
 const _: () = assert!(STORE_CHECK_DEADLINE.as_millis() * 2 < STORE_DEADLINE.as_millis());
-const _: () = assert!(CACHE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());

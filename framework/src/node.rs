@@ -256,7 +256,7 @@ impl Ground {
         let world = World {
             clock: self.clock.clone(),
             store,
-            carrier: config.clustered().then(|| self.cache.clone()),
+            in_transit: config.clustered().then(|| self.cache.clone()),
             chance: self.chance.clone(),
             tasks: self.tasks.clone(),
         };

@@ -100,6 +100,7 @@ pub(crate) async fn give(flags: &AdminFlags) -> Result<String, OrderError> {
         None => format!("no answer of a node of bastide (status {status}): see --addr"),
     };
     match status {
+        200 if answer["session"] == "unknown" => Err(OrderError::Refused(order.told(&answer))),
         200 => Ok(order.told(&answer)),
         401 | 403 | 429 => Err(OrderError::Denied { addr: addr.clone(), message: message() }),
         _ => Err(OrderError::Refused(message())),

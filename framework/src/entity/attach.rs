@@ -93,7 +93,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         if let Some(old) = self.ctx.disconnect() {
             old.kick(Code::OK, "");
         }
-        session.renew(Secret(self.ctx.writer().world().chance.next_u128()));
+        session.renew(secret, Secret(self.ctx.writer().world().chance.next_u128()));
         way.0.deliver(&mut missed);
         let attached = self.connected(connection, way, session, None);
         if was_moved {

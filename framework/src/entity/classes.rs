@@ -97,6 +97,16 @@ impl Loose {
         }
     }
 
+    /// A newer one of the message `name` goes another way: what waits in its place is old.
+    pub(super) fn overtaken(&mut self, name: &'static str, loosely: Loosely) {
+        if let Loosely::Latest(key) = loosely
+            && let Some(before) = self.latest.remove(&(name, key))
+        {
+            self.bytes -= before.len();
+            self.counters.replaced.increment(1);
+        }
+    }
+
     /// Everything that waits, as what it is from now on: said.
     pub(super) fn release(&mut self, batch: &mut Batch) {
         let Self { latest, droppable, bytes, counters: _ } = self;
@@ -158,6 +168,17 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, [997, 998, 999]);
         assert_eq!((loose.bytes, released(&mut loose)), (0, vec![]));
+    }
+
+    #[test]
+    fn what_waits_is_gone_when_a_newer_one_has_overtaken_it() {
+        let mut loose = loose();
+        loose.keep("a", Loosely::Latest(1), frame(1, 100));
+        loose.keep("a", Loosely::Latest(2), frame(2, 100));
+        loose.overtaken("a", Loosely::Latest(1));
+        loose.overtaken("b", Loosely::Latest(2));
+        loose.overtaken("a", Loosely::Droppable);
+        assert_eq!((released(&mut loose), loose.bytes), (vec![2], 0));
     }
 
     #[test]

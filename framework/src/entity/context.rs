@@ -61,7 +61,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     /// Where sessions lie on their way to another node; `None` where there is no other.
-    pub(crate) carrier: Option<Cache>,
+    pub(crate) in_transit: Option<Cache>,
     pub(crate) chance: Chance,
     pub(crate) tasks: Tasks,
 }
@@ -245,6 +245,7 @@ impl Outgoing {
         let mut frame = Vec::new();
         put_message(&mut frame, message)?;
         if frame.len() <= self.datagram_bytes_max {
+            self.loose.overtaken(M::NAME, loosely);
             self.batch.push(Mark::Loose, &frame);
         } else if self.blocked {
             self.loose.keep(M::NAME, loosely, frame);

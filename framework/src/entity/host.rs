@@ -221,14 +221,19 @@ impl Host {
         let evictions = self.evictions.load(Ordering::Acquire);
         let (claim, stored) = self.claim_and_load(&id).await?;
         // What lay there before the claim may be old by now: it may have gone on and come back.
-        let carried = self.unload(&id).await.and_then(|packed| self.unpack(&packed, arrival));
+        let unloaded = self.unload(&id).await;
+        let carried = match &unloaded {
+            Ok(Some(packed)) => self.unpack(packed, arrival),
+            Ok(None) | Err(_) => None,
+        };
         let openid = match (&arrival.entry, &carried) {
             (Entry::SignIn { openid, .. }, _) => openid.clone(),
             (_, Some((session, _))) => session.openid.clone(),
             (_, None) => {
-                // Somebody has ended the session while it lay there.
                 self.directory.release(&id.to_string(), claim).await;
-                return Err(Refusal::from(Code::RESUME_REFUSED).into());
+                // If the cache says so, somebody has ended the session while it lay there.
+                let refused = unloaded.map(|_| Refusal::from(Code::RESUME_REFUSED));
+                return Err(refused.unwrap_or_else(|away| away).into());
             }
         };
         let account = Account { id: arrival.account, openid };
@@ -286,17 +291,17 @@ impl Host {
 
     /// Whether a session can go on elsewhere when this node goes away.
     pub(super) fn carries(&self) -> bool {
-        self.world.carrier.is_some()
+        self.world.in_transit.is_some()
     }
 
     /// Puts a session down for the node that runs its player next. Says whether it lies there.
     pub(super) async fn carry(&self, id: &EntityId, session: proto::Session) -> bool {
-        let Some(carrier) = &self.world.carrier else { return false };
+        let Some(cache) = &self.world.in_transit else { return false };
         // Who is connected goes on within the time that a move may take.
         let ttl = self.sessions.resume_window.max(SIGN_IN_DEADLINE);
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let (key, now_ms) = (carried_key(id), self.world.clock.now_ms());
-        let put = carrier.put(&key, session.encode_to_vec(), ttl_ms, now_ms).await;
+        let put = cache.put(&key, session.encode_to_vec(), ttl_ms, now_ms).await;
         put.inspect_err(|e| tracing::debug!(target: "entity", entity = %id, "cannot leave: {e}"))
             .is_ok()
     }
@@ -307,8 +312,8 @@ impl Host {
             return Ok(());
         }
         let refused = Refusal::from(Code::RESUME_REFUSED);
-        let Some(carrier) = &self.world.carrier else { return Err(refused) };
-        let packed = carrier.get(&carried_key(id), self.world.clock.now_ms()).await;
+        let Some(cache) = &self.world.in_transit else { return Err(refused) };
+        let packed = cache.get(&carried_key(id), self.world.clock.now_ms()).await;
         let packed = packed.map_err(|_| Code::NOT_READY.because("the cache is away"))?;
         packed.and_then(|packed| self.unpack(&packed, arrival)).map(drop).ok_or(refused)
     }
@@ -329,12 +334,12 @@ impl Host {
 
     /// Whoever is awake here has the newest session: none that lies elsewhere comes back. What lay
     /// there: of those who go on with it and those who end it, one has it.
-    async fn unload(&self, id: &EntityId) -> Option<Vec<u8>> {
-        let carrier = self.world.carrier.as_ref()?;
-        let taken = carrier.take(&carried_key(id), self.world.clock.now_ms()).await;
-        taken.unwrap_or_else(|e| {
+    async fn unload(&self, id: &EntityId) -> Result<Option<Vec<u8>>, Refusal> {
+        let Some(cache) = &self.world.in_transit else { return Ok(None) };
+        let taken = cache.take(&carried_key(id), self.world.clock.now_ms()).await;
+        taken.map_err(|e| {
             tracing::debug!(target: "entity", entity = %id, "an old session may still lie in the cache: {e}");
-            None
+            Code::NOT_READY.because("the cache is away")
         })
     }
 

@@ -183,7 +183,7 @@ impl Town {
         let world = World {
             clock: Clock::fixed(0),
             store: Store::memory(),
-            carrier: Some(Cache::memory()),
+            in_transit: Some(Cache::memory()),
             chance: Chance::from_os(),
             tasks: tasks.clone(),
         };
@@ -211,7 +211,7 @@ impl Town {
     async fn free(&mut self) -> bool {
         let Some(before) = &self.before else { return true };
         let id = EntityId { kind: PLAYER, key: ACCOUNT.to_string().into() };
-        let cache = self.world.carrier.as_ref().expect("there is one");
+        let cache = self.world.in_transit.as_ref().expect("there is one");
         let lies = cache.get(&carried_key(&id), 0).await.expect("in memory").is_some();
         if lies || before.count() == 0 {
             self.before = None;

@@ -50,7 +50,8 @@ struct Proof {
     before: Vec<Secret>,
 }
 
-/// Secrets before the newest one that may be good. Beyond: the oldest is not.
+/// Secrets before the newest one that may be good. Beyond: the oldest is not, unless it
+/// is the one that the client shows.
 const SECRETS_BEFORE_MAX: usize = 4;
 
 impl Session {
@@ -70,11 +71,13 @@ impl Session {
         self.id == id && (*newest == secret || before.contains(&secret))
     }
 
-    /// The client showed a secret that is good, and gets another.
-    pub(super) fn renew(&mut self, next: Secret) {
+    /// The client showed a secret that is good, and gets another. It may show the same again,
+    /// however many answers are lost.
+    pub(super) fn renew(&mut self, shown: Secret, next: Secret) {
         let Proof { secret, before } = &mut self.proof;
         if before.len() == SECRETS_BEFORE_MAX {
-            before.remove(0);
+            let oldest_unneeded = before.iter().position(|s| *s != shown).unwrap_or_default();
+            before.remove(oldest_unneeded);
         }
         before.push(std::mem::replace(secret, next));
     }
@@ -375,14 +378,14 @@ mod tests {
             !session.is_known_by(SessionId(2), Secret(10))
                 && !session.is_known_by(SessionId(1), Secret(11))
         );
-        session.renew(Secret(20));
+        session.renew(Secret(10), Secret(20));
         assert!(session.is_known_by(SessionId(1), Secret(10)), "the answer may have been lost");
-        session.renew(Secret(30));
+        session.renew(Secret(10), Secret(30));
         assert!(session.is_known_by(SessionId(1), Secret(20)), "the client may go on with that");
-        (0..10).for_each(|_| session.renew(Secret(30)));
+        (0..10).for_each(|n| session.renew(Secret(10), Secret(40 + n)));
         assert!(!session.is_known_by(SessionId(1), Secret(20)), "few are kept");
-        session.renew(Secret(10));
-        session.renew(Secret(30));
+        assert!(session.is_known_by(SessionId(1), Secret(10)), "it never heard of another");
+        session.renew(Secret(10), Secret(30));
         session.take();
         assert!(
             !session.is_known_by(SessionId(1), Secret(10))
@@ -399,8 +402,8 @@ mod tests {
             let mut session = Session::new(SessionId(3), "o".into(), "s".into(), Secret(1 << 100));
             (0..received).for_each(|_| session.take());
             if renewed {
-                session.renew(Secret(5));
-                session.renew(Secret(6));
+                session.renew(Secret(1 << 100), Secret(5));
+                session.renew(Secret(5), Secret(6));
             }
             session.follower = Some(ConnectionId(connection)).filter(|c| c.0 != 0);
             let mut said = Said::new(room());

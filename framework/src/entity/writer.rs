@@ -163,7 +163,7 @@ mod tests {
             store: store.clone(),
             chance: Chance::from_os(),
             tasks: Tasks::default(),
-            carrier: None,
+            in_transit: None,
         };
         let id = EntityId { kind: "player", key: "1".into() };
         Writer::new(id, Claim { epoch }, world, None)

@@ -27,7 +27,7 @@ use crate::{
     limits::{
         BLOCKED_BYTES, FRAME_BYTES_BEFORE_SIGN_IN_MAX, READ_BYTES, READS_PER_WAKE_MAX, STUCK_MAX,
     },
-    link::{Batch, empty},
+    link::{Batch, SessionEnd as _, empty},
     msg,
     wire::{Code, Cut, FRAME_BYTES_MAX, cut},
 };
@@ -146,7 +146,8 @@ where
                 Event::Close(close) => break close,
             }
         };
-        tracing::debug!(target: "gate", peer = %self.peer, session = ?self.session, ?close, "closing");
+        let account = self.session.as_ref().map(|session| session.account);
+        tracing::debug!(target: "gate", peer = %self.peer, account, ?close, "closing");
         self.tell_closed(&close);
         self.end_session();
         self.say_goodbye(close).await;
@@ -451,7 +452,10 @@ where
                 _ if stuck.is_some_and(|stuck| stuck <= now) => {
                     let limit = STUCK_MAX.as_secs();
                     let reason = format!("took in nothing for {limit} s, with much to read");
-                    return Some(Close::Kicked(Kicked { code: Code::TOO_SLOW, reason }));
+                    // Through the outbox, which takes nothing more: what came behind what is
+                    // thrown away now would be heard as if nothing were missing.
+                    self.outbox.kick(Code::TOO_SLOW, &reason);
+                    return None;
                 }
                 // Who waits for an answer is not idle.
                 Some(oldest) => oldest,

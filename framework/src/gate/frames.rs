@@ -131,16 +131,16 @@ impl<C: Carrier> Connection<C> {
             let timeout = self.gate.settings.request_timeout + GATE_DEADLINE_GRACE;
             self.outbox.await_answers(asked, now + timeout);
         }
-        self.forward_batch(&mut requests, now);
+        let deadline = now + self.gate.settings.request_timeout;
+        self.forward_batch(&mut requests, now, deadline);
         self.requests = requests;
     }
 
     /// Sends requests to the player, and empties the batch. Where far too much waits for it
     /// already, or nobody is there, the connection ends: what was not taken was not counted, and
     /// the client may go on over another.
-    pub(super) fn forward_batch(&self, batch: &mut Batch, now: Instant) {
+    pub(super) fn forward_batch(&self, batch: &mut Batch, now: Instant, deadline: Instant) {
         let Some(Session { connection, player, .. }) = &self.session else { return };
-        let deadline = now + self.gate.settings.request_timeout;
         if let Err(code) = player.forward(*connection, now, deadline, batch) {
             self.gate.meters.not_forwarded.increment(1);
             self.outbox.kick(code, code.text());

@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     future::poll_fn,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
@@ -23,7 +24,6 @@ use crate::{
 };
 
 /// The frames on their way to one client.
-#[derive(Debug)]
 pub(crate) struct Outbox {
     /// Std mutex: held to append or to swap a buffer, never across an await or a syscall.
     inner: Mutex<Inner>,
@@ -42,7 +42,7 @@ pub(crate) struct Kicked {
     pub(crate) reason: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     /// Whole frames, ready to be written.
     ready: Vec<u8>,
@@ -238,6 +238,13 @@ impl Outbox {
     }
 }
 
+/// Without what is in it: a game's payloads, and the tokens of sign-ins and resumes.
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").finish_non_exhaustive()
+    }
+}
+
 impl SessionEnd for Outbox {
     /// Appends what an entity has for this client. More than the limit unread: the client is
     /// kicked (2008), nobody waits for it.
@@ -384,6 +391,20 @@ mod tests {
         outbox.open(&echo(0));
         let seen = written(&outbox);
         assert!(seen[0].ends_with("[8, 0]") && seen[1].ends_with("[8, 1]"), "{seen:?}");
+    }
+
+    #[test]
+    fn what_it_holds_is_never_shown() {
+        let outbox = Outbox::new(1 << 20, 0);
+        let token = "a-token-that-nobody-may-see";
+        let said = msg::kick::Res { code: 0, reason: token.to_owned() };
+        let mut batch = Batch::default();
+        batch.push_message(Mark::Plain, &said).expect("fits");
+        outbox.deliver(batch.frames());
+        outbox.give_back(batch.frames());
+        let shown = format!("{outbox:?} {batch:?} {:?}", outbox.lock().moving);
+        let bytes = format!("{:?}", token.as_bytes());
+        assert!(!shown.contains(token) && !shown.contains(bytes.trim_matches(['[', ']'])));
     }
 
     #[tokio::test]

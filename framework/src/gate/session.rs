@@ -8,7 +8,7 @@ use tokio::time::{Instant, error::Elapsed, timeout};
 use super::{Arrival, Carrier, close::Close, connection::Connection};
 use crate::{
     account::TokenError,
-    limits::SIGN_IN_DEADLINE,
+    limits::{GATE_DEADLINE_GRACE, SIGN_IN_DEADLINE},
     link::{
         Attached, Batch, ConnectionId, EntityPort, Entry, Secret, Seeking, SessionEnd as _,
         SessionId,
@@ -99,8 +99,9 @@ impl<C: Carrier> Connection<C> {
         self.outbox.open(&answer);
     }
 
-    /// Within the deadline or not. Where a session was given up, the connection ends as well:
-    /// what the player had said to it must not mix with that of another session.
+    /// Within the deadline or not. Where a session was given up, or may come too late, the
+    /// connection ends as well: what the player had said to it must not mix with that of another
+    /// session.
     fn bound(
         &mut self,
         bound: Result<Result<(Session, Attached), NotBound>, Elapsed>,
@@ -112,7 +113,10 @@ impl<C: Carrier> Connection<C> {
                 self.leave(Close::Refused);
                 Err(refusal)
             }
-            Err(_) => Err(Code::DEADLINE.into()),
+            Err(_) => {
+                self.leave(Close::Refused);
+                Err(Code::DEADLINE.into())
+            }
         }
     }
 
@@ -225,7 +229,10 @@ impl<C: Carrier> Connection<C> {
         // It does not know how its client keeps up.
         self.blocked = false;
         self.session = Some(Session { player, ..session });
-        self.forward_batch(&mut returned, Instant::now());
+        let deadline = self.outbox.oldest_deadline().map(|deadline| deadline - GATE_DEADLINE_GRACE);
+        let now = Instant::now();
+        let deadline = deadline.unwrap_or(now + self.gate.settings.request_timeout);
+        self.forward_batch(&mut returned, now, deadline);
     }
 
     async fn find_again(&self, session: &Session) -> Result<(EntityPort, Batch), Refusal> {

@@ -107,7 +107,7 @@ impl Town {
         let world = World {
             clock: Clock::fixed(0),
             store: Store::memory(),
-            carrier: None,
+            in_transit: None,
             chance: Chance::from_os(),
             tasks: tasks.clone(),
         };

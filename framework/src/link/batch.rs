@@ -2,6 +2,8 @@
 //!
 //! `(mark: u8 | frame)*`. The same bytes travel through a queue in this process and over a link.
 
+use std::fmt;
+
 use bytes::BufMut;
 
 use crate::{
@@ -90,7 +92,7 @@ impl Mark {
 pub(crate) const MARK_BYTES: usize = 1;
 
 /// Frames in one buffer, each behind its mark.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Batch(pub(super) Vec<u8>);
 
 impl Batch {
@@ -255,6 +257,13 @@ pub(crate) fn error_message(api: &str, code: Code, message: &str) -> crate::msg:
     const TEXT_BYTES_MAX: usize = 512;
     let end = message.floor_char_boundary(TEXT_BYTES_MAX);
     crate::msg::error::Res { code: code.0, api: api.to_owned(), message: message[..end].to_owned() }
+}
+
+/// Without what is in it: a game's payloads, and the tokens of sign-ins and resumes.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("bytes", &self.0.len()).finish()
+    }
 }
 
 /// Empties a buffer of a session. A large one of which little was used is freed: a busy session

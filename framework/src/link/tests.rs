@@ -78,7 +78,7 @@ pub(super) async fn node(cluster: &str, id: &str, tls: Option<Tls>) -> Node {
     let world = World {
         clock: Clock::fixed(0),
         store: Store::memory(),
-        carrier: Some(Cache::memory()),
+        in_transit: Some(Cache::memory()),
         chance: chance.clone(),
         tasks: tasks.clone(),
     };

@@ -105,6 +105,24 @@ fn a_session_goes_from_each_way_to_the_next_with_requests_and_pushes_under_way()
     });
 }
 
+/// The gate puts what waits into messages that are larger than the largest frame.
+#[test]
+fn a_client_over_web_sockets_takes_in_any_backlog_at_once_and_after_a_resume() {
+    const PUSHES: i32 = 5000;
+    let world = world();
+    world.run(async {
+        let mut session = player(&world, "backlog", &[format!("ws://{}", world.ws())]).await;
+        for hangs_up in [false, true] {
+            let mut pushing = session.send(&pushes(0, PUSHES)).await.unwrap();
+            if hangs_up {
+                session.hang_up();
+            }
+            session.answer(&mut pushing).await.unwrap();
+            assert_eq!(std::iter::from_fn(|| session.push()).count(), PUSHES as usize);
+        }
+    });
+}
+
 /// A datagram that were counted would make the next resume miss, or be refused.
 #[test]
 fn what_comes_beside_the_stream_is_a_push_that_does_not_count() {

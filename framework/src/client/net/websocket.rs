@@ -16,15 +16,11 @@ use tokio_tungstenite::{
 
 use crate::{
     client::dial::{Address, Carrier, Scheme},
-    wire::FRAME_BYTES_MAX,
+    limits::WS_MESSAGE_BYTES_MAX,
 };
 
 /// What a gate that speaks text to those who say nothing must be told.
 const FRAMES_ONLY: &str = "codec=frame";
-
-/// The largest message either way: the largest frame with its header. Beyond: the next message
-/// when writing; when reading, an error.
-const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 2;
 
 /// A WebSocket.
 pub(super) struct Socket<S> {
@@ -39,8 +35,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let limits = WebSocketConfig::default()
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        .max_message_size(Some(WS_MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(WS_MESSAGE_BYTES_MAX));
     let shaken = client_async_with_config(url(address), stream, Some(limits)).await;
     let (inner, _) = shaken.map_err(failed)?;
     Ok(Socket { inner, unread: Bytes::new() })
@@ -100,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(failed)?;
-        let bytes = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
+        let bytes = &bytes[..bytes.len().min(WS_MESSAGE_BYTES_MAX)];
         let message = Message::Binary(Bytes::copy_from_slice(bytes));
         Pin::new(&mut self.inner).start_send(message).map_err(failed)?;
         Poll::Ready(Ok(bytes.len()))
