@@ -117,8 +117,15 @@ fn a_client_over_web_sockets_takes_in_any_backlog_at_once_and_after_a_resume() {
             if hangs_up {
                 session.hang_up();
             }
+            let mut heard = 0;
+            while heard < PUSHES {
+                match session.next_event().await.unwrap() {
+                    Event::Push(_) => heard += 1,
+                    event => assert!(hangs_up && matches!(event, Event::Resumed(_)), "{event:?}"),
+                }
+            }
             session.answer(&mut pushing).await.unwrap();
-            assert_eq!(std::iter::from_fn(|| session.push()).count(), PUSHES as usize);
+            assert_eq!(session.push(), None);
         }
     });
 }
