@@ -2,8 +2,9 @@
 //! takes place on the way. Leaves to `texts` what a text looks like, to `login` what a sign-in by
 //! name asks for, to the schema what a message looks like.
 //!
-//! An answer that is found here and not behind the gate goes through it all the same, as a ping:
-//! so it keeps its place among the answers of the session, and counts in the rate.
+//! What is refused here and not behind the gate goes through it all the same, so that it keeps its
+//! place among the answers of the session, and counts in the rate. A message goes as a frame of its
+//! name, for both sides count it as one; what names no message as a ping, which nobody counts.
 
 use std::{
     collections::VecDeque,
@@ -31,7 +32,7 @@ use crate::{
     link::SessionId,
     msg,
     schema::TranscodeError,
-    wire::{ApiName, Code, Cut, Frame, cut, put, put_message},
+    wire::{Code, Cut, Frame, Refusal, cut, put, put_message},
 };
 
 /// One client's text side.
@@ -49,7 +50,12 @@ pub(super) struct Json {
     signed_in: bool,
     /// What the pings under way stand for, oldest first.
     pings: VecDeque<Ping>,
+    /// Why the frames of [`REFUSED`] in `frames` are refused, oldest first.
+    refusals: VecDeque<Refusal>,
 }
+
+/// The payload of a frame that stands for a message which is none: no message is encoded so.
+const REFUSED: &[u8] = &[0xff];
 
 /// A sign-in under way; nothing else is taken in meanwhile.
 #[derive(Debug)]
@@ -70,7 +76,7 @@ enum For {
     Greeting,
     /// The text login.
     Command(SignedUp),
-    /// The client's own `msg.Login.Req`.
+    /// The client's own `msg.Login.Req` or `msg.Resume.Req`.
     Message,
 }
 
@@ -95,6 +101,7 @@ impl Json {
             signing_in: SigningIn::Not,
             signed_in: false,
             pings: VecDeque::new(),
+            refusals: VecDeque::new(),
         }
     }
 
@@ -134,6 +141,7 @@ impl Json {
     pub(super) fn busy(&self) -> bool {
         !matches!(self.signing_in, SigningIn::Not)
             || self.pings.len() >= WS_ANSWERS_WAITING_MAX
+            || self.refusals.len() >= WS_ANSWERS_WAITING_MAX
             || self.frames.len() >= WS_MESSAGE_BYTES_MAX
     }
 
@@ -174,26 +182,42 @@ impl Json {
 
     /// A message in JSON becomes its frame.
     fn message(&mut self, api: &str, body: Option<&str>) {
-        let refused = match self.gate.text.schema.encode(api, body) {
-            Ok(payload) => return self.send(api, &payload),
-            Err(_) if !self.signed_in && !before_sign_in(api) => Text::not_signed_in(api),
-            Err(TranscodeError::UnknownApi) => {
-                Text::error(Code::UNKNOWN_API, api, Code::UNKNOWN_API.text())
+        match self.gate.text.schema.encode(api, body) {
+            Ok(payload) => self.send(api, &payload),
+            Err(_) if !self.signed_in && !before_sign_in(api) => {
+                self.answer(&Text::not_signed_in(api));
             }
-            Err(TranscodeError::Body(why)) => Text::error(Code::UNDECODABLE, api, &why),
-        };
-        self.answer(&refused);
+            Err(TranscodeError::UnknownApi) => self.refuse(api, Code::UNKNOWN_API.into()),
+            Err(TranscodeError::Body(why)) => self.refuse(api, Code::UNDECODABLE.because(why)),
+        }
+    }
+
+    /// Refuses a message. Within a session it counts, and so does its answer: a frame stands for
+    /// it, which the gate refuses with these words.
+    fn refuse(&mut self, api: &str, refusal: Refusal) {
+        if !self.signed_in {
+            return self.answer(&Text::error(refusal.code, api, &refusal.message));
+        }
+        put(&mut self.frames, api, REFUSED).expect("a name and a byte are smaller than a frame");
+        self.refusals.push_back(refusal);
+        if api == msg::ping::Req::NAME {
+            self.pings.push_back(Ping::Client);
+        }
+    }
+
+    /// Why the gate refuses this frame, if it was made for that.
+    pub(super) fn refuses(&mut self, payload: &[u8]) -> Option<Refusal> {
+        if payload == REFUSED { self.refusals.pop_front() } else { None }
     }
 
     fn send(&mut self, api: &str, payload: &[u8]) {
-        let name = ApiName::parse(api.as_bytes());
-        if name.is_err() || put(&mut self.frames, api, payload).is_err() {
-            let code = Code::FRAME_TOO_LARGE;
-            return self.answer(&Text::error(code, api, code.text()));
+        if put(&mut self.frames, api, payload).is_err() {
+            return self.refuse(api, Code::FRAME_TOO_LARGE.into());
         }
         if api == msg::ping::Req::NAME {
             self.pings.push_back(Ping::Client);
-        } else if api == msg::login::Req::NAME {
+        } else if [msg::login::Req::NAME, msg::resume::Req::NAME].contains(&api) {
+            // What comes behind it is taken within the session, or is told that there is none.
             self.signing_in = SigningIn::Sent(For::Message);
         }
     }
@@ -298,6 +322,7 @@ impl Json {
             "msg.Resume.Res" => {
                 let answer = msg::resume::Res::decode(frame.payload).unwrap_or_default();
                 self.signed_in |= answer.code == Code::OK.0;
+                self.signing_in = SigningIn::Not;
             }
             _ => {}
         }
@@ -335,7 +360,7 @@ impl Json {
             api = "";
         }
         let code = Code(error.code);
-        if api == msg::login::Req::NAME
+        if [msg::login::Req::NAME, msg::resume::Req::NAME].contains(&api)
             && let Some(text) = self.signed(&msg::login::Res { code: code.0, ..Default::default() })
         {
             return text.put(out);

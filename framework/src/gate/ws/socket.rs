@@ -36,7 +36,7 @@ use crate::{
         WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
     },
     link::empty,
-    wire::{Code, Cut, cut},
+    wire::{Code, Cut, Refusal, cut},
 };
 
 /// One client's WebSocket.
@@ -439,6 +439,13 @@ where
 {
     fn transport(&self) -> Transport {
         self.transport
+    }
+
+    fn refuses(&mut self, payload: &[u8]) -> Option<Refusal> {
+        match &mut self.codec {
+            Codec::Json(json) => json.refuses(payload),
+            Codec::Open { .. } | Codec::Frames => None,
+        }
     }
 
     fn heard(&mut self) -> bool {

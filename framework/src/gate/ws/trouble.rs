@@ -190,6 +190,50 @@ async fn malformed_texts_count_in_the_rate_and_far_above_it_the_client_is_cut_of
     assert!(codes.values().sum::<i32>() < 3000, "{codes:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_text_whose_message_is_larger_than_a_frame_is_refused_and_the_next_one_is_not() {
+    let town = Town::new();
+    let mut client = town.texter().await;
+    let items = vec![r#"{"idx":-1}"#; 5200].join(",");
+    let text = format!(r#"{{"api":"msg.GetItems.Res","body":{{"items":[{items}]}}}}"#);
+    let refused = client.ask(&text).await;
+    assert_eq!(
+        (refused["code"].as_i64(), refused["api"].as_str()),
+        (Some(1008), Some("msg.Error.Res"))
+    );
+    assert_eq!(refused["body"]["api"], "msg.GetItems.Res");
+    assert_eq!(client.ask(ECHO).await["body"]["val"], "7");
+}
+
+/// Whether it counts is known once the sign-in or the resume before it is answered.
+#[tokio::test(start_paused = true)]
+async fn a_text_behind_a_sign_in_is_taken_within_the_session() {
+    let town = Town::new();
+    let mut client = town.open("/?codec=json").await;
+    client.json().await;
+    client.text(r#"{"api":"msg.Resume.Req","body":{"resumeToken":"AAAA"}}"#).await;
+    client.text(r#"{"api":"msg.Ping.Req","body":{"ct":1}}"#).await;
+    let login = format!(r#"{{"api":"msg.Login.Req","body":{{"token":"{}"}}}}"#, town.token);
+    client.text(&login).await;
+    client.text(r#"{"api":"msg.Echo.Req","body":{"wal":7}}"#).await;
+    client.text(ECHO).await;
+    let expected = [
+        ("msg.Resume.Res", 200),
+        ("msg.Ping.Res", 200),
+        ("msg.Login.Res", 200),
+        ("msg.Error.Res", 1005),
+        ("msg.Echo.Res", 200),
+    ];
+    for (api, code) in expected {
+        let told = client.json().await;
+        assert_eq!(
+            (told["api"].as_str(), told["code"].as_i64()),
+            (Some(api), Some(code)),
+            "{told}"
+        );
+    }
+}
+
 /// The pipe holds less than a header and a frame: every write is cut in the middle.
 #[tokio::test(start_paused = true)]
 async fn through_a_narrow_pipe_everything_arrives_whole_and_in_order() {
