@@ -160,6 +160,19 @@ async fn who_never_signs_in_by_text_is_closed_after_30_seconds_all_the_same() {
     assert_eq!(began.elapsed().as_secs(), 30);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_stops_half_way_does_not_hold_up_a_gate_that_goes_away() {
+    let town = Town::new();
+    let (stream, served) = town.dial_through(1024);
+    let mut client = Client { stream };
+    let began = Instant::now();
+    client.bytes(b"GET / HTTP/1.1\r\n").await;
+    let gate = town.gate.clone();
+    let ((), left) = tokio::join!(served, gate.drain(std::time::Duration::from_secs(20)));
+    assert_eq!((left, client.heard().await), (0, None));
+    assert_eq!(began.elapsed(), std::time::Duration::ZERO);
+}
+
 #[test]
 fn an_idle_websocket_costs_little_memory() {
     type Stream = tokio::net::TcpStream;
