@@ -403,6 +403,8 @@ async fn a_client_that_speaks_text_first_is_greeted_once_and_then_answered() {
 #[tokio::test(start_paused = true)]
 async fn who_chooses_json_is_greeted_at_once() {
     let town = Town::new();
+    let (head, _) = town.open_with("/?codec=frame", "Sec-WebSocket-Protocol: json\r\n").await;
+    assert!(!head.contains("sec-websocket-protocol"), "the URL wins: {head}");
     for (target, headers) in [
         ("/?codec=json", ""),
         ("/", "Sec-WebSocket-Protocol: chat, json\r\n"),
