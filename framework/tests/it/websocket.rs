@@ -459,11 +459,10 @@ impl Line {
                 let ask = json!({ "api": "msg.Resume.Req", "body": body }).to_string();
                 let answer = client.ask(&ask).await;
                 assert_eq!(answer["api"], "msg.Resume.Res", "{answer}");
-                // What is 0 may be left out.
                 let body = &answer["body"];
                 msg::resume::Res {
-                    code: body["code"].as_i64().unwrap_or_default().try_into().unwrap(),
-                    received: body["received"].as_str().map_or(0, |n| n.parse().unwrap()),
+                    code: body["code"].as_i64().unwrap().try_into().unwrap(),
+                    received: body["received"].as_str().unwrap().parse().unwrap(),
                     resume_token: of_base64(body["resumeToken"].as_str().unwrap()),
                 }
             }

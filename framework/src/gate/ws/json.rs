@@ -5,16 +5,24 @@
 //! What is refused here and not behind the gate goes through it all the same, so that it keeps its
 //! place among the answers of the session, and counts in the rate. A message goes as a frame of its
 //! name, for both sides count it as one; what names no message as a ping, which nobody counts.
+//!
+//! A sign-in by name begins with a ping, so that it counts in the rate before anybody is asked; one
+//! that the account center refuses ends with a sign-in without a token, so that it counts among
+//! the tries, and waits as they do.
 
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use prost::Message as _;
-use tokio::io::ReadBuf;
+use tokio::{
+    io::ReadBuf,
+    time::{Sleep, sleep},
+};
 
 use super::{
     frames::Violation,
@@ -26,8 +34,8 @@ use crate::{
     Named,
     gate::Gate,
     limits::{
-        FRAME_BYTES_BEFORE_SIGN_IN_MAX, WS_ANSWERS_WAITING_MAX, WS_MESSAGE_BYTES_MAX,
-        WS_TEXT_BYTES_BEFORE_SIGN_IN_MAX,
+        FRAME_BYTES_BEFORE_SIGN_IN_MAX, SIGN_IN_FAILED_PAUSE, WS_ANSWERS_WAITING_MAX,
+        WS_MESSAGE_BYTES_MAX, WS_TEXT_BYTES_BEFORE_SIGN_IN_MAX,
     },
     link::SessionId,
     msg,
@@ -67,6 +75,8 @@ enum SigningIn {
     Asking(login::Wanted, Asking),
     /// The gate is asked.
     Sent(For),
+    /// It was refused, and the rate left no place to count it among the tries: once more, later.
+    Uncounted(Refusal, Pin<Box<Sleep>>),
 }
 
 /// What a sign-in's answer is for.
@@ -76,6 +86,8 @@ enum For {
     Greeting,
     /// The text login.
     Command(SignedUp),
+    /// The text login, refused already; the gate is to count it.
+    Refused(Refusal),
     /// The client's own `msg.Login.Req` or `msg.Resume.Req`.
     Message,
 }
@@ -87,6 +99,8 @@ enum Ping {
     Client,
     /// An answer that was found here.
     Answer(Vec<u8>),
+    /// The text login, which goes on when this is answered.
+    Login,
 }
 
 impl Json {
@@ -171,7 +185,11 @@ impl Json {
             Ok(Command::Login(_)) if self.signed_in => {
                 self.answer(&Text::refusal(400, "Login failed: already signed in"));
             }
-            Ok(Command::Login(wanted)) => self.signing_in = SigningIn::Wanted(wanted),
+            Ok(Command::Login(wanted)) => {
+                self.signing_in = SigningIn::Wanted(wanted);
+                self.pings.push_back(Ping::Login);
+                self.put(&msg::ping::Req::default());
+            }
             Ok(Command::Unknown(_)) if !self.signed_in => self.answer(&Text::not_signed_in("")),
             Ok(Command::Unknown(cmd_id)) => {
                 self.answer(&Text::refusal(400, &format!("Unknown command: {cmd_id}")));
@@ -237,7 +255,7 @@ impl Json {
     // === To the connection ===
 
     /// Goes on with a sign-in; pending while it is with somebody else.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.given < self.frames.len() {
             return Poll::Ready(());
         }
@@ -255,16 +273,19 @@ impl Json {
             SigningIn::Not if self.pings.len() >= WS_ANSWERS_WAITING_MAX => Poll::Pending,
             SigningIn::Not => Poll::Ready(()),
             SigningIn::Asking(wanted, asking) => {
-                let asked = ready!(asking.poll(cx));
-                let login = wanted.with_token(&asked);
-                self.signing_in = SigningIn::Not;
-                match asked {
-                    Ok(signed_up) => {
-                        self.put(&login);
-                        self.signing_in = SigningIn::Sent(For::Command(signed_up));
-                    }
-                    Err(refusal) => login::refused(&refusal).put(out),
-                }
+                let (login, sent) = match ready!(asking.poll(cx)) {
+                    Ok(signed_up) => (wanted.with_token(&signed_up), For::Command(signed_up)),
+                    Err(refusal) => (msg::login::Req::default(), For::Refused(refusal)),
+                };
+                self.put(&login);
+                self.signing_in = SigningIn::Sent(sent);
+                Poll::Ready(())
+            }
+            SigningIn::Uncounted(refusal, pause) => {
+                ready!(pause.as_mut().poll(cx));
+                let sent = For::Refused(refusal.clone());
+                self.put(&msg::login::Req::default());
+                self.signing_in = SigningIn::Sent(sent);
                 Poll::Ready(())
             }
         }
@@ -302,6 +323,7 @@ impl Json {
         match frame.api.as_str() {
             "msg.Ping.Res" => match self.pings.pop_front() {
                 Some(Ping::Answer(answer)) => return out.extend(answer),
+                Some(Ping::Login) => return,
                 Some(Ping::Client) | None => {}
             },
             "msg.Error.Res" => {
@@ -332,12 +354,12 @@ impl Json {
     /// What a client of the texts hears of its sign-in; `None` when it asked with a message, or
     /// not at all.
     fn signed(&mut self, answer: &msg::login::Res) -> Option<Text<'static>> {
-        if !matches!(self.signing_in, SigningIn::Sent(_)) {
-            return None;
-        }
         let sent = match std::mem::replace(&mut self.signing_in, SigningIn::Not) {
             SigningIn::Sent(sent) => sent,
-            SigningIn::Not | SigningIn::Wanted(_) | SigningIn::Asking(..) => return None,
+            other => {
+                self.signing_in = other;
+                return None;
+            }
         };
         let code = Code(answer.code);
         let session_id = answer.session_id.as_deref().unwrap_or_default();
@@ -349,17 +371,32 @@ impl Json {
             For::Greeting => login::token_refused(code),
             For::Command(signed_up) if code == Code::OK => signed_up.text(session_id),
             For::Command(_) => login::refused(&code.into()),
+            For::Refused(refusal) => login::refused(&refusal),
         })
     }
 
     fn error(&mut self, error: msg::error::Res, out: &mut Vec<u8>) {
         let mut api = error.api.as_str();
-        if api == msg::ping::Req::NAME
-            && let Some(Ping::Answer(_)) = self.pings.pop_front()
-        {
-            api = "";
-        }
         let code = Code(error.code);
+        if api == msg::ping::Req::NAME {
+            match self.pings.pop_front() {
+                Some(Ping::Answer(_)) => api = "",
+                Some(Ping::Login) => {
+                    self.signing_in = SigningIn::Not;
+                    return login::refused(&code.into()).put(out);
+                }
+                Some(Ping::Client) | None => {}
+            }
+        }
+        if api == msg::login::Req::NAME
+            && code == Code::RATE_LIMITED
+            && let SigningIn::Sent(For::Refused(refusal)) = &self.signing_in
+        {
+            // Not counted, so not told either: else a client could try for ever at its rate.
+            let pause = Box::pin(sleep(SIGN_IN_FAILED_PAUSE));
+            self.signing_in = SigningIn::Uncounted(refusal.clone(), pause);
+            return;
+        }
         if [msg::login::Req::NAME, msg::resume::Req::NAME].contains(&api)
             && let Some(text) = self.signed(&msg::login::Res { code: code.0, ..Default::default() })
         {

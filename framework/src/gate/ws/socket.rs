@@ -283,7 +283,7 @@ where
                 Poll::Ready(Read::Nothing)
             }
             Codec::Json(json) => {
-                ready!(json.poll(cx, &mut self.out.bytes));
+                ready!(json.poll(cx));
                 Poll::Ready(if json.give(buf) { Read::Frames } else { Read::Nothing })
             }
         }

@@ -54,9 +54,9 @@ async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo:
 
 /// The account center: one name, one password, and who asked last.
 #[derive(Clone)]
-struct Center {
+pub(super) struct Center {
     token: String,
-    asked_from: Arc<Mutex<Option<String>>>,
+    pub(super) asked_from: Arc<Mutex<Option<String>>>,
 }
 
 impl Center {
@@ -75,7 +75,7 @@ impl Center {
 pub(super) struct Town {
     pub(super) gate: Arc<Gate>,
     pub(super) token: String,
-    center: Center,
+    pub(super) center: Center,
 }
 
 impl Town {
@@ -298,7 +298,7 @@ pub(super) fn echo_of(val: i64) -> msg::echo::Req {
 
 const NO_TOKEN: &str = "Connected successfully. Please login or provide token.";
 const SIGNED_IN: &str = "Connected and authenticated successfully";
-const LOGIN: &str = r#"{"cmd_id":1001,"from_uid":"anna","device_id":"d","platform":"web","body":{"username":"anna","password":"secret"}}"#;
+pub(super) const LOGIN: &str = r#"{"cmd_id":1001,"from_uid":"anna","device_id":"d","platform":"web","body":{"username":"anna","password":"secret"}}"#;
 pub(super) const ECHO: &str = r#"{"api":"msg.Echo.Req","body":{"val":7}}"#;
 
 // === The beginning ===

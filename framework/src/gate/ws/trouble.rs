@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     frames::as_message,
-    tests::{BINARY, CLOSE, Client, ECHO, PING, PONG, TEXT, Town, echo_of, frame, request},
+    tests::{BINARY, CLOSE, Client, ECHO, LOGIN, PING, PONG, TEXT, Town, echo_of, frame, request},
 };
 use crate::{
     limits::WS_MESSAGE_BYTES_MAX,
@@ -245,6 +245,53 @@ async fn a_text_behind_a_sign_in_is_taken_within_the_session() {
             "{told}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_logins_that_fail_count_among_the_tries_and_wait_as_they_do() {
+    let town = Town::new();
+    let mut client = town.open("/?codec=json").await;
+    client.json().await;
+    let wrong = LOGIN.replace("secret", "wrong");
+    for tries in 0..10 {
+        let began = Instant::now();
+        let refused = client.ask(&wrong).await;
+        assert_eq!(refused["code"], 401, "{refused}");
+        assert_eq!(refused["err_msg"], "Login failed: Invalid username or password");
+        assert_eq!(began.elapsed().as_millis() >= 100, tries > 0, "{:?}", began.elapsed());
+    }
+    assert_eq!(client.closed_with().await, 1000);
+}
+
+/// A client of the texts that has sent so many pings at once.
+async fn pinged(town: &Town, pings: usize) -> Client {
+    let mut client = town.open("/?codec=json").await;
+    client.json().await;
+    for _ in 0..pings {
+        assert_eq!(client.ask(r#"{"api":"msg.Ping.Req"}"#).await["code"], 200);
+    }
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_login_above_the_rate_is_refused_and_nobody_is_asked() {
+    let town = Town::new();
+    let mut client = pinged(&town, 200).await;
+    let refused = client.ask(LOGIN).await;
+    assert_eq!((refused["code"].as_i64(), refused.get("api")), (Some(429), None), "{refused}");
+    assert_eq!(*town.center.asked_from.lock().unwrap(), None);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(client.ask(LOGIN).await["code"], 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_text_login_counts_among_the_tries_however_little_the_rate_leaves() {
+    let town = Town::new();
+    let mut client = pinged(&town, 199).await;
+    let began = Instant::now();
+    assert_eq!(client.ask(&LOGIN.replace("secret", "wrong")).await["code"], 401);
+    assert_eq!(began.elapsed().as_millis() / 100, 1);
+    assert_eq!(client.ask(LOGIN).await["code"], 200);
 }
 
 /// The pipe holds less than a header and a frame: every write is cut in the middle.
