@@ -54,7 +54,8 @@ impl Schema {
         Ok(message.encode_to_vec())
     }
 
-    /// Appends a message as JSON; to an unsuccessful end `out` is as it was.
+    /// Appends a message as JSON. What is never unset is there also when it is 0, or empty: a
+    /// client reads `code` without asking whether there is one. To an unsuccessful end `out` is as it was.
     ///
     /// # Errors
     /// [`TranscodeError`], when this schema is not the sender's.
@@ -68,7 +69,8 @@ impl Schema {
         let wrong = |e: &dyn fmt::Display| TranscodeError::Body(e.to_string());
         let message = DynamicMessage::decode(self.find(api)?, payload).map_err(|e| wrong(&e))?;
         let mut json = serde_json::Serializer::new(&mut *out);
-        let written = message.serialize_with_options(&mut json, &SerializeOptions::new());
+        let options = SerializeOptions::new().skip_default_fields(false);
+        let written = message.serialize_with_options(&mut json, &options);
         written.map_err(|e| {
             out.truncate(before);
             wrong(&e)
@@ -108,6 +110,11 @@ mod tests {
         let payload =
             schema.encode("msg.Echo.Req", Some(r#"{"val": 7}"#)).expect("a number will do");
         assert_eq!(payload, echo.encode_to_vec());
+        let resumed = json(&schema, "msg.Resume.Res", &[]);
+        assert_eq!(resumed, r#"{"code":0,"received":"0","resumeToken":""}"#);
+        let refused = msg::login::Res { code: 2001, ..Default::default() };
+        let refused = json(&schema, "msg.Login.Res", &refused.encode_to_vec());
+        assert_eq!(refused, r#"{"code":2001}"#, "what is optional is there when it is set");
         let login = schema.encode("msg.Login.Req", Some(r#"{"token":"t","device_id":"d"}"#));
         let login = msg::login::Req::decode(login.expect("either spelling").as_slice());
         assert_eq!(login.expect("a login").device_id.as_deref(), Some("d"));

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::wire::Code;
+use crate::wire::{Code, Refusal};
 
 /// Frames both ways, in order: a stream of bytes, whatever lies below.
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
@@ -23,6 +23,13 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
     /// the ping of a WebSocket.
     fn heard(&mut self) -> bool {
         false
+    }
+
+    /// Why a frame is refused that only stands for what its client said: in another codec, where it
+    /// had no meaning. Asked once for each frame, in their order.
+    fn refuses(&mut self, payload: &[u8]) -> Option<Refusal> {
+        let _ = payload;
+        None
     }
 
     /// Says beside the bytes why the connection ends, where there is a place for that.

@@ -21,12 +21,13 @@ use crate::{
     },
     link::{Batch, Mark, SessionEnd as _, error_message},
     msg,
-    wire::{Code, Cut, Frame, FrameError, cut},
+    wire::{Code, Cut, Frame, FrameError, Refusal, cut},
 };
 
 impl<C: Carrier> Connection<C> {
     /// Decides what becomes of one frame.
     pub(super) fn frame(&mut self, frame: &Frame<'_>, now: Instant) -> Option<Event> {
+        let refusal = self.carrier.refuses(frame.payload);
         match self.budget.judge(now) {
             Verdict::Allow => {}
             Verdict::Refuse => {
@@ -39,6 +40,10 @@ impl<C: Carrier> Connection<C> {
                 self.leave(Close::Refused);
                 return None;
             }
+        }
+        if let Some(Refusal { code, message }) = refusal {
+            self.refuse_because(frame, code, &message);
+            return None;
         }
         let target = self.routes.find(frame.api);
         if self.session.is_none() {
@@ -97,8 +102,12 @@ impl<C: Carrier> Connection<C> {
     /// Refuses a frame. Within a session the refusal goes the way of the requests: the player
     /// knows every frame that its client was told, and in which order.
     fn refuse(&mut self, frame: &Frame<'_>, code: Code) {
+        self.refuse_because(frame, code, code.text());
+    }
+
+    fn refuse_because(&mut self, frame: &Frame<'_>, code: Code, text: &str) {
         let mark = if counts(frame) { Mark::Refused } else { Mark::Fault };
-        self.say_error(mark, frame.api.as_str(), code, code.text());
+        self.say_error(mark, frame.api.as_str(), code, text);
     }
 
     /// What was asked before is still answered, then the client is told what is wrong.

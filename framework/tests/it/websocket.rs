@@ -459,11 +459,10 @@ impl Line {
                 let ask = json!({ "api": "msg.Resume.Req", "body": body }).to_string();
                 let answer = client.ask(&ask).await;
                 assert_eq!(answer["api"], "msg.Resume.Res", "{answer}");
-                // What is 0 may be left out.
                 let body = &answer["body"];
                 msg::resume::Res {
-                    code: body["code"].as_i64().unwrap_or_default().try_into().unwrap(),
-                    received: body["received"].as_str().map_or(0, |n| n.parse().unwrap()),
+                    code: body["code"].as_i64().unwrap().try_into().unwrap(),
+                    received: body["received"].as_str().unwrap().parse().unwrap(),
                     resume_token: of_base64(body["resumeToken"].as_str().unwrap()),
                 }
             }
@@ -540,5 +539,60 @@ fn a_session_goes_on_over_each_kind_of_connection_and_nothing_is_lost_or_doubled
         }
         line.count().await;
         assert_eq!(line.told().await, i64::try_from(heard).unwrap());
+    });
+}
+
+/// A text that no frame could be made of is a frame all the same to both counts, and so is its
+/// refusal; what has no `api` is in neither.
+#[test]
+fn texts_that_are_refused_count_as_frames_do_and_the_session_goes_on_without_loss() {
+    const REFUSED: [(&str, i64); 4] = [
+        (r#"{"api":"msg.GetItems.Req","body":{"no_such_field":1}}"#, 1005),
+        (r#"{"api":"msg.Nobody.Req"}"#, 1004),
+        ("not JSON", 400),
+        (r#"{"cmd_id":2001}"#, 400),
+    ];
+    let world = World::new();
+    world.run(async {
+        let mut client = Ws::open(&world, "/?codec=json").await;
+        assert_eq!(client.text().await["body"]["message"], NO_TOKEN);
+        let body = json!({ "token": world.token("clumsy").await });
+        let login = json!({ "api": "msg.Login.Req", "body": body }).to_string();
+        let welcome = client.ask(&login).await;
+        let mut token = of_base64(welcome["body"]["resumeToken"].as_str().unwrap());
+        let mut line = Line::Text(client);
+        assert_eq!(line.told().await, 0, "the greeting");
+        let (mut sent, mut heard): (u64, u64) = (0, 1);
+        let mut count = 0;
+        for hop in 0..3 {
+            let Line::Text(client) = &mut line else { unreachable!("a text client") };
+            for (text, code) in REFUSED {
+                let refused = client.ask(text).await;
+                assert_eq!(refused["code"], code, "{refused}");
+                let counts = u64::from(refused.get("api").is_some());
+                (sent, heard) = (sent + counts, heard + counts);
+            }
+            // Asked, and cut before it is answered, as far as the client knows.
+            line.count().await;
+            line.count().await;
+            drop(line);
+            let mut client = Ws::open(&world, "/?codec=json").await;
+            assert_eq!(client.text().await["body"]["message"], NO_TOKEN);
+            line = Line::Text(client);
+            let request = msg::resume::Req { resume_token: token, received: heard };
+            let answer = line.resume(request).await;
+            assert_eq!(answer.code, 0, "hop {hop}");
+            assert!((sent..=sent + 2).contains(&answer.received), "hop {hop}: {answer:?}");
+            sent += 2;
+            token = answer.resume_token;
+            for _ in answer.received..sent {
+                line.count().await;
+            }
+            for _ in 0..2 {
+                count += 1;
+                assert_eq!(line.told().await, count, "hop {hop}");
+                heard += 1;
+            }
+        }
     });
 }

@@ -87,7 +87,7 @@ where
             return refuse(stream, &Refused::Full).await;
         }
     }
-    if offers_json(&request) {
+    if hello.choice == Some(Choice::Json) && offers_json(&request) {
         let json = HeaderValue::from_static("json");
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, json);
     }

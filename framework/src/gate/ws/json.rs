@@ -2,18 +2,27 @@
 //! takes place on the way. Leaves to `texts` what a text looks like, to `login` what a sign-in by
 //! name asks for, to the schema what a message looks like.
 //!
-//! An answer that is found here and not behind the gate goes through it all the same, as a ping:
-//! so it keeps its place among the answers of the session, and counts in the rate.
+//! What is refused here and not behind the gate goes through it all the same, so that it keeps its
+//! place among the answers of the session, and counts in the rate. A message goes as a frame of its
+//! name, for both sides count it as one; what names no message as a ping, which nobody counts.
+//!
+//! A sign-in by name begins with a ping, so that it counts in the rate before anybody is asked; one
+//! that the account center refuses ends with a sign-in without a token, so that it counts among
+//! the tries, and waits as they do.
 
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use prost::Message as _;
-use tokio::io::ReadBuf;
+use tokio::{
+    io::ReadBuf,
+    time::{Sleep, sleep},
+};
 
 use super::{
     frames::Violation,
@@ -25,13 +34,13 @@ use crate::{
     Named,
     gate::Gate,
     limits::{
-        FRAME_BYTES_BEFORE_SIGN_IN_MAX, WS_ANSWERS_WAITING_MAX, WS_MESSAGE_BYTES_MAX,
-        WS_TEXT_BYTES_BEFORE_SIGN_IN_MAX,
+        FRAME_BYTES_BEFORE_SIGN_IN_MAX, SIGN_IN_FAILED_PAUSE, WS_ANSWERS_WAITING_MAX,
+        WS_MESSAGE_BYTES_MAX, WS_TEXT_BYTES_BEFORE_SIGN_IN_MAX,
     },
     link::SessionId,
     msg,
     schema::TranscodeError,
-    wire::{ApiName, Code, Cut, Frame, cut, put, put_message},
+    wire::{Code, Cut, Frame, Refusal, cut, put, put_message},
 };
 
 /// One client's text side.
@@ -49,7 +58,12 @@ pub(super) struct Json {
     signed_in: bool,
     /// What the pings under way stand for, oldest first.
     pings: VecDeque<Ping>,
+    /// Why the frames of [`REFUSED`] in `frames` are refused, oldest first.
+    refusals: VecDeque<Refusal>,
 }
+
+/// The payload of a frame that stands for a message which is none: no message is encoded so.
+const REFUSED: &[u8] = &[0xff];
 
 /// A sign-in under way; nothing else is taken in meanwhile.
 #[derive(Debug)]
@@ -61,6 +75,8 @@ enum SigningIn {
     Asking(login::Wanted, Asking),
     /// The gate is asked.
     Sent(For),
+    /// It was refused, and the rate left no place to count it among the tries: once more, later.
+    Uncounted(Refusal, Pin<Box<Sleep>>),
 }
 
 /// What a sign-in's answer is for.
@@ -70,7 +86,9 @@ enum For {
     Greeting,
     /// The text login.
     Command(SignedUp),
-    /// The client's own `msg.Login.Req`.
+    /// The text login, refused already; the gate is to count it.
+    Refused(Refusal),
+    /// The client's own `msg.Login.Req` or `msg.Resume.Req`.
     Message,
 }
 
@@ -81,6 +99,8 @@ enum Ping {
     Client,
     /// An answer that was found here.
     Answer(Vec<u8>),
+    /// The text login, which goes on when this is answered.
+    Login,
 }
 
 impl Json {
@@ -95,6 +115,7 @@ impl Json {
             signing_in: SigningIn::Not,
             signed_in: false,
             pings: VecDeque::new(),
+            refusals: VecDeque::new(),
         }
     }
 
@@ -134,6 +155,7 @@ impl Json {
     pub(super) fn busy(&self) -> bool {
         !matches!(self.signing_in, SigningIn::Not)
             || self.pings.len() >= WS_ANSWERS_WAITING_MAX
+            || self.refusals.len() >= WS_ANSWERS_WAITING_MAX
             || self.frames.len() >= WS_MESSAGE_BYTES_MAX
     }
 
@@ -163,7 +185,11 @@ impl Json {
             Ok(Command::Login(_)) if self.signed_in => {
                 self.answer(&Text::refusal(400, "Login failed: already signed in"));
             }
-            Ok(Command::Login(wanted)) => self.signing_in = SigningIn::Wanted(wanted),
+            Ok(Command::Login(wanted)) => {
+                self.signing_in = SigningIn::Wanted(wanted);
+                self.pings.push_back(Ping::Login);
+                self.put(&msg::ping::Req::default());
+            }
             Ok(Command::Unknown(_)) if !self.signed_in => self.answer(&Text::not_signed_in("")),
             Ok(Command::Unknown(cmd_id)) => {
                 self.answer(&Text::refusal(400, &format!("Unknown command: {cmd_id}")));
@@ -174,26 +200,42 @@ impl Json {
 
     /// A message in JSON becomes its frame.
     fn message(&mut self, api: &str, body: Option<&str>) {
-        let refused = match self.gate.text.schema.encode(api, body) {
-            Ok(payload) => return self.send(api, &payload),
-            Err(_) if !self.signed_in && !before_sign_in(api) => Text::not_signed_in(api),
-            Err(TranscodeError::UnknownApi) => {
-                Text::error(Code::UNKNOWN_API, api, Code::UNKNOWN_API.text())
+        match self.gate.text.schema.encode(api, body) {
+            Ok(payload) => self.send(api, &payload),
+            Err(_) if !self.signed_in && !before_sign_in(api) => {
+                self.answer(&Text::not_signed_in(api));
             }
-            Err(TranscodeError::Body(why)) => Text::error(Code::UNDECODABLE, api, &why),
-        };
-        self.answer(&refused);
+            Err(TranscodeError::UnknownApi) => self.refuse(api, Code::UNKNOWN_API.into()),
+            Err(TranscodeError::Body(why)) => self.refuse(api, Code::UNDECODABLE.because(why)),
+        }
+    }
+
+    /// Refuses a message. Within a session it counts, and so does its answer: a frame stands for
+    /// it, which the gate refuses with these words.
+    fn refuse(&mut self, api: &str, refusal: Refusal) {
+        if !self.signed_in {
+            return self.answer(&Text::error(refusal.code, api, &refusal.message));
+        }
+        put(&mut self.frames, api, REFUSED).expect("a name and a byte are smaller than a frame");
+        self.refusals.push_back(refusal);
+        if api == msg::ping::Req::NAME {
+            self.pings.push_back(Ping::Client);
+        }
+    }
+
+    /// Why the gate refuses this frame, if it was made for that.
+    pub(super) fn refuses(&mut self, payload: &[u8]) -> Option<Refusal> {
+        if payload == REFUSED { self.refusals.pop_front() } else { None }
     }
 
     fn send(&mut self, api: &str, payload: &[u8]) {
-        let name = ApiName::parse(api.as_bytes());
-        if name.is_err() || put(&mut self.frames, api, payload).is_err() {
-            let code = Code::FRAME_TOO_LARGE;
-            return self.answer(&Text::error(code, api, code.text()));
+        if put(&mut self.frames, api, payload).is_err() {
+            return self.refuse(api, Code::FRAME_TOO_LARGE.into());
         }
         if api == msg::ping::Req::NAME {
             self.pings.push_back(Ping::Client);
-        } else if api == msg::login::Req::NAME {
+        } else if [msg::login::Req::NAME, msg::resume::Req::NAME].contains(&api) {
+            // What comes behind it is taken within the session, or is told that there is none.
             self.signing_in = SigningIn::Sent(For::Message);
         }
     }
@@ -213,7 +255,7 @@ impl Json {
     // === To the connection ===
 
     /// Goes on with a sign-in; pending while it is with somebody else.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.given < self.frames.len() {
             return Poll::Ready(());
         }
@@ -231,16 +273,19 @@ impl Json {
             SigningIn::Not if self.pings.len() >= WS_ANSWERS_WAITING_MAX => Poll::Pending,
             SigningIn::Not => Poll::Ready(()),
             SigningIn::Asking(wanted, asking) => {
-                let asked = ready!(asking.poll(cx));
-                let login = wanted.with_token(&asked);
-                self.signing_in = SigningIn::Not;
-                match asked {
-                    Ok(signed_up) => {
-                        self.put(&login);
-                        self.signing_in = SigningIn::Sent(For::Command(signed_up));
-                    }
-                    Err(refusal) => login::refused(&refusal).put(out),
-                }
+                let (login, sent) = match ready!(asking.poll(cx)) {
+                    Ok(signed_up) => (wanted.with_token(&signed_up), For::Command(signed_up)),
+                    Err(refusal) => (msg::login::Req::default(), For::Refused(refusal)),
+                };
+                self.put(&login);
+                self.signing_in = SigningIn::Sent(sent);
+                Poll::Ready(())
+            }
+            SigningIn::Uncounted(refusal, pause) => {
+                ready!(pause.as_mut().poll(cx));
+                let sent = For::Refused(refusal.clone());
+                self.put(&msg::login::Req::default());
+                self.signing_in = SigningIn::Sent(sent);
                 Poll::Ready(())
             }
         }
@@ -278,6 +323,7 @@ impl Json {
         match frame.api.as_str() {
             "msg.Ping.Res" => match self.pings.pop_front() {
                 Some(Ping::Answer(answer)) => return out.extend(answer),
+                Some(Ping::Login) => return,
                 Some(Ping::Client) | None => {}
             },
             "msg.Error.Res" => {
@@ -298,6 +344,7 @@ impl Json {
             "msg.Resume.Res" => {
                 let answer = msg::resume::Res::decode(frame.payload).unwrap_or_default();
                 self.signed_in |= answer.code == Code::OK.0;
+                self.signing_in = SigningIn::Not;
             }
             _ => {}
         }
@@ -307,12 +354,12 @@ impl Json {
     /// What a client of the texts hears of its sign-in; `None` when it asked with a message, or
     /// not at all.
     fn signed(&mut self, answer: &msg::login::Res) -> Option<Text<'static>> {
-        if !matches!(self.signing_in, SigningIn::Sent(_)) {
-            return None;
-        }
         let sent = match std::mem::replace(&mut self.signing_in, SigningIn::Not) {
             SigningIn::Sent(sent) => sent,
-            SigningIn::Not | SigningIn::Wanted(_) | SigningIn::Asking(..) => return None,
+            other => {
+                self.signing_in = other;
+                return None;
+            }
         };
         let code = Code(answer.code);
         let session_id = answer.session_id.as_deref().unwrap_or_default();
@@ -324,18 +371,33 @@ impl Json {
             For::Greeting => login::token_refused(code),
             For::Command(signed_up) if code == Code::OK => signed_up.text(session_id),
             For::Command(_) => login::refused(&code.into()),
+            For::Refused(refusal) => login::refused(&refusal),
         })
     }
 
     fn error(&mut self, error: msg::error::Res, out: &mut Vec<u8>) {
         let mut api = error.api.as_str();
-        if api == msg::ping::Req::NAME
-            && let Some(Ping::Answer(_)) = self.pings.pop_front()
-        {
-            api = "";
-        }
         let code = Code(error.code);
+        if api == msg::ping::Req::NAME {
+            match self.pings.pop_front() {
+                Some(Ping::Answer(_)) => api = "",
+                Some(Ping::Login) => {
+                    self.signing_in = SigningIn::Not;
+                    return login::refused(&code.into()).put(out);
+                }
+                Some(Ping::Client) | None => {}
+            }
+        }
         if api == msg::login::Req::NAME
+            && code == Code::RATE_LIMITED
+            && let SigningIn::Sent(For::Refused(refusal)) = &self.signing_in
+        {
+            // Not counted, so not told either: else a client could try for ever at its rate.
+            let pause = Box::pin(sleep(SIGN_IN_FAILED_PAUSE));
+            self.signing_in = SigningIn::Uncounted(refusal.clone(), pause);
+            return;
+        }
+        if [msg::login::Req::NAME, msg::resume::Req::NAME].contains(&api)
             && let Some(text) = self.signed(&msg::login::Res { code: code.0, ..Default::default() })
         {
             return text.put(out);

@@ -63,9 +63,9 @@ impl Asking {
 
 impl Wanted {
     /// The gate's own sign-in, with the token that was given.
-    pub(super) fn with_token(&mut self, given: &Result<SignedUp, Refusal>) -> msg::login::Req {
+    pub(super) fn with_token(&mut self, given: &SignedUp) -> msg::login::Req {
         msg::login::Req {
-            token: given.as_ref().map(|given| given.access_token.clone()).unwrap_or_default(),
+            token: given.access_token.clone(),
             device_id: self.device_id.take(),
             platform: self.platform.take(),
             version: None,

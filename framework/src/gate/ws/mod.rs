@@ -63,7 +63,12 @@ where
         seat.is_some()
     };
     let accepted = handshake::accept(stream, |ip| gate.believes(ip), peer, reseat);
-    match timeout(WS_HANDSHAKE_DEADLINE, accepted).await {
+    let accepted = tokio::select! {
+        biased; // who goes away waits for nobody
+        () = gate.left() => return None,
+        accepted = timeout(WS_HANDSHAKE_DEADLINE, accepted) => accepted,
+    };
+    match accepted {
         Ok(Ok(opening)) => Some((opening?, seat?)),
         Ok(Err(e)) => {
             tracing::debug!(target: "gate", peer = %said, "the handshake failed: {e}");

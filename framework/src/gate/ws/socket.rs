@@ -36,7 +36,7 @@ use crate::{
         WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
     },
     link::empty,
-    wire::{Code, Cut, cut},
+    wire::{Code, Cut, Refusal, cut},
 };
 
 /// One client's WebSocket.
@@ -56,7 +56,7 @@ pub(super) struct WebSocket<C> {
     heard: bool,
     /// Judges what carries no byte of a message; made with the first of them.
     noise: Option<Box<Budget>>,
-    /// What a close says: why the gate closes, as far as its last frame told.
+    /// What a close says.
     farewell: CloseCode,
 }
 
@@ -283,7 +283,7 @@ where
                 Poll::Ready(Read::Nothing)
             }
             Codec::Json(json) => {
-                ready!(json.poll(cx, &mut self.out.bytes));
+                ready!(json.poll(cx));
                 Poll::Ready(if json.give(buf) { Read::Frames } else { Read::Nothing })
             }
         }
@@ -405,7 +405,6 @@ where
             return Poll::Ready(Ok(frames.len()));
         }
         ready!(this.out.poll_write(&mut this.stream, cx))?;
-        this.farewell = farewell(frames).unwrap_or(this.farewell);
         if let Codec::Open { silence: None, .. } = this.codec {
             // It was greeted in text, and has said nothing.
             this.speak_json();
@@ -439,6 +438,20 @@ where
 {
     fn transport(&self) -> Transport {
         self.transport
+    }
+
+    fn closes_with(&mut self, code: Code) {
+        self.farewell = match code {
+            Code::DRAINING => CloseCode::Away,
+            _ => CloseCode::Policy,
+        };
+    }
+
+    fn refuses(&mut self, payload: &[u8]) -> Option<Refusal> {
+        match &mut self.codec {
+            Codec::Json(json) => json.refuses(payload),
+            Codec::Open { .. } | Codec::Frames => None,
+        }
     }
 
     fn heard(&mut self) -> bool {
@@ -487,14 +500,4 @@ fn whole_frames(frames: &[u8]) -> usize {
         end += frame.bytes.len();
     }
     if end == 0 { WS_MESSAGE_BYTES_MAX } else { end }
-}
-
-/// What a close says behind these frames, when they are the gate's last word.
-fn farewell(frames: &[u8]) -> Option<CloseCode> {
-    let Ok(Cut::Frame(frame)) = cut(frames, WS_MESSAGE_BYTES_MAX) else { return None };
-    if frame.api.as_bytes() != b"msg.Kick.Res" {
-        return None;
-    }
-    let kick = <crate::msg::kick::Res as prost::Message>::decode(frame.payload).ok()?;
-    Some(if kick.code == Code::DRAINING.0 { CloseCode::Away } else { CloseCode::Policy })
 }

@@ -54,9 +54,9 @@ async fn echo(_: &mut Nobody, ask: msg::echo::Req, _: &Ctx) -> Result<msg::echo:
 
 /// The account center: one name, one password, and who asked last.
 #[derive(Clone)]
-struct Center {
+pub(super) struct Center {
     token: String,
-    asked_from: Arc<Mutex<Option<String>>>,
+    pub(super) asked_from: Arc<Mutex<Option<String>>>,
 }
 
 impl Center {
@@ -75,7 +75,7 @@ impl Center {
 pub(super) struct Town {
     pub(super) gate: Arc<Gate>,
     pub(super) token: String,
-    center: Center,
+    pub(super) center: Center,
 }
 
 impl Town {
@@ -298,7 +298,7 @@ pub(super) fn echo_of(val: i64) -> msg::echo::Req {
 
 const NO_TOKEN: &str = "Connected successfully. Please login or provide token.";
 const SIGNED_IN: &str = "Connected and authenticated successfully";
-const LOGIN: &str = r#"{"cmd_id":1001,"from_uid":"anna","device_id":"d","platform":"web","body":{"username":"anna","password":"secret"}}"#;
+pub(super) const LOGIN: &str = r#"{"cmd_id":1001,"from_uid":"anna","device_id":"d","platform":"web","body":{"username":"anna","password":"secret"}}"#;
 pub(super) const ECHO: &str = r#"{"api":"msg.Echo.Req","body":{"val":7}}"#;
 
 // === The beginning ===
@@ -403,6 +403,8 @@ async fn a_client_that_speaks_text_first_is_greeted_once_and_then_answered() {
 #[tokio::test(start_paused = true)]
 async fn who_chooses_json_is_greeted_at_once() {
     let town = Town::new();
+    let (head, _) = town.open_with("/?codec=frame", "Sec-WebSocket-Protocol: json\r\n").await;
+    assert!(!head.contains("sec-websocket-protocol"), "the URL wins: {head}");
     for (target, headers) in [
         ("/?codec=json", ""),
         ("/", "Sec-WebSocket-Protocol: chat, json\r\n"),

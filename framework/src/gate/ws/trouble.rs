@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     frames::as_message,
-    tests::{BINARY, CLOSE, Client, ECHO, PING, PONG, TEXT, Town, echo_of, frame, request},
+    tests::{BINARY, CLOSE, Client, ECHO, LOGIN, PING, PONG, TEXT, Town, echo_of, frame, request},
 };
 use crate::{
     limits::WS_MESSAGE_BYTES_MAX,
@@ -160,6 +160,19 @@ async fn who_never_signs_in_by_text_is_closed_after_30_seconds_all_the_same() {
     assert_eq!(began.elapsed().as_secs(), 30);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_stops_half_way_does_not_hold_up_a_gate_that_goes_away() {
+    let town = Town::new();
+    let (stream, served) = town.dial_through(1024);
+    let mut client = Client { stream };
+    let began = Instant::now();
+    client.bytes(b"GET / HTTP/1.1\r\n").await;
+    let gate = town.gate.clone();
+    let ((), left) = tokio::join!(served, gate.drain(std::time::Duration::from_secs(20)));
+    assert_eq!((left, client.heard().await), (0, None));
+    assert_eq!(began.elapsed(), std::time::Duration::ZERO);
+}
+
 #[test]
 fn an_idle_websocket_costs_little_memory() {
     type Stream = tokio::net::TcpStream;
@@ -188,6 +201,97 @@ async fn malformed_texts_count_in_the_rate_and_far_above_it_the_client_is_cut_of
     }
     assert!(codes[&Some(400)] <= 250 && codes[&Some(1007)] >= 1000, "{codes:?}");
     assert!(codes.values().sum::<i32>() < 3000, "{codes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_whose_message_is_larger_than_a_frame_is_refused_and_the_next_one_is_not() {
+    let town = Town::new();
+    let mut client = town.texter().await;
+    let items = vec![r#"{"idx":-1}"#; 5200].join(",");
+    let text = format!(r#"{{"api":"msg.GetItems.Res","body":{{"items":[{items}]}}}}"#);
+    let refused = client.ask(&text).await;
+    assert_eq!(
+        (refused["code"].as_i64(), refused["api"].as_str()),
+        (Some(1008), Some("msg.Error.Res"))
+    );
+    assert_eq!(refused["body"]["api"], "msg.GetItems.Res");
+    assert_eq!(client.ask(ECHO).await["body"]["val"], "7");
+}
+
+/// Whether it counts is known once the sign-in or the resume before it is answered.
+#[tokio::test(start_paused = true)]
+async fn a_text_behind_a_sign_in_is_taken_within_the_session() {
+    let town = Town::new();
+    let mut client = town.open("/?codec=json").await;
+    client.json().await;
+    client.text(r#"{"api":"msg.Resume.Req","body":{"resumeToken":"AAAA"}}"#).await;
+    client.text(r#"{"api":"msg.Ping.Req","body":{"ct":1}}"#).await;
+    let login = format!(r#"{{"api":"msg.Login.Req","body":{{"token":"{}"}}}}"#, town.token);
+    client.text(&login).await;
+    client.text(r#"{"api":"msg.Echo.Req","body":{"wal":7}}"#).await;
+    client.text(ECHO).await;
+    let expected = [
+        ("msg.Resume.Res", 200),
+        ("msg.Ping.Res", 200),
+        ("msg.Login.Res", 200),
+        ("msg.Error.Res", 1005),
+        ("msg.Echo.Res", 200),
+    ];
+    for (api, code) in expected {
+        let told = client.json().await;
+        assert_eq!(
+            (told["api"].as_str(), told["code"].as_i64()),
+            (Some(api), Some(code)),
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_logins_that_fail_count_among_the_tries_and_wait_as_they_do() {
+    let town = Town::new();
+    let mut client = town.open("/?codec=json").await;
+    client.json().await;
+    let wrong = LOGIN.replace("secret", "wrong");
+    for tries in 0..10 {
+        let began = Instant::now();
+        let refused = client.ask(&wrong).await;
+        assert_eq!(refused["code"], 401, "{refused}");
+        assert_eq!(refused["err_msg"], "Login failed: Invalid username or password");
+        assert_eq!(began.elapsed().as_millis() >= 100, tries > 0, "{:?}", began.elapsed());
+    }
+    assert_eq!(client.closed_with().await, 1000);
+}
+
+/// A client of the texts that has sent so many pings at once.
+async fn pinged(town: &Town, pings: usize) -> Client {
+    let mut client = town.open("/?codec=json").await;
+    client.json().await;
+    for _ in 0..pings {
+        assert_eq!(client.ask(r#"{"api":"msg.Ping.Req"}"#).await["code"], 200);
+    }
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_login_above_the_rate_is_refused_and_nobody_is_asked() {
+    let town = Town::new();
+    let mut client = pinged(&town, 200).await;
+    let refused = client.ask(LOGIN).await;
+    assert_eq!((refused["code"].as_i64(), refused.get("api")), (Some(429), None), "{refused}");
+    assert_eq!(*town.center.asked_from.lock().unwrap(), None);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(client.ask(LOGIN).await["code"], 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_text_login_counts_among_the_tries_however_little_the_rate_leaves() {
+    let town = Town::new();
+    let mut client = pinged(&town, 199).await;
+    let began = Instant::now();
+    assert_eq!(client.ask(&LOGIN.replace("secret", "wrong")).await["code"], 401);
+    assert_eq!(began.elapsed().as_millis() / 100, 1);
+    assert_eq!(client.ask(LOGIN).await["code"], 200);
 }
 
 /// The pipe holds less than a header and a frame: every write is cut in the middle.
