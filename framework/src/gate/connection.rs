@@ -59,6 +59,8 @@ pub(super) struct Connection<C> {
     /// Taken from the outbox; `written` bytes of it are gone.
     pub(super) writing: Vec<u8>,
     pub(super) written: usize,
+    /// The carrier keeps nothing back, as TLS and texts do for a client that takes in little.
+    flushed: bool,
     pub(super) opened: Instant,
     pub(super) last_frame: Instant,
     timer: Pin<Box<Sleep>>,
@@ -126,6 +128,7 @@ where
             stuck: None,
             writing: Vec::new(),
             written: 0,
+            flushed: true,
             opened: now,
             last_frame: now,
             timer_set: false,
@@ -194,7 +197,7 @@ where
         let in_flight_max = settings.requests_in_flight_max;
         let paused_above = settings.outbox_bytes_max / 4 * 3;
         loop {
-            let unwritten = self.writing.len() - self.written;
+            let unwritten = self.unwritten();
             if unwritten == 0 {
                 empty(&mut self.writing);
             }
@@ -210,7 +213,7 @@ where
             }
             // A drain does not wait for a client to read: the goodbye has a time of its own.
             let drained = matches!(self.leaving, Some(Close::Drained));
-            let quiet = taken.in_flight == 0 && (drained || self.written == self.writing.len());
+            let quiet = taken.in_flight == 0 && (drained || self.unwritten() == 0);
             self.draining = taken.draining;
             self.moving = taken.moving;
             if quiet && let Some(close) = self.leaving.take() {
@@ -262,7 +265,14 @@ where
         }
     }
 
+    /// Bytes that the carrier has not taken; at least one while it keeps back what it took.
+    fn unwritten(&self) -> usize {
+        let rest = self.writing.len() - self.written;
+        if self.flushed { rest } else { rest.max(1) }
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushed = false;
         while self.written < self.writing.len() {
             let rest = &self.writing[self.written..];
             let n = ready!(Pin::new(&mut self.carrier).poll_write(cx, rest))?;
@@ -272,7 +282,9 @@ where
             self.written += n;
             self.gate.meters.bytes_out.increment(n as u64);
         }
-        Pin::new(&mut self.carrier).poll_flush(cx)
+        ready!(Pin::new(&mut self.carrier).poll_flush(cx))?;
+        self.flushed = true;
+        Poll::Ready(Ok(()))
     }
 
     // === Reading ===

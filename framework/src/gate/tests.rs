@@ -16,7 +16,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::join_all};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf},
+    io::{
+        AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufWriter, DuplexStream,
+        ReadBuf,
+    },
     sync::{
         mpsc::{Receiver, Sender, channel},
         oneshot,
@@ -360,6 +363,28 @@ async fn who_asks_and_does_not_read_is_not_read_and_is_closed_after_5_seconds_of
     sleep(STUCK_MAX + CLOSE_LINGER).await;
     assert_eq!(*town.gate.count.borrow(), 0);
     assert!(asked.await.expect("told").is_err());
+}
+
+impl Carrier for BufWriter<DuplexStream> {
+    fn transport(&self) -> Transport {
+        Transport::TcpTls
+    }
+}
+
+/// As TLS does, and texts: the rest of what was said last waits where the connection does not
+/// see it.
+#[tokio::test(start_paused = true)]
+async fn what_a_carrier_keeps_back_reaches_a_client_that_reads_late() {
+    let town = Town::with(config::Gate { rate_frames_per_s: 0, ..config::Gate::default() });
+    let mut client = town.connect_over(|far| BufWriter::with_capacity(64 * 1024, far));
+    client.sign_in(&town.token).await.expect("signed in");
+    for _ in 0..500 {
+        client.send(&msg::echo::Req { val: Some(0), ct: Some(i64::MAX) }).await.expect("open");
+    }
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..500 {
+        assert_eq!(client.receive().await.expect("answered").api, "msg.Echo.Res");
+    }
 }
 
 #[tokio::test(start_paused = true)]

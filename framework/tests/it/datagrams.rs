@@ -11,9 +11,9 @@ use quinn::{Connection, TransportConfig};
 use tokio::time::timeout;
 
 use crate::{
-    transports::{Quic, echoes, plays, until},
+    transports::{Quic, echoes, plays},
     websocket::{decoded, frame, frames},
-    world::{DROPPABLE, LATEST, World, add_of, echo_of, error, told},
+    world::{DROPPABLE, LATEST, World, add_of, echo_of, error, told, until},
 };
 
 const COUNT: msg::get_items::Req = msg::get_items::Req { idx: None };
@@ -204,7 +204,7 @@ fn who_moves_to_another_address_keeps_the_stream_the_datagrams_and_the_session()
             let push = datagram(&quic.connection).await;
             assert_eq!(i64::from(decoded::<msg::get_mails::Res>(&push).code), counted);
         }
-        assert_eq!(world.meter("gate_connections_quic_total").await, 1.0);
+        world.counts("gate_connections_quic_total", 1.0).await;
     });
 }
 

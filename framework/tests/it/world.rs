@@ -13,7 +13,10 @@ use bastide::{
     def, msg,
 };
 use prost::Message;
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{Instant, sleep},
+};
 
 /// Counts; everything else it does is told to it by the request.
 #[derive(Default)]
@@ -99,7 +102,7 @@ async fn slow(
     _: &Ctx,
 ) -> Result<msg::get_rank::Res, Code> {
     let ms = u64::try_from(ask.r#type.unwrap_or_default()).map_err(|_| Code::PARAMETER)?;
-    tokio::time::sleep(Duration::from_millis(ms)).await;
+    sleep(Duration::from_millis(ms)).await;
     Ok(msg::get_rank::Res { code: 0, rank: None })
 }
 
@@ -220,7 +223,7 @@ impl World {
         if self.nodes.len() > 1 {
             self.run(async {
                 while !self.gate_knows_a_game_server().await {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    sleep(Duration::from_millis(10)).await;
                 }
             });
         }
@@ -335,6 +338,21 @@ impl World {
             sum += line.and_then(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0);
         }
         sum
+    }
+
+    /// Waits until a meter shows this: what is counted may be seen before its count.
+    pub(crate) async fn counts(&self, name: &str, wanted: f64) {
+        until(name, async || self.meter(name).await >= wanted).await;
+        assert_eq!(self.meter(name).await, wanted, "{name}");
+    }
+}
+
+/// Waits for what comes true by itself.
+pub(crate) async fn until(what: &str, mut came: impl AsyncFnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(15);
+    while !came().await {
+        assert!(Instant::now() < patience, "{what}");
+        sleep(Duration::from_millis(50)).await;
     }
 }
 

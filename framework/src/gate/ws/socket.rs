@@ -370,12 +370,9 @@ where
                 return this.poll_end(cx, buf);
             }
             let said = this.poll_json(cx, buf);
-            // What was said above, and pongs; whether it goes out at once does not matter here,
-            // but while it does not, nothing is heard that would need an answer.
-            if this.out.poll_write(&mut this.stream, cx)?.is_pending()
-                && this.out.waiting() > WS_PONG_BYTES_WAITING_MAX
-            {
-                return Poll::Pending;
+            // What was said above, and pongs; whether it goes out at once does not matter here.
+            if let Poll::Ready(written) = this.out.poll_write(&mut this.stream, cx) {
+                written?;
             }
             if ready!(said) == Read::Frames || matches!(this.ending, Ending::Over) {
                 return Poll::Ready(Ok(()));
