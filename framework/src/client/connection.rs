@@ -72,7 +72,7 @@ pub struct Client<C = TcpStream> {
 }
 
 impl Client {
-    /// Connects to a gate, such as [`SignedIn::addr`].
+    /// Connects to a gate, such as [`SignedIn::addr`](super::SignedIn::addr).
     ///
     /// # Errors
     /// When nobody listens there.
