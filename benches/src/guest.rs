@@ -12,7 +12,6 @@ use tokio::{
 pub struct Guest {
     http: TcpStream,
     gate: String,
-    unread: Vec<u8>,
 }
 
 impl Guest {
@@ -23,7 +22,7 @@ impl Guest {
     pub async fn new(http: &str, gate: &str) -> Self {
         let http = TcpStream::connect(http).await.expect("the account center listens");
         http.set_nodelay(true).expect("a socket");
-        Self { http, gate: gate.to_owned(), unread: Vec::with_capacity(4096) }
+        Self { http, gate: gate.to_owned() }
     }
 
     /// Signs in as the owner of a device, on a new connection to the gate; the connection, once
@@ -52,22 +51,33 @@ impl Guest {
     /// # Errors
     /// What the account center said instead.
     pub async fn token(&mut self, device: &str) -> Result<String, String> {
-        let body = format!("device_id={device}");
+        let form = format!("device_id={device}");
+        let answer = Self::post(&mut self.http, "/v1/account/auth", &form).await?;
+        let token = answer["token"].as_str();
+        token.map(str::to_owned).ok_or_else(|| answer.to_string())
+    }
+
+    /// Sends a form over a connection that is kept; the answer.
+    ///
+    /// # Errors
+    /// What is wrong with the connection or the answer.
+    pub async fn post(
+        http: &mut TcpStream,
+        path: &str,
+        form: &str,
+    ) -> Result<serde_json::Value, String> {
         let request = format!(
-            "POST /v1/account/auth HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n\
-             content-type: application/x-www-form-urlencoded\r\n\r\n{body}",
-            body.len()
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n\
+             content-type: application/x-www-form-urlencoded\r\n\r\n{form}",
+            form.len()
         );
-        self.http.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
-        self.unread.clear();
+        http.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
+        let mut unread = Vec::with_capacity(4096);
         loop {
-            if let Some(body) = body_of(&self.unread) {
-                let answer: serde_json::Value =
-                    serde_json::from_slice(body).map_err(|e| e.to_string())?;
-                let token = answer["token"].as_str();
-                return token.map(str::to_owned).ok_or_else(|| answer.to_string());
+            if let Some(body) = body_of(&unread) {
+                return serde_json::from_slice(body).map_err(|e| e.to_string());
             }
-            if self.http.read_buf(&mut self.unread).await.map_err(|e| e.to_string())? == 0 {
+            if http.read_buf(&mut unread).await.map_err(|e| e.to_string())? == 0 {
                 return Err("the account center hangs up".to_owned());
             }
         }
