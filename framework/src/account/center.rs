@@ -11,8 +11,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::Handle;
-
 use super::{
     ends::ban_of,
     passwords::Passwords,
@@ -75,11 +73,15 @@ pub(crate) enum StartError {
          delete it and start again; everybody signs in anew"
     )]
     Key(#[from] KeyError),
+    /// The operating system refuses the threads that hash.
+    #[error(
+        "the threads that hash passwords: {0}; free some resources of this machine, or raise its limits"
+    )]
+    Threads(#[source] std::io::Error),
 }
 
 impl AccountCenter {
-    /// Makes the signing key on the very first start. Passwords are hashed on the blocking
-    /// threads of the runtime this is awaited on.
+    /// Makes the signing key on the very first start.
     pub(crate) async fn start(
         store: Store,
         cache: Cache,
@@ -96,7 +98,7 @@ impl AccountCenter {
             gates,
             throttle: Throttle::new(cache, clock.clone()),
             clock,
-            passwords: Passwords::new(Handle::current()),
+            passwords: Passwords::new().map_err(StartError::Threads)?,
             issuer,
             verifier,
             token_ttl: settings.token_ttl,
@@ -398,7 +400,7 @@ mod tests {
         let guesses = (0..20).map(|i| {
             let w = Arc::clone(&w);
             let guess = async move { w.auth_from("anna", "wrong", &format!("10.0.1.{i}")).await };
-            Handle::current().spawn(guess)
+            tokio::spawn(guess)
         });
         let mut heard = 0;
         for guess in guesses.collect::<Vec<_>>() {

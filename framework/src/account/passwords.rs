@@ -2,7 +2,7 @@
 //! Leaves whose password it is, and what a wrong one means, to `center`.
 
 use std::{
-    fmt,
+    fmt, io,
     num::NonZero,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,8 +12,9 @@ use argon2::{
     password_hash::{self, phc},
 };
 use tokio::{
-    runtime::Handle,
+    runtime::{Builder, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
 };
 
 use crate::{limits::PASSWORDS_WAITING_MAX, store::PasswordHash, wire::Code};
@@ -26,15 +27,20 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$YmFzdGlkZS1ub2JvZHkhIQ\
 /// The one place where passwords are hashed. A clone shares the turns.
 #[derive(Clone)]
 pub(super) struct Passwords {
-    /// Whose blocking threads the hashes run on.
-    handle: Handle,
-    /// One for each hash that may run: cores - 1, so that a login flood (19 MiB and 15 ms each)
-    /// leaves a core to the games.
+    threads: Arc<Threads>,
+    /// One for each hash that may run, 19 MiB and 15 ms each: one a core.
     turns: Arc<Semaphore>,
     /// One for each turn and each place in the waiting line.
     line: Arc<Semaphore>,
     memory: Memory,
 }
+
+/// Threads that hash and do nothing else, at the lowest priority: a login flood takes what the
+/// games leave, and no more.
+struct Threads(Option<Runtime>);
+
+/// The largest number, which is the lowest priority.
+const NICE: i32 = 19;
 
 /// What hashes are computed in, 19 MiB each; at most one a turn. Handed from hash to hash: freed,
 /// the allocator kept one for every thread that had hashed: 170 MB after 60 registrations at once.
@@ -43,24 +49,26 @@ type Memory = Arc<Mutex<Vec<Vec<Block>>>>;
 
 /// The right to hash once. While it is held, nobody else has it.
 pub(super) struct Turn {
-    handle: Handle,
+    threads: Arc<Threads>,
     memory: Memory,
     held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl Passwords {
-    pub(super) fn new(handle: Handle) -> Self {
+    /// # Errors
+    /// When the operating system refuses what threads need.
+    pub(super) fn new() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self::with(handle, cores.saturating_sub(1).max(1), PASSWORDS_WAITING_MAX)
+        Self::with(cores, PASSWORDS_WAITING_MAX)
     }
 
-    fn with(handle: Handle, turns: usize, waiting_max: usize) -> Self {
-        Self {
-            handle,
+    fn with(turns: usize, waiting_max: usize) -> io::Result<Self> {
+        Ok(Self {
+            threads: Arc::new(Threads::start(turns)?),
             turns: Arc::new(Semaphore::new(turns)),
             line: Arc::new(Semaphore::new(turns + waiting_max)),
             memory: Memory::default(),
-        }
+        })
     }
 
     /// Waits for a turn; [`Code::BUSY`] when the line is full.
@@ -68,8 +76,38 @@ impl Passwords {
         let place = Arc::clone(&self.line).try_acquire_owned().map_err(|_| Code::BUSY)?;
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let turn = turn.expect("the semaphore is never closed");
-        let (handle, memory) = (self.handle.clone(), self.memory.clone());
-        Ok(Turn { handle, memory, held: (turn, place) })
+        let (threads, memory) = (self.threads.clone(), self.memory.clone());
+        Ok(Turn { threads, memory, held: (turn, place) })
+    }
+}
+
+impl Threads {
+    fn start(count: usize) -> io::Result<Self> {
+        // Of a runtime, for its blocking threads alone: nothing else is ever run on it.
+        let runtime = Builder::new_current_thread()
+            .thread_name("password")
+            .max_blocking_threads(count)
+            .on_thread_start(|| {
+                if let Err(error) = rustix::process::nice(NICE) {
+                    tracing::warn!(target: "account", %error, "passwords are hashed at the priority of games");
+                }
+            })
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let runtime = self.0.as_ref().expect("there until dropped");
+        runtime.handle().spawn_blocking(work)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // To wait for what is being hashed would block whoever drops this.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -113,7 +151,7 @@ impl Turn {
         self,
         work: impl FnOnce(&mut Vec<Block>) -> T + Send + 'static,
     ) -> Result<(T, Self), Code> {
-        let Self { handle, memory, held } = self;
+        let Self { threads, memory, held } = self;
         let blocking = move || {
             let free = || memory.lock().unwrap_or_else(PoisonError::into_inner);
             let mut blocks = free().pop().unwrap_or_default();
@@ -121,9 +159,9 @@ impl Turn {
             free().push(blocks);
             (done, memory, held)
         };
-        let done = handle.spawn_blocking(blocking).await;
+        let done = threads.run(blocking).await;
         let (done, memory, held) = done.map_err(|_| Code::INTERNAL)?;
-        Ok((done, Self { handle, memory, held }))
+        Ok((done, Self { threads, memory, held }))
     }
 }
 
@@ -171,7 +209,7 @@ fn compute(
 
 impl fmt::Debug for Passwords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { handle: _, turns, line, memory: _ } = self;
+        let Self { threads: _, turns, line, memory: _ } = self;
         f.debug_struct("Passwords")
             .field("turns_free", &turns.available_permits())
             .field("line_free", &line.available_permits())
@@ -194,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_right_password_is_right_and_salts_differ() {
-        let passwords = Passwords::new(Handle::current());
+        let passwords = Passwords::new().unwrap();
         let (a, b) = (hash(&passwords, "密码 ✓ pass").await, hash(&passwords, "密码 ✓ pass").await);
         assert!(a != b && a.0.starts_with("$argon2id$"));
         assert!(verify(&passwords, "密码 ✓ pass", Some(a.clone())).await);
@@ -206,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_hash_of_ours_is_one_that_every_argon2_understands() {
         use argon2::{PasswordHasher as _, PasswordVerifier as _};
-        let passwords = Passwords::new(Handle::current());
+        let passwords = Passwords::new().unwrap();
         let ours = hash(&passwords, "secret").await;
         Argon2::default().verify_password(b"secret", ours.0.as_str()).unwrap();
         assert!(Argon2::default().verify_password(b"Secret", ours.0.as_str()).is_err());
@@ -218,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_costs_as_much_as_somebody_and_no_password_is_theirs() {
-        let passwords = Passwords::new(Handle::current());
+        let passwords = Passwords::new().unwrap();
         assert!(!verify(&passwords, "", None).await);
         let somebody = hash(&passwords, "secret").await;
         let somebody = phc::PasswordHash::new(&somebody.0).unwrap();
@@ -231,10 +269,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_line_is_told_to_come_back() {
-        let passwords = Passwords::with(Handle::current(), 1, 1);
+        let passwords = Passwords::with(1, 1).unwrap();
         let held = passwords.turn().await.unwrap();
         let waiting = passwords.clone();
-        let waiting = Handle::current().spawn(async move { waiting.turn().await.map(drop) });
+        let waiting = tokio::spawn(async move { waiting.turn().await.map(drop) });
         tokio::task::yield_now().await;
         assert_eq!(passwords.turn().await.err(), Some(Code::BUSY));
         drop(held);
@@ -244,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_that_goes_away_frees_its_turn_when_the_hash_is_done() {
-        let passwords = Passwords::with(Handle::current(), 1, 0);
+        let passwords = Passwords::with(1, 0).unwrap();
         let gone = passwords.turn().await.unwrap().hash("secret".to_owned());
         drop(tokio::time::timeout(std::time::Duration::from_millis(1), gone).await);
         for _ in 0..500 {
