@@ -11,7 +11,7 @@ use serde::Serialize;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{
-    account,
+    account::{self, AccountCenter},
     admin::{self, Admin},
     config::{self, Config, listener_key},
     directory::Role,
@@ -135,14 +135,14 @@ impl Doors {
     pub(crate) fn open(
         self,
         gate: Option<&Arc<Entrance>>,
-        routes: Option<account::Routes>,
+        center: Option<AccountCenter>,
         admin: Admin,
         tasks: &Tasks,
     ) -> Result<Vec<ServerHandle>, StartError> {
         if let Some(gate) = gate {
             self.gate.open(gate, tasks)?;
         }
-        let people = routes.map(|routes| account::serve(self.http, routes)).transpose();
+        let people = center.map(|center| account::serve(self.http, center)).transpose();
         let people = people.map_err(system("account.listen"))?;
         let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
         Ok(people.into_iter().chain([operators]).map(|server| run(server, tasks)).collect())

@@ -144,7 +144,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: directory.incarnation(),
         state: NodeState::Up,
-        keys: keys.clone(),
+        keys,
     };
     ground.open_link(&mut doors, host.as_ref())?;
     if host.is_some() {
@@ -161,13 +161,12 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     ground.tasks.spawn(load);
 
     // 7. The doors open.
-    let routes = center.map(|_| account::Routes { asker: ground.asker.clone(), keys });
     let admin = ground.admin(guard);
     let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
     let entrance =
         |gate: &Arc<Gate>| Entrance::new(gate.clone(), shards.clone(), certificates.as_ref());
     let entrance = gate.as_ref().map(entrance).transpose()?;
-    let servers = doors.open(entrance.as_ref(), routes, admin, &tasks)?;
+    let servers = doors.open(entrance.as_ref(), center, admin, &tasks)?;
     if let Some(certificates) = &certificates {
         tasks.spawn(certificates.clone().follow(tasks.clone(), meters.gate));
     }

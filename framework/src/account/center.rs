@@ -16,7 +16,7 @@ use super::{
     passwords::Passwords,
     rules,
     throttle::{Throttle, Trier},
-    tokens::{self, KeyError, TokenIssuer, TokenVerifier},
+    tokens::{self, Claims, KeyError, Subject, TokenIssuer, TokenVerifier},
 };
 use crate::{
     clock::Clock,
@@ -52,9 +52,9 @@ pub(super) struct Inner {
     pub(super) store: Store,
     gates: Gates,
     pub(super) clock: Clock,
-    throttle: Throttle,
-    passwords: Passwords,
-    issuer: TokenIssuer,
+    pub(super) throttle: Throttle,
+    pub(super) passwords: Passwords,
+    pub(super) issuer: TokenIssuer,
     pub(super) verifier: TokenVerifier,
     pub(super) token_ttl: Duration,
     pub(super) sessions: Sessions,
@@ -115,13 +115,13 @@ impl AccountCenter {
         let password = req.password.filter(|password| !password.is_empty());
         let device_id = req.device_id.filter(|device_id| !device_id.is_empty());
         let ip = req.client_ip.as_deref();
-        let (addr, account) = match (username, password, device_id) {
+        let (addr, account, way) = match (username, password, device_id) {
             (Some(username), Some(password), _) => {
-                (self.gate()?, self.0.by_password(&username, password, ip).await?)
+                (self.gate()?, self.0.by_password(&username, password, ip).await?, "password")
             }
             (None, None, Some(device_id)) => {
                 let device_id = rules::device_id(device_id)?;
-                (self.gate()?, self.0.guest(&device_id).await?)
+                (self.gate()?, self.0.guest(&device_id).await?, "guest")
             }
             (Some(_), None, _) => return Err(rules::missing("password")),
             (None, Some(_), _) => return Err(rules::missing("username")),
@@ -130,15 +130,8 @@ impl AccountCenter {
                     .because("parameter `username` is missing (or `device_id`, for a guest)"));
             }
         };
-        if account.status != AccountStatus::Open {
-            return Err(Code::BANNED.into());
-        }
-        let now_ms = self.0.clock.now_ms();
-        if let Some(ban) = ban_of(&account).filter(|ban| ban.until_ms > now_ms) {
-            return Err(ban.refusal());
-        }
-        self.0.store.touch_sign_in(account.id, now_ms).await.map_err(|e| self.0.away(e))?;
-        Ok(self.0.admit(account, addr, now_ms))
+        let entry = Entry { way, app_id: None, ip };
+        Ok(self.0.admit(account, entry).await?.answer(addr))
     }
 
     /// Creates an account with a name, and signs it in.
@@ -150,16 +143,11 @@ impl AccountCenter {
         let password = rules::password(req.password)?;
         let addr = self.gate()?;
         let account = self.0.register(username, password).await?;
-        let res = self.0.admit(account, addr, self.0.clock.now_ms());
-        Ok(msg::registry::Res {
-            code: res.code,
-            token: res.token,
-            addr: res.addr,
-            account_id: res.account_id,
-            openid: res.openid,
-            refresh_token: res.refresh_token,
-            expires_in: res.expires_in,
-        })
+        let ip = req.client_ip.as_deref();
+        let signed = self.0.admit(account, Entry { way: "registry", app_id: None, ip }).await?;
+        let msg::auth::Res { code, token, addr, account_id, openid, refresh_token, expires_in } =
+            signed.answer(addr);
+        Ok(msg::registry::Res { code, token, addr, account_id, openid, refresh_token, expires_in })
     }
 
     /// The public keys that tokens of this center are checked with.
@@ -167,7 +155,8 @@ impl AccountCenter {
         vec![self.0.issuer.jwk()]
     }
 
-    fn gate(&self) -> Result<String, Refusal> {
+    /// A live gate to send somebody to.
+    pub(super) fn gate(&self) -> Result<String, Refusal> {
         (self.0.gates)().ok_or_else(|| Code::NOT_READY.into())
     }
 }
@@ -195,10 +184,57 @@ impl fmt::Debug for AccountCenter {
     }
 }
 
+/// How somebody signs in, for the token and for the record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    /// Such as `password`, `guest`, `phone`, or a validator's name.
+    pub(super) way: &'a str,
+    pub(super) app_id: Option<&'a str>,
+    pub(super) ip: Option<&'a str>,
+}
+
+/// Somebody who is signed in, and what he is given.
+pub(super) struct Signed {
+    pub(super) account: Account,
+    /// What the app knows the account by.
+    pub(super) openid: String,
+    pub(super) token: String,
+    pub(super) claims: Claims,
+    pub(super) refresh_token: Option<String>,
+    /// Seconds until the token is too old.
+    pub(super) expires_in: i64,
+}
+
+impl Signed {
+    /// The answer of the account routes, with the gate to go to.
+    pub(super) fn answer(self, addr: String) -> msg::auth::Res {
+        msg::auth::Res {
+            code: Code::OK.0,
+            token: Some(self.token),
+            addr: Some(addr),
+            account_id: Some(self.account.id),
+            openid: Some(self.openid),
+            refresh_token: self.refresh_token,
+            expires_in: Some(self.expires_in),
+        }
+    }
+}
+
+/// Whether an account is open to whoever proved to own it.
+pub(super) fn may_sign_in(account: &Account, now_ms: i64) -> Result<(), Refusal> {
+    if account.status != AccountStatus::Open {
+        return Err(Code::BANNED.into());
+    }
+    match ban_of(account) {
+        Some(ban) if ban.until_ms > now_ms => Err(ban.refusal()),
+        Some(_) | None => Ok(()),
+    }
+}
+
 impl Inner {
     /// Whoever is refused learns 201 and nothing else: the same steps are taken for a name that
     /// is unknown, has no password, or could never be registered.
-    async fn by_password(
+    pub(super) async fn by_password(
         &self,
         username: &str,
         password: String,
@@ -230,7 +266,7 @@ impl Inner {
     }
 
     /// The account of a device, made when there is none; of two that race, one is made.
-    async fn guest(&self, device_id: &str) -> Result<Account, Refusal> {
+    pub(super) async fn guest(&self, device_id: &str) -> Result<Account, Refusal> {
         let find = || self.store.account_by_device(device_id);
         if let Some(account) = find().await.map_err(|e| self.away(e))? {
             return Ok(account);
@@ -248,7 +284,11 @@ impl Inner {
         }
     }
 
-    async fn register(&self, username: String, password: String) -> Result<Account, Refusal> {
+    pub(super) async fn register(
+        &self,
+        username: String,
+        password: String,
+    ) -> Result<Account, Refusal> {
         // Before the hash: a name that is taken costs no 15 ms. The insert decides all the same.
         if self.store.account_by_username(&username).await.map_err(|e| self.away(e))?.is_some() {
             return Err(Code::NAME_TAKEN.into());
@@ -265,21 +305,33 @@ impl Inner {
         }
     }
 
-    fn admit(&self, account: Account, addr: String, now_ms: i64) -> msg::auth::Res {
-        let (token, claims) = self.issuer.issue(account.id, &account.openid, now_ms);
-        tracing::info!(target: "account", account = account.id, sid = claims.sid, "signed in");
-        msg::auth::Res {
-            code: Code::OK.0,
-            token: Some(token),
-            addr: Some(addr),
-            account_id: Some(account.id),
-            openid: Some(account.openid),
+    /// Lets an account in whose proof was good, unless it is closed or banned: the one way to a
+    /// token.
+    pub(super) async fn admit(
+        &self,
+        account: Account,
+        entry: Entry<'_>,
+    ) -> Result<Signed, Refusal> {
+        let now_ms = self.clock.now_ms();
+        may_sign_in(&account, now_ms)?;
+        self.store.touch_sign_in(account.id, now_ms).await.map_err(|e| self.away(e))?;
+        let Entry { way, app_id, ip: _ } = entry;
+        let openid = account.openid.clone();
+        let subject =
+            Subject { account_id: account.id, openid: &openid, app: app_id, ..Subject::default() };
+        let (token, claims) = self.issuer.issue(&subject, now_ms);
+        tracing::info!(target: "account", account = account.id, sid = claims.sid, way, "signed in");
+        Ok(Signed {
+            account,
+            openid,
+            token,
+            claims,
             refresh_token: None,
-            expires_in: Some(self.issuer.ttl_secs()),
-        }
+            expires_in: self.issuer.ttl_secs(),
+        })
     }
 
-    async fn throttle(&self, trier: &Trier) -> Result<(), Refusal> {
+    pub(super) async fn throttle(&self, trier: &Trier) -> Result<(), Refusal> {
         match self.throttle.blocks(trier).await {
             Ok(false) => Ok(()),
             Ok(true) => Err(Code::TOO_MANY_TRIES.into()),

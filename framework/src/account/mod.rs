@@ -1,11 +1,9 @@
 //! Owns the account center: who signs in, what a token says, the HTTP edge that clients speak.
 //! Leaves rows and counters to `store`, where sessions are to `sessions`, how it is asked to `ask`.
 
-mod answers;
 mod center;
 mod ends;
 mod http;
-mod params;
 mod passwords;
 mod rules;
 mod throttle;
@@ -15,19 +13,9 @@ mod world;
 
 pub(crate) use center::{AccountCenter, AccountSettings, StartError};
 pub(crate) use http::serve;
-pub(crate) use tokens::{TokenError, TokenVerifier};
 #[cfg(test)]
-pub(crate) use tokens::{TokenIssuer, new_signing_key};
-
-use crate::{ask::Asker, directory::Jwk};
-
-/// What the HTTP edge needs: whom to ask, wherever the account center runs, and what to show.
-#[derive(Clone, Debug)]
-pub(crate) struct Routes {
-    pub(crate) asker: Asker,
-    /// The public keys that tokens are checked with.
-    pub(crate) keys: Vec<Jwk>,
-}
+pub(crate) use tokens::{Subject, TokenIssuer, new_signing_key};
+pub(crate) use tokens::{TokenError, TokenVerifier};
 
 #[cfg(test)]
 mod tests {

@@ -38,6 +38,25 @@ pub(crate) struct Claims {
     pub(crate) jti: String,
     /// The sign-in it belongs to; a refreshed token keeps it.
     pub(crate) sid: String,
+    /// The app that it was signed in for, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app: Option<String>,
+    /// `admin`: opens what operators do, and no gate. Absent: a player.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<String>,
+}
+
+/// Whom a token is for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Subject<'a> {
+    pub(crate) account_id: i64,
+    pub(crate) openid: &'a str,
+    pub(crate) app: Option<&'a str>,
+    pub(crate) role: Option<&'a str>,
+    /// The sign-in that goes on; `None`: a new one.
+    pub(crate) sid: Option<&'a str>,
+    /// How long it lives; `None`: as access tokens do.
+    pub(crate) ttl: Option<Duration>,
 }
 
 /// Signs tokens for one cluster.
@@ -100,17 +119,20 @@ impl TokenIssuer {
     }
 
     /// A token for an account that has just signed in, and what it says.
-    pub(crate) fn issue(&self, account_id: i64, openid: &str, now_ms: i64) -> (String, Claims) {
+    pub(crate) fn issue(&self, subject: &Subject<'_>, now_ms: i64) -> (String, Claims) {
+        let Subject { account_id, openid, app, role, sid, ttl } = subject;
         let iat = now_ms.div_euclid(1000);
         let claims = Claims {
             sub: account_id.to_string(),
-            openid: openid.to_owned(),
+            openid: (*openid).to_owned(),
             iss: issuer(&self.cluster),
             aud: self.cluster.clone(),
-            exp: iat.saturating_add(self.ttl_secs()),
+            exp: iat.saturating_add(seconds(ttl.unwrap_or(self.ttl))),
             iat,
             jti: random_id(),
-            sid: random_id(),
+            sid: sid.map_or_else(random_id, str::to_owned),
+            app: app.map(str::to_owned),
+            role: role.map(str::to_owned),
         };
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(self.jwk.kid.clone());
@@ -124,7 +146,7 @@ impl TokenIssuer {
 
     /// How long a token lives, in seconds.
     pub(crate) fn ttl_secs(&self) -> i64 {
-        i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX)
+        seconds(self.ttl)
     }
 }
 
@@ -201,6 +223,17 @@ impl fmt::Debug for TokenVerifier {
         let Self { keys, validation: _ } = self;
         let kids: Vec<&str> = keys.iter().map(|(kid, _)| kid.as_str()).collect();
         f.debug_struct("TokenVerifier").field("kids", &kids).finish_non_exhaustive()
+    }
+}
+
+fn seconds(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+impl<'a> Subject<'a> {
+    pub(crate) fn player(account_id: i64, openid: &'a str) -> Self {
+        Self { account_id, openid, ..Self::default() }
     }
 }
 
@@ -292,25 +325,31 @@ mod tests {
     #[test]
     fn a_token_says_what_was_asked_until_its_last_second() {
         let (issuer, verifier) = pair();
-        let (token, claims) = issuer.issue(10_001, "abc", NOW);
+        let (token, claims) = issuer.issue(&Subject::player(10_001, "abc"), NOW);
         assert_eq!(verifier.verify(&token, NOW), Ok(claims.clone()));
         assert_eq!((claims.sub.as_str(), claims.openid.as_str()), ("10001", "abc"));
         assert_eq!((claims.iss.as_str(), claims.aud.as_str()), ("bastide/test", "test"));
         assert_eq!((claims.iat, claims.exp), (1_700_000_000, 1_700_007_200));
         assert_eq!(verifier.verify(&token, 1_700_007_199_999), Ok(claims.clone()));
         assert_eq!(verifier.verify(&token, 1_700_007_200_000), Err(TokenError::Expired));
-        let (_, other) = issuer.issue(10_001, "abc", NOW);
+        let (_, other) = issuer.issue(&Subject::player(10_001, "abc"), NOW);
         assert!(other.jti != claims.jti && other.sid != claims.sid && claims.jti.len() == 32);
     }
 
     #[test]
     fn another_key_or_cluster_is_refused_even_under_our_kid() {
         let (issuer, verifier) = pair();
-        let token = issuer.issue(1, "a", NOW).0;
+        let token = issuer.issue(&Subject::player(1, "a"), NOW).0;
         let (stranger, _) = pair();
-        assert_eq!(verifier.verify(&stranger.issue(1, "a", NOW).0, NOW), Err(TokenError::Invalid));
+        assert_eq!(
+            verifier.verify(&stranger.issue(&Subject::player(1, "a"), NOW).0, NOW),
+            Err(TokenError::Invalid)
+        );
         let forged = TokenIssuer { jwk: issuer.jwk(), ..stranger };
-        assert_eq!(verifier.verify(&forged.issue(1, "a", NOW).0, NOW), Err(TokenError::Invalid));
+        assert_eq!(
+            verifier.verify(&forged.issue(&Subject::player(1, "a"), NOW).0, NOW),
+            Err(TokenError::Invalid)
+        );
         let elsewhere = TokenVerifier::new(&[issuer.jwk()], "prod");
         assert_eq!(elsewhere.verify(&token, NOW), Err(TokenError::Invalid));
         assert_eq!(TokenVerifier::new(&[], "test").verify(&token, NOW), Err(TokenError::Invalid));
@@ -322,14 +361,14 @@ mod tests {
         let odd = Jwk { kty: "RSA".to_owned(), ..old.jwk() };
         let short = Jwk { x: "AAAA".to_owned(), kid: "short".to_owned(), ..old.jwk() };
         let verifier = TokenVerifier::new(&[odd, short, new.jwk(), old.jwk()], "test");
-        assert!(verifier.verify(&old.issue(1, "a", NOW).0, NOW).is_ok());
-        assert!(verifier.verify(&new.issue(1, "a", NOW).0, NOW).is_ok());
+        assert!(verifier.verify(&old.issue(&Subject::player(1, "a"), NOW).0, NOW).is_ok());
+        assert!(verifier.verify(&new.issue(&Subject::player(1, "a"), NOW).0, NOW).is_ok());
     }
 
     #[test]
     fn another_algorithm_is_refused() {
         let (issuer, verifier) = pair();
-        let (token, claims) = issuer.issue(1, "a", NOW);
+        let (token, claims) = issuer.issue(&Subject::player(1, "a"), NOW);
         let tail = token.split_once('.').unwrap().1;
         // {"typ":"JWT","alg":"none"} and {"alg":"HS256"}
         for head in ["eyJ0eXAiOiJKV1QiLCJhbGciOiJub25lIn0", "eyJhbGciOiJIUzI1NiJ9"] {
@@ -359,7 +398,7 @@ mod tests {
     #[test]
     fn a_long_token_is_refused_unread() {
         let (issuer, verifier) = pair();
-        let (token, _) = issuer.issue(1, &"a".repeat(TOKEN_BYTES_MAX), NOW);
+        let (token, _) = issuer.issue(&Subject::player(1, &"a".repeat(TOKEN_BYTES_MAX)), NOW);
         assert_eq!(verifier.verify(&token, NOW), Err(TokenError::Invalid));
     }
 
@@ -369,7 +408,7 @@ mod tests {
         #[test]
         fn a_token_with_any_byte_changed_is_refused(at in 0usize..10_000, to in 0u8..128) {
             let (issuer, verifier) = pair();
-            let mut bytes = issuer.issue(10_001, "abc", NOW).0.into_bytes();
+            let mut bytes = issuer.issue(&Subject::player(10_001, "abc"), NOW).0.into_bytes();
             let at = at % bytes.len();
             prop_assume!(bytes[at] != to);
             bytes[at] = to;

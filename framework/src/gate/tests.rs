@@ -30,7 +30,7 @@ use tokio::{
 use super::{Carrier, Gate, GateSettings, Grounds, Hooks, Players, TextSide, Transport};
 use crate::{
     Account, Code, Ctx, LoadError, Player,
-    account::{TokenIssuer, new_signing_key},
+    account::{Subject, TokenIssuer, new_signing_key},
     ask::Asker,
     chance::Chance,
     client::{Client, ClientError},
@@ -155,7 +155,7 @@ impl Town {
         let (id, roles, keys) = ("here".to_owned(), [Role::Game].into(), vec![tokens.jwk()]);
         directory.register(NodeInfo { id, roles, apis, keys, ..NodeInfo::default() });
         gate.learn(&directory.nodes());
-        let token = tokens.issue(7, "openid", 0).0;
+        let token = tokens.issue(&Subject::player(7, "openid"), 0).0;
         Self { gate, host: ran, sessions: ends, tokens, token }
     }
 
@@ -391,7 +391,7 @@ async fn what_a_carrier_keeps_back_reaches_a_client_that_reads_late() {
 async fn a_user_record_that_fits_into_no_frame_is_refused_and_hurts_nobody() {
     let town = Town::new();
     let mut client = town.connect();
-    let refused = client.sign_in(&town.tokens.issue(HUGE, "openid", 0).0).await;
+    let refused = client.sign_in(&town.tokens.issue(&Subject::player(HUGE, "openid"), 0).0).await;
     assert!(matches!(refused, Err(ClientError::Refused(r)) if r.code == Code::USER_NOT_CREATED));
     client.sign_in(&town.token).await.expect("another account signs in on the same connection");
 }
@@ -402,10 +402,12 @@ async fn a_user_record_that_fits_into_no_frame_is_refused_and_hurts_nobody() {
 async fn a_sign_in_that_is_refused_leaves_the_session_that_is_there() {
     let town = Town::new();
     let mut here = town.connect();
-    here.sign_in(&town.tokens.issue(SHY, "openid", 0).0).await.expect("signed in");
+    here.sign_in(&town.tokens.issue(&Subject::player(SHY, "openid"), 0).0)
+        .await
+        .expect("signed in");
     for _ in 0..3 {
         let mut refused = town.connect();
-        let token = town.tokens.issue(SHY, "openid", 0).0;
+        let token = town.tokens.issue(&Subject::player(SHY, "openid"), 0).0;
         let answer = refused.sign_in(&token).await;
         assert!(matches!(answer, Err(ClientError::Refused(_))), "{answer:?}");
         here.request(&msg::echo::Req::default()).await.expect("still signed in");
@@ -417,7 +419,7 @@ async fn a_sign_in_that_is_refused_leaves_the_session_that_is_there() {
 async fn a_ban_in_the_middle_of_a_sign_in_leaves_no_session() {
     let town = Town::new();
     MARKS.set(town.sessions.marks()).expect("set once");
-    let token = town.tokens.issue(BANNED_MEANWHILE, "openid", 0).0;
+    let token = town.tokens.issue(&Subject::player(BANNED_MEANWHILE, "openid"), 0).0;
     let mut client = town.connect();
     let refused = client.sign_in(&token).await;
     assert!(

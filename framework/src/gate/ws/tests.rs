@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite;
 use super::frames::as_message;
 use crate::{
     Account, Code, Ctx, LoadError, Named, Player, Refusal,
-    account::{TokenIssuer, new_signing_key},
+    account::{Subject, TokenIssuer, new_signing_key},
     ask::{Asker, Calls},
     chance::Chance,
     clock::Clock,
@@ -103,7 +103,7 @@ impl Town {
         );
         let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
         let tokens = tokens.expect("a fresh key");
-        let token = tokens.issue(7, "openid", 0).0;
+        let token = tokens.issue(&Subject::player(7, "openid"), 0).0;
         let center = Center { token: token.clone(), asked_from: Arc::default() };
         let asker = Asker::default();
         asker.start(Role::Account, Calls::default().on(&center, Center::auth), &tasks);

@@ -1,34 +1,30 @@
-//! Owns the account center's HTTP edge: the server, its limits, its routes.
-//! Routes are thin: read `params`, ask, write `answers`. Knows no rule of signing in.
+//! Owns the account center's HTTP edge: the server, its limits, all its routes. Routes are thin:
+//! they read parameters, call the center, and answer in their dialect; no rule of signing in is
+//! here.
+
+mod answers;
+mod body;
+mod pages;
+mod params;
+mod route;
+mod v1;
 
 use std::{io, net::TcpListener, time::Duration};
 
 use actix_web::{
-    App, HttpRequest, HttpResponse, HttpServer, Resource,
-    dev::Server,
-    error::PayloadError,
-    http::{Method, StatusCode, header},
-    middleware::from_fn,
-    web,
+    App, HttpResponse, HttpServer, dev::Server, http::StatusCode, middleware::from_fn, web,
 };
-use futures_util::StreamExt as _;
-use serde_json::json;
 
-use super::{
-    Routes,
-    answers::{Answer, done, guarded, problem},
-    params::Params,
+use self::{
+    answers::{guarded, problem},
+    body::READ_TIMEOUT,
+    route::Route,
 };
-use crate::{directory::Role, limits::HTTP_BODY_BYTES_MAX, msg, wire::Refusal};
+use super::AccountCenter;
 
-/// What a client sends beyond the limit is read and dropped up to here, so that it reads our 413
-/// and not a reset connection.
-const BODY_BYTES_DROPPED: usize = 1024 * 1024;
 /// Per worker; the next connection waits in the listener's backlog.
 const CONNECTIONS_MAX: usize = 4096;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// For the head, and once more for the body. Slower: 408.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two, since they only read, ask and write: hashing has threads of its own.
 const WORKERS: usize = 2;
@@ -37,8 +33,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves every route on all listeners. The answer is a future to be spawned; its `handle()`
 /// stops it.
-pub(crate) fn serve(listeners: Vec<TcpListener>, routes: Routes) -> io::Result<Server> {
-    serve_with(listeners, move |cfg| configure(cfg, routes.clone()))
+pub(crate) fn serve(listeners: Vec<TcpListener>, center: AccountCenter) -> io::Result<Server> {
+    serve_with(listeners, move |cfg| configure(cfg, &center))
 }
 
 fn serve_with(
@@ -59,150 +55,20 @@ fn serve_with(
     Ok(server.run())
 }
 
-/// Every route, with the methods it takes.
-pub(super) fn configure(cfg: &mut web::ServiceConfig, routes: Routes) {
-    let (get, post) = (web::get, web::post);
-    cfg.app_data(web::Data::new(routes))
-        .service(
-            route("/v1/account/auth", "GET, POST").route(get().to(auth)).route(post().to(auth)),
-        )
-        .service(route("/v1/account/registry", "POST").route(post().to(registry)))
-        .service(route("/v1/account/logout", "POST").route(post().to(logout)))
-        .service(route("/.well-known/jwks.json", "GET").route(get().to(jwks)))
-        .service(route("/health", "GET").route(get().to(health)))
-        .default_service(web::to(not_found));
+/// Every route with a dialect.
+fn routes() -> Vec<Route> {
+    [v1::routes(), pages::routes()].into_iter().flatten().collect()
 }
 
-// === routes ===
-
-async fn auth(req: HttpRequest, body: web::Payload, routes: web::Data<Routes>) -> HttpResponse {
-    let params = match *req.method() {
-        // The seed's own client signs in by a query.
-        Method::GET => Params::from_urlencoded(req.query_string()),
-        _ => match read(&req, body).await {
-            Ok(params) => params,
-            Err(response) => return response,
-        },
-    };
-    let answer = async {
-        let mut params = params?;
-        let req = msg::auth::Req {
-            version: params.take("version"),
-            username: params.take("username"),
-            password: params.take("password"),
-            device_id: params.take("device_id"),
-            client_ip: client_ip(&req),
-        };
-        routes.asker.ask(Role::Account, &req).await
-    };
-    Answer::auth(answer.await).respond()
-}
-
-async fn registry(req: HttpRequest, body: web::Payload, routes: web::Data<Routes>) -> HttpResponse {
-    let params = match read(&req, body).await {
-        Ok(params) => params,
-        Err(response) => return response,
-    };
-    let answer = async {
-        let mut params = params?;
-        let req = msg::registry::Req {
-            username: params.need("username")?,
-            password: params.need("password")?,
-            client_ip: client_ip(&req),
-        };
-        routes.asker.ask(Role::Account, &req).await
-    };
-    Answer::registry(answer.await).respond()
-}
-
-async fn logout(req: HttpRequest, body: web::Payload, routes: web::Data<Routes>) -> HttpResponse {
-    let params = match read(&req, body).await {
-        Ok(params) => params,
-        Err(response) => return response,
-    };
-    let answer = async {
-        let mut params = params?;
-        let token = bearer(&req).or_else(|| params.take("token"));
-        let req = msg::sign_out::Req { token, refresh_token: params.take("refresh_token") };
-        routes.asker.ask(Role::Account, &req).await
-    };
-    done(answer.await.map(|res| res.code))
-}
-
-async fn jwks(routes: web::Data<Routes>) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "max-age=300"))
-        .json(json!({ "keys": routes.keys }))
-}
-
-async fn health() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "ok" }))
+fn configure(cfg: &mut web::ServiceConfig, center: &AccountCenter) {
+    for route in routes() {
+        cfg.service(route.resource(center.clone()));
+    }
+    cfg.default_service(web::to(not_found));
 }
 
 async fn not_found() -> HttpResponse {
     problem(StatusCode::NOT_FOUND, "no such route")
-}
-
-/// A resource that answers every other method with 405 and says which it takes.
-fn route(path: &'static str, allow: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move || async move {
-        let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
-        response
-    }))
-}
-
-// === reading ===
-
-/// The parameters of a body. `Err` is an answer of HTTP itself: 408, 413.
-async fn read(
-    req: &HttpRequest,
-    body: web::Payload,
-) -> Result<Result<Params, Refusal>, HttpResponse> {
-    let too_large = || {
-        let limit = format!("the body is larger than {HTTP_BODY_BYTES_MAX} bytes");
-        problem(StatusCode::PAYLOAD_TOO_LARGE, &limit)
-    };
-    let announced = req.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
-    if announced.and_then(|v| v.parse().ok()).is_some_and(|n: usize| n > BODY_BYTES_DROPPED) {
-        return Err(too_large());
-    }
-    let body = match tokio::time::timeout(READ_TIMEOUT, collect(body)).await {
-        Ok(Ok(Some(body))) => body,
-        Ok(Ok(None)) => return Err(too_large()),
-        Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, "the body could not be read")),
-        Err(_) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")),
-    };
-    let content_type = req.headers().get(header::CONTENT_TYPE);
-    // A header that is not ASCII is a content type that nobody knows.
-    let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("unknown"));
-    Ok(Params::from_body(content_type, &body))
-}
-
-/// The whole body; `None` when it is too large.
-async fn collect(mut body: web::Payload) -> Result<Option<Vec<u8>>, PayloadError> {
-    let (mut read, mut length) = (Vec::new(), 0);
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk?;
-        length += chunk.len();
-        if length <= HTTP_BODY_BYTES_MAX {
-            read.extend_from_slice(&chunk);
-        } else if length > BODY_BYTES_DROPPED {
-            break;
-        }
-    }
-    Ok((length <= HTTP_BODY_BYTES_MAX).then_some(read))
-}
-
-/// The token of `Authorization: Bearer`.
-fn bearer(req: &HttpRequest) -> Option<String> {
-    let (scheme, token) =
-        req.headers().get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-}
-
-fn client_ip(req: &HttpRequest) -> Option<String> {
-    req.peer_addr().map(|peer| peer.ip().to_string())
 }
 
 #[cfg(test)]
@@ -210,14 +76,8 @@ mod tests {
     use actix_web::dev::ServerHandle;
     use serde_json::Value;
 
-    use super::{
-        super::{AccountCenter, world::World},
-        *,
-    };
-    use crate::{
-        ask::{Asker, Calls},
-        tasks::Tasks,
-    };
+    use super::{super::world::World, *};
+    use crate::{limits::HTTP_BODY_BYTES_MAX, tasks::Tasks};
 
     const FORM: &str = "application/x-www-form-urlencoded";
     const JSON: &str = "application/json";
@@ -229,31 +89,25 @@ mod tests {
         url: String,
         client: reqwest::Client,
         handle: ServerHandle,
-        asker: Asker,
         world: World,
     }
 
     impl Edge {
         async fn new() -> Self {
             let world = World::new().await;
-            let (asker, tasks) = (Asker::default(), Tasks::default());
-            let calls = Calls::default()
-                .on(&world.center, AccountCenter::auth)
-                .on(&world.center, AccountCenter::registry)
-                .on(&world.center, AccountCenter::sign_out);
-            asker.start(Role::Account, calls, &tasks);
-            let shown = Routes { asker: asker.clone(), keys: world.center.jwks() };
+            let tasks = Tasks::default();
+            let center = world.center.clone();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let routes = move |cfg: &mut web::ServiceConfig| {
                 cfg.route("/panics", web::get().to(panics));
                 cfg.route("/fails", web::get().to(fails));
-                configure(cfg, shown.clone());
+                configure(cfg, &center);
             };
             let server = serve_with(vec![listener], routes).unwrap();
             let handle = server.handle();
             tasks.spawn(server);
-            Self { url, client: reqwest::Client::new(), handle, asker, world }
+            Self { url, client: reqwest::Client::new(), handle, world }
         }
 
         async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
@@ -405,14 +259,6 @@ mod tests {
         let (status, body) = edge.get("/fails").await;
         assert!(status == 503 && body["request_id"].is_string(), "{status} {body}");
         assert_eq!(edge.get("/health").await, (200, serde_json::json!({ "status": "ok" })));
-    }
-
-    #[tokio::test]
-    async fn without_an_account_center_the_edge_says_101() {
-        let edge = Edge::new().await;
-        edge.asker.stop();
-        let away = edge.post("/v1/account/auth", FORM, "device_id=phone").await;
-        assert_eq!(away["code"], 101);
     }
 
     #[tokio::test]

@@ -3,12 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use super::rules;
+use serde_json::{Map, Value};
+
+use super::super::rules;
 use crate::wire::{Code, Refusal};
 
-/// The parameters of one request, all as text. Never shown: a password is among them.
-#[derive(PartialEq)]
-pub(super) struct Params(BTreeMap<String, String>);
+/// The parameters of one request. Never shown: a password is among them.
+pub(super) struct Params(BTreeMap<String, Given>);
+
+/// What was sent under a name.
+enum Given {
+    /// Text, or a number.
+    Text(String),
+    /// What JSON alone can say: an object, a list, a yes or no.
+    Json(Value),
+}
 
 impl Params {
     /// From a body of the named content type. An empty body has no parameters.
@@ -41,7 +50,7 @@ impl Params {
         let mut params = BTreeMap::new();
         for (name, value) in pairs {
             // Which of the two is meant would depend on who reads them.
-            if let Some(_twice) = params.insert(name.clone(), value) {
+            if let Some(_twice) = params.insert(name.clone(), Given::Text(value)) {
                 return Err(malformed(format!("parameter `{}` is given twice", shown(&name))));
             }
         }
@@ -49,37 +58,59 @@ impl Params {
     }
 
     fn from_json(body: &[u8]) -> Result<Self, Refusal> {
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)
-            .map_err(|error| {
-                let (line, column) = (error.line(), error.column());
-                malformed(format!("the body is not a JSON object (line {line}, column {column})"))
-            })?;
+        let object: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            malformed(format!("the body is not a JSON object (line {line}, column {column})"))
+        })?;
         let mut params = BTreeMap::new();
         for (name, value) in object {
-            let value = match value {
-                serde_json::Value::Null => continue,
-                serde_json::Value::String(text) => text,
-                serde_json::Value::Number(number) => number.to_string(),
-                serde_json::Value::Bool(_)
-                | serde_json::Value::Array(_)
-                | serde_json::Value::Object(_) => {
-                    let name = shown(&name);
-                    return Err(malformed(format!("parameter `{name}` is not a string or number")));
-                }
+            let given = match value {
+                Value::Null => continue,
+                Value::String(text) => Given::Text(text),
+                Value::Number(number) => Given::Text(number.to_string()),
+                Value::Bool(_) | Value::Array(_) | Value::Object(_) => Given::Json(value),
             };
-            params.insert(name, value);
+            params.insert(name, given);
         }
         Ok(Self(params))
     }
 
-    /// Takes one out; `None` when it was not sent.
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+    /// Takes a text or a number out; `None` when it was not sent.
+    pub(super) fn take(&mut self, name: &str) -> Result<Option<String>, Refusal> {
+        match self.0.remove(name) {
+            Some(Given::Text(text)) => Ok(Some(text)),
+            Some(Given::Json(_)) => {
+                Err(malformed(format!("parameter `{name}` is not a string or number")))
+            }
+            None => Ok(None),
+        }
     }
 
-    /// Takes one out that must be there.
+    /// Takes one out that must be there, and not be empty.
     pub(super) fn need(&mut self, name: &str) -> Result<String, Refusal> {
-        self.take(name).ok_or_else(|| rules::missing(name))
+        self.take(name)?.filter(|text| !text.is_empty()).ok_or_else(|| rules::missing(name))
+    }
+
+    /// Takes a yes or no out; not sent is no.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Refusal> {
+        match self.0.remove(name) {
+            None => Ok(false),
+            Some(Given::Json(Value::Bool(said))) => Ok(said),
+            Some(Given::Text(text)) if matches!(text.as_str(), "true" | "1") => Ok(true),
+            Some(Given::Text(text)) if matches!(text.as_str(), "false" | "0" | "") => Ok(false),
+            Some(_) => Err(malformed(format!("parameter `{name}` is not true or false"))),
+        }
+    }
+
+    /// Takes a JSON object out, which a form and a query bring as its text.
+    pub(super) fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Refusal> {
+        let not_one = || malformed(format!("parameter `{name}` is not a JSON object"));
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Given::Json(Value::Object(object))) => Ok(Some(object)),
+            Some(Given::Text(text)) => serde_json::from_str(&text).map_err(|_| not_one()).map(Some),
+            Some(Given::Json(_)) => Err(not_one()),
+        }
     }
 }
 
@@ -103,7 +134,14 @@ mod tests {
 
     fn read(content_type: &str, body: &str) -> Result<Vec<(String, String)>, String> {
         match Params::from_body(content_type, body.as_bytes()) {
-            Ok(params) => Ok(params.0.into_iter().collect()),
+            Ok(mut params) => {
+                let names: Vec<String> = params.0.keys().cloned().collect();
+                let taken = names.into_iter().map(|name| {
+                    let text = params.take(&name)?.expect("it is there");
+                    Ok::<_, Refusal>((name, text))
+                });
+                taken.collect::<Result<_, _>>().map_err(|refusal| refusal.message.into_owned())
+            }
             Err(refusal) => {
                 assert_eq!(refusal.code, Code::PARAMETER);
                 Err(refusal.message.into_owned())
@@ -142,6 +180,21 @@ mod tests {
             assert!(said.contains(trouble), "{content_type} {body}: {said}");
         }
         assert!(Params::from_body(FORM, &[0xff]).is_err());
+    }
+
+    #[test]
+    fn an_object_and_a_yes_come_as_json_or_as_text() {
+        let json = r#"{"info":{"a":{"b":1}},"guest":true}"#;
+        let form = "info=%7B%22a%22%3A%7B%22b%22%3A1%7D%7D&guest=1";
+        for (content_type, body) in [(JSON, json), (FORM, form)] {
+            let mut params = Params::from_body(content_type, body.as_bytes()).unwrap();
+            assert_eq!(params.object("info").unwrap().unwrap()["a"]["b"], 1);
+            assert_eq!((params.flag("guest"), params.flag("other")), (Ok(true), Ok(false)));
+            assert!(params.object("info").unwrap().is_none(), "taken");
+        }
+        let mut wrong = Params::from_body(FORM, b"info=%5B1%5D&guest=perhaps").unwrap();
+        assert!(wrong.object("info").unwrap_err().message.contains("`info`"));
+        assert!(wrong.flag("guest").unwrap_err().message.contains("`guest`"));
     }
 
     #[test]

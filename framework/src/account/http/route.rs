@@ -1,0 +1,185 @@
+//! Owns what a route is: its path, its methods, what it takes, how it answers, who does it. The
+//! server and its description are both made from these.
+
+use std::{rc::Rc, time::Duration};
+
+use actix_web::{
+    HttpRequest, Resource,
+    http::{StatusCode, header},
+    web,
+};
+use futures_util::{FutureExt as _, future::LocalBoxFuture};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{
+    super::AccountCenter,
+    answers::{Dialect, problem},
+    body,
+    params::Params,
+};
+use crate::{
+    limits::ROLE_ASK_DEADLINE,
+    wire::{Code, Refusal},
+};
+
+/// One route.
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    pub(super) methods: Methods,
+    /// What it does, in a sentence.
+    pub(super) about: &'static str,
+    pub(super) takes: Vec<Parameter>,
+    pub(super) dialect: Dialect,
+    handler: Handler,
+}
+
+type Handler = Rc<dyn Fn(Call) -> LocalBoxFuture<'static, Result<Value, Refused>>>;
+
+/// How a route may be asked. A GET brings its parameters in the query, a POST in its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Methods {
+    Get,
+    Post,
+    GetAndPost,
+}
+
+/// What a route takes by name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) needed: bool,
+    /// What it has to look like.
+    pub(super) about: &'static str,
+}
+
+/// One request, read.
+pub(super) struct Call {
+    pub(super) center: AccountCenter,
+    pub(super) params: Params,
+    /// Where it comes from, for throttling.
+    pub(super) ip: Option<String>,
+    /// The token of `Authorization: Bearer`.
+    pub(super) bearer: Option<String>,
+    /// What the header `X-Internal-Auth` says.
+    pub(super) internal: Option<String>,
+}
+
+/// A refusal over HTTP: some say when to come back.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, retry_after: None }
+    }
+}
+
+impl From<Code> for Refused {
+    fn from(code: Code) -> Self {
+        Refusal::from(code).into()
+    }
+}
+
+impl Route {
+    pub(super) fn new<F>(
+        methods: Methods,
+        path: &'static str,
+        about: &'static str,
+        dialect: Dialect,
+        handler: impl Fn(Call) -> F + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Value, Refused>> + 'static,
+    {
+        let handler: Handler = Rc::new(move |call| handler(call).boxed_local());
+        Self { path, methods, about, takes: Vec::new(), dialect, handler }
+    }
+
+    /// Takes a parameter that must be there.
+    pub(super) fn needs(mut self, name: &'static str, about: &'static str) -> Self {
+        self.takes.push(Parameter { name, needed: true, about });
+        self
+    }
+
+    /// Takes a parameter that may be there.
+    pub(super) fn takes(mut self, name: &'static str, about: &'static str) -> Self {
+        self.takes.push(Parameter { name, needed: false, about });
+        self
+    }
+
+    /// The resource that serves it; every other method is told 405, and which it takes.
+    pub(super) fn resource(self, center: AccountCenter) -> Resource {
+        let Self { path, methods, about: _, takes: _, dialect, handler } = self;
+        let serve = move |req: HttpRequest, payload: web::Payload| {
+            let (center, handler) = (center.clone(), handler.clone());
+            async move {
+                let read = match methods {
+                    Methods::Get => Ok(Params::from_urlencoded(req.query_string())),
+                    Methods::GetAndPost if req.method() == "GET" => {
+                        Ok(Params::from_urlencoded(req.query_string()))
+                    }
+                    Methods::Post | Methods::GetAndPost => body::read(&req, payload).await,
+                };
+                match read {
+                    Ok(params) => {
+                        let answer = answer(&req, params, center, handler).await;
+                        dialect.respond(answer)
+                    }
+                    Err(response) => response,
+                }
+            }
+        };
+        let resource = web::resource(path).default_service(web::to(move || async move {
+            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+            let allow = header::HeaderValue::from_static(methods.allow());
+            response.headers_mut().insert(header::ALLOW, allow);
+            response
+        }));
+        match methods {
+            Methods::Get => resource.route(web::get().to(serve)),
+            Methods::Post => resource.route(web::post().to(serve)),
+            Methods::GetAndPost => {
+                resource.route(web::get().to(serve.clone())).route(web::post().to(serve))
+            }
+        }
+    }
+}
+
+async fn answer(
+    req: &HttpRequest,
+    params: Result<Params, Refusal>,
+    center: AccountCenter,
+    handler: Handler,
+) -> Result<Value, Refused> {
+    let call = Call {
+        center,
+        params: params?,
+        ip: req.peer_addr().map(|peer| peer.ip().to_string()),
+        bearer: bearer(req),
+        internal: text(req, "x-internal-auth").map(str::to_owned),
+    };
+    timeout(ROLE_ASK_DEADLINE, handler(call)).await.map_err(|_| Code::DEADLINE)?
+}
+
+impl Methods {
+    pub(super) fn allow(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::GetAndPost => "GET, POST",
+        }
+    }
+}
+
+fn bearer(req: &HttpRequest) -> Option<String> {
+    let (scheme, token) = text(req, "authorization")?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+fn text<'r>(req: &'r HttpRequest, header: &str) -> Option<&'r str> {
+    req.headers().get(header)?.to_str().ok()
+}

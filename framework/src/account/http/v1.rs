@@ -1,0 +1,83 @@
+//! Owns the account routes: form, JSON or query in, always 200 and a `code` out.
+
+use serde_json::{Value, json};
+
+use super::{
+    answers::{self, CODE, SIGN_IN},
+    route::{Call, Methods, Refused, Route},
+};
+use crate::msg;
+
+const USERNAME: &str = "3 to 32 letters of any script, digits, `_`, `-` or `.`";
+const PASSWORD: &str = "6 to 128 bytes";
+
+pub(super) fn routes() -> Vec<Route> {
+    let post = Methods::Post;
+    vec![
+        Route::new(
+            post,
+            "/v1/account/registry",
+            "Creates an account with a name, and signs it in.",
+            SIGN_IN,
+            registry,
+        )
+        .needs("username", USERNAME)
+        .needs("password", PASSWORD),
+        Route::new(
+            Methods::GetAndPost,
+            "/v1/account/auth",
+            "Signs in by name and password, or as the guest of a device, who is made when new.",
+            SIGN_IN,
+            auth,
+        )
+        .takes("username", USERNAME)
+        .takes("password", PASSWORD)
+        .takes("device_id", "1 to 128 bytes of printable characters; alone: a guest")
+        .takes("version", "the client's version"),
+        Route::new(
+            post,
+            "/v1/account/logout",
+            "Ends the sign-in of a token, and its session.",
+            CODE,
+            logout,
+        )
+        .takes("token", "an access token, unless the header `Authorization: Bearer` has it")
+        .takes("refresh_token", "instead of an access token"),
+    ]
+}
+
+async fn auth(call: Call) -> Result<Value, Refused> {
+    let Call { center, mut params, ip, .. } = call;
+    let req = msg::auth::Req {
+        version: params.take("version")?,
+        username: params.take("username")?,
+        password: params.take("password")?,
+        device_id: params.take("device_id")?,
+        client_ip: ip,
+    };
+    Ok(answers::sign_in(center.auth(req).await?))
+}
+
+async fn registry(call: Call) -> Result<Value, Refused> {
+    let Call { center, mut params, ip, .. } = call;
+    let req = msg::registry::Req {
+        username: params.need("username")?,
+        password: params.need("password")?,
+        client_ip: ip,
+    };
+    let msg::registry::Res { code, token, addr, account_id, openid, refresh_token, expires_in } =
+        center.registry(req).await?;
+    let res = msg::auth::Res { code, token, addr, account_id, openid, refresh_token, expires_in };
+    Ok(answers::sign_in(res))
+}
+
+async fn logout(call: Call) -> Result<Value, Refused> {
+    let Call { center, mut params, bearer, .. } = call;
+    let token = match bearer {
+        Some(token) => Some(token),
+        None => params.take("token")?,
+    };
+    let refresh_token = params.take("refresh_token")?;
+    let res = center.sign_out(msg::sign_out::Req { token, refresh_token }).await?;
+    Ok(json!({ "code": res.code }))
+}
