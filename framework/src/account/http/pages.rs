@@ -1,9 +1,13 @@
-//! Owns what anybody may look at: the keys that check tokens, whether it lives.
+//! Owns what anybody may look at: the keys that check tokens, whether it lives, what routes there
+//! are.
+
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
 use super::{
     answers::PAGE,
+    openapi,
     route::{Call, Methods, Refused, Route},
 };
 
@@ -18,11 +22,17 @@ pub(super) fn routes() -> Vec<Route> {
             jwks,
         ),
         Route::new(get, "/health", "Whether it lives.", PAGE, health),
+        Route::new(get, "/openapi.json", "This description.", PAGE, description),
     ]
 }
 
 async fn jwks(call: Call) -> Result<Value, Refused> {
     Ok(json!({ "keys": call.center.jwks() }))
+}
+
+async fn description(_: Call) -> Result<Value, Refused> {
+    static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| openapi::describe(&super::routes()));
+    Ok(DESCRIPTION.clone())
 }
 
 async fn health(_: Call) -> Result<Value, Refused> {

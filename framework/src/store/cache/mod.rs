@@ -70,6 +70,14 @@ impl Cache {
         }
     }
 
+    /// Milliseconds until the window of a count is over; zero when nothing is counted.
+    pub(crate) async fn ttl(&self, key: &str, now_ms: i64) -> Result<i64, CacheError> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.ttl(key, now_ms)),
+            Backend::Redis(redis) => redis.ttl(key).await,
+        }
+    }
+
     pub(crate) async fn get(&self, key: &str, now_ms: i64) -> Result<Option<Vec<u8>>, CacheError> {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.get(key, now_ms)),

@@ -37,6 +37,12 @@ impl SharedCache {
         Ok(count.unwrap_or(0))
     }
 
+    pub(super) async fn ttl(&self, key: &str) -> Result<i64, CacheError> {
+        // Negative when there is no such key.
+        let ttl: i64 = self.0.command(cmd("PTTL").arg(self.count_key(key)).take()).await?;
+        Ok(ttl.max(0))
+    }
+
     pub(super) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError> {
         self.0.command(cmd("GET").arg(self.value_key(key)).take()).await
     }
