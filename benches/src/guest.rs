@@ -52,9 +52,23 @@ impl Guest {
     /// # Errors
     /// What the account center said instead.
     pub async fn token(&mut self, device: &str) -> Result<String, String> {
-        let body = format!("device_id={device}");
+        let answer = self.post("/v1/account/auth", "", &format!("device_id={device}")).await?;
+        let token = answer["token"].as_str();
+        token.map(str::to_owned).ok_or_else(|| answer.to_string())
+    }
+
+    /// What the account center answers to a form. Each of `headers` ends its line.
+    ///
+    /// # Errors
+    /// When it does not answer, or not in JSON.
+    pub async fn post(
+        &mut self,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Result<serde_json::Value, String> {
         let request = format!(
-            "POST /v1/account/auth HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n\
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n{headers}\
              content-type: application/x-www-form-urlencoded\r\n\r\n{body}",
             body.len()
         );
@@ -62,10 +76,7 @@ impl Guest {
         self.unread.clear();
         loop {
             if let Some(body) = body_of(&self.unread) {
-                let answer: serde_json::Value =
-                    serde_json::from_slice(body).map_err(|e| e.to_string())?;
-                let token = answer["token"].as_str();
-                return token.map(str::to_owned).ok_or_else(|| answer.to_string());
+                return serde_json::from_slice(body).map_err(|e| e.to_string());
             }
             if self.http.read_buf(&mut self.unread).await.map_err(|e| e.to_string())? == 0 {
                 return Err("the account center hangs up".to_owned());

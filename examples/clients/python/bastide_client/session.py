@@ -209,7 +209,9 @@ class Session:
         frame = encode(api, message.SerializeToString())
         while self._over is None and len(self._kept) >= KEPT_FRAMES_MAX:
             self._room.clear()
-            await self._ping()
+            # One is enough, however many wait: it counts in the gate's rate.
+            if not self._asked_at:
+                await self._ping()
             await self._room.wait()
         if self._over is not None:
             raise self._over
