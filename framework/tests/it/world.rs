@@ -251,7 +251,7 @@ impl World {
             Home::Folder(dir) => {
                 vec![start(&["--data", dir.path().to_str().unwrap()], game, settings)]
             }
-            Home::Cluster { name, database } => std::thread::scope(|scope| {
+            Home::Cluster { name, database } => thread::scope(|scope| {
                 let node =
                     |roles| scope.spawn(move || serve(name, database, roles, game, settings));
                 let nodes = ["account,rooms", "gate", "game", "game"].map(node);
