@@ -1,10 +1,10 @@
-//! Owns a refusal that may say when to come back. Leaves how it is told to `http`.
+//! Owns a refusal that may say when to come back.
 
 use std::time::Duration;
 
 use crate::wire::{Code, Refusal};
 
-/// Why somebody is refused, and after how long he is not, where that is known.
+/// Why a request was not done, and, where it is known, when it would be.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) refusal: Refusal,

@@ -104,12 +104,11 @@ impl Dialect {
                 let (status, value) = (self.refuses)(&refusal);
                 let mut response = no_store(status, value);
                 if let Some(after) = retry_after {
-                    // Whole seconds, rounded up: who comes then is in time.
-                    let seconds = after.as_nanos().div_ceil(1_000_000_000).max(1);
+                    // Rounded up: who comes then is in time.
+                    let seconds = after.as_millis().div_ceil(1000).max(1);
                     let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-                    response
-                        .headers_mut()
-                        .insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
+                    let seconds = header::HeaderValue::from(seconds);
+                    response.headers_mut().insert(header::RETRY_AFTER, seconds);
                 }
                 response
             }

@@ -61,7 +61,7 @@ impl Budgets {
         if now_ms >= window.ends_ms || window.ends_ms - now_ms > WINDOW_MS {
             *window = Window { ends_ms: now_ms + WINDOW_MS, counts: HashMap::new() };
         }
-        let (key, full) = ((network(ip), path), window.counts.len() >= COUNTS_MAX);
+        let (key, full) = ((network(&ip.to_string()), path), window.counts.len() >= COUNTS_MAX);
         if full && !window.counts.contains_key(&key) {
             return Ok(());
         }

@@ -1,12 +1,19 @@
-//! Owns what stands before every route: whose request it is, and whether that address asks too much.
+//! Owns what all routes share: whose request it is, whether that address asks too much, and what
+//! they are together.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use actix_web::HttpRequest;
+use serde_json::Value;
 
 use super::{
     super::{AccountCenter, refused::Refused},
     budget::Budgets,
+    openapi,
+    route::Route,
 };
 use crate::{config, forwarded};
 
@@ -20,13 +27,25 @@ pub(super) struct Front {
 struct Shared {
     proxies: config::Networks,
     budgets: Budgets,
+    /// Of the routes that are served, once they are.
+    description: OnceLock<Value>,
 }
 
 impl Front {
     pub(super) fn new(center: AccountCenter, settings: &config::Account) -> Self {
         let proxies = settings.proxies.clone();
         let budgets = Budgets::new(settings.requests_per_ip_s);
-        Self { center, shared: Arc::new(Shared { proxies, budgets }) }
+        Self { center, shared: Arc::new(Shared { proxies, budgets, description: OnceLock::new() }) }
+    }
+
+    /// Says which routes are served; each worker says the same.
+    pub(super) fn serves(&self, routes: &[Route]) {
+        self.shared.description.get_or_init(|| openapi::describe(routes));
+    }
+
+    /// The description of what is served.
+    pub(super) fn description(&self) -> Value {
+        self.shared.description.get().cloned().unwrap_or_default()
     }
 
     /// Where a request comes from: what the load balancers say that are believed, else the peer.

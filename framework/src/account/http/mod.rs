@@ -73,7 +73,9 @@ fn routes() -> Vec<Route> {
 }
 
 fn configure(cfg: &mut web::ServiceConfig, front: &Front) {
-    for route in routes() {
+    let routes = routes();
+    front.serves(&routes);
+    for route in routes {
         cfg.service(route.resource(front.clone()));
     }
     cfg.default_service(web::to(not_found));

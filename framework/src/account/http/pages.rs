@@ -1,13 +1,10 @@
 //! Owns what anybody may look at: the keys that check tokens, whether it lives, what routes there
 //! are.
 
-use std::sync::LazyLock;
-
 use serde_json::{Value, json};
 
 use super::{
     answers::PAGE,
-    openapi,
     route::{Call, Methods, Refused, Route},
 };
 
@@ -30,9 +27,8 @@ async fn jwks(call: Call) -> Result<Value, Refused> {
     Ok(json!({ "keys": call.center.jwks() }))
 }
 
-async fn description(_: Call) -> Result<Value, Refused> {
-    static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| openapi::describe(&super::routes()));
-    Ok(DESCRIPTION.clone())
+async fn description(call: Call) -> Result<Value, Refused> {
+    Ok(call.front.description())
 }
 
 async fn health(_: Call) -> Result<Value, Refused> {

