@@ -1,19 +1,39 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests run against: etcd, Redis and PostgreSQL, from Debian.
-# Does nothing when they are here. The tests start copies of their own, on free ports.
+# Installs what the tests run against: etcd, Redis and PostgreSQL, from Debian, and a Python with the
+# packages of examples/clients/python, in target/python. Does nothing when they are here. The tests
+# start copies of the servers, on free ports.
 set -euo pipefail
 
 has_postgres() {
     compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null
 }
 
+# Python's packages, each of the version and with the hash that the file says. The copy of the file
+# says that they are there: the tests compare it.
+python_packages() {
+    local wanted=examples/clients/python/requirements-dev.txt has=target/python/requirements.txt
+    if cmp -s "$wanted" "$has"; then
+        echo "services.sh: target/python has its packages"
+        return
+    fi
+    rm -rf target/python
+    python3 -m venv target/python
+    target/python/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$wanted"
+    cp "$wanted" "$has"
+    echo "services.sh: target/python is made"
+}
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
 missing=()
 command -v etcd >/dev/null || missing+=(etcd-server)
 command -v redis-server >/dev/null || missing+=(redis-server)
 has_postgres || missing+=(postgresql)
+# Debian has Python without what makes virtual environments.
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -eq 0 ]; then
-    echo "services.sh: etcd, redis-server and postgres are installed"
+    echo "services.sh: etcd, redis-server, postgres and python3 are installed"
+    python_packages
     exit 0
 fi
 if ! command -v apt-get >/dev/null; then
@@ -46,3 +66,4 @@ root chmod 755 "$policy"
 
 root apt-get update
 root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+python_packages

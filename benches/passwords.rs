@@ -88,22 +88,21 @@ impl Plan {
     async fn measure(self) {
         let program = env::current_exe().expect("this program");
         let servers = Servers::bastide(&program, Nodes::One).await;
-        let http = servers.http.clone().expect("bastide's");
         for n in 0..NAMES {
-            let told = Account::new(&http).await.ask("registry", n).await;
+            let told = ask(&mut servers.guest().await, "registry", n).await;
             assert_eq!(told, 0, "registered");
         }
-        self.beside_the_bare_hash(&servers, &http).await;
-        self.beside_players(&servers, &http).await;
+        self.beside_the_bare_hash(&servers).await;
+        self.beside_players(&servers).await;
     }
 
-    async fn beside_the_bare_hash(self, servers: &Servers, http: &str) {
+    async fn beside_the_bare_hash(self, servers: &Servers) {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let (mut bare, mut one, mut signed) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             bare.push(hashes_per_s(cores, self.span));
             one.push(hashes_per_s(1, self.span));
-            signed.push(sign_ins(servers, http, BUSY, self.span).await);
+            signed.push(sign_ins(servers, BUSY, self.span).await);
         }
         let (bare, one) = (median(&bare, |n| *n), median(&one, |n| *n));
         let (per_s, cpu_ms) = (median(&signed, |s| s.per_s), median(&signed, |s| s.cpu_ms));
@@ -120,7 +119,7 @@ impl Plan {
         );
     }
 
-    async fn beside_players(self, servers: &Servers, http: &str) {
+    async fn beside_players(self, servers: &Servers) {
         let waits = Waits::default();
         let mut players = JoinSet::new();
         for n in 0..PLAYERS {
@@ -134,7 +133,7 @@ impl Plan {
             waits.take();
             sleep(self.span).await;
             alone.push(waits.take());
-            let crowd = sign_ins(servers, http, CROWD, self.span);
+            let crowd = sign_ins(servers, CROWD, self.span);
             let watch = async {
                 let mut ticks = interval(Duration::from_millis(50));
                 loop {
@@ -196,19 +195,19 @@ fn hashes_per_s(threads: usize, span: Duration) -> f64 {
 }
 
 /// Lets so many clients sign in again and again for a span.
-async fn sign_ins(servers: &Servers, http: &str, clients: usize, span: Duration) -> SignIns {
+async fn sign_ins(servers: &Servers, clients: usize, span: Duration) -> SignIns {
     let mut connected = Vec::new();
     for _ in 0..clients {
-        connected.push(Account::new(http).await);
+        connected.push(servers.guest().await);
     }
     let (good, busy) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (cpu, until) = (servers.cpu(), Instant::now() + span);
     let mut signing_in = JoinSet::new();
-    for (n, mut account) in connected.into_iter().enumerate() {
+    for (n, mut client) in connected.into_iter().enumerate() {
         let (good, busy) = (good.clone(), busy.clone());
         signing_in.spawn(async move {
             while Instant::now() < until {
-                match account.ask("auth", n % NAMES).await {
+                match ask(&mut client, "auth", n % NAMES).await {
                     0 => good.fetch_add(1, Ordering::Relaxed),
                     1002 | 1003 => {
                         // As a client that is told to come back does.
@@ -232,23 +231,11 @@ async fn sign_ins(servers: &Servers, http: &str, clients: usize, span: Duration)
     }
 }
 
-/// A kept connection to the account center.
-struct Account(TcpStream);
-
-impl Account {
-    async fn new(http: &str) -> Self {
-        let socket = TcpStream::connect(http).await.expect("the account center listens");
-        socket.set_nodelay(true).expect("a socket");
-        Self(socket)
-    }
-
-    /// Asks a route for a name; the answer's code.
-    async fn ask(&mut self, route: &str, name: usize) -> i64 {
-        let path = format!("/v1/account/{route}");
-        let form = format!("username=bench-{name}&password={PASSWORD}");
-        let answer = Guest::post(&mut self.0, &path, &form).await.expect("answered");
-        answer["code"].as_i64().expect("a code")
-    }
+/// Asks a route for a name; the answer's code.
+async fn ask(client: &mut Guest, route: &str, name: usize) -> i64 {
+    let form = format!("username=bench-{name}&password={PASSWORD}");
+    let answer = client.post(&format!("/v1/account/{route}"), "", &form).await.expect("answered");
+    answer["code"].as_i64().expect("a code")
 }
 
 /// What the players waited, in nanoseconds.

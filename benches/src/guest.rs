@@ -12,6 +12,7 @@ use tokio::{
 pub struct Guest {
     http: TcpStream,
     gate: String,
+    unread: Vec<u8>,
 }
 
 impl Guest {
@@ -22,7 +23,7 @@ impl Guest {
     pub async fn new(http: &str, gate: &str) -> Self {
         let http = TcpStream::connect(http).await.expect("the account center listens");
         http.set_nodelay(true).expect("a socket");
-        Self { http, gate: gate.to_owned() }
+        Self { http, gate: gate.to_owned(), unread: Vec::with_capacity(4096) }
     }
 
     /// Signs in as the owner of a device, on a new connection to the gate; the connection, once
@@ -51,33 +52,33 @@ impl Guest {
     /// # Errors
     /// What the account center said instead.
     pub async fn token(&mut self, device: &str) -> Result<String, String> {
-        let form = format!("device_id={device}");
-        let answer = Self::post(&mut self.http, "/v1/account/auth", &form).await?;
+        let answer = self.post("/v1/account/auth", "", &format!("device_id={device}")).await?;
         let token = answer["token"].as_str();
         token.map(str::to_owned).ok_or_else(|| answer.to_string())
     }
 
-    /// Sends a form over a connection that is kept; the answer.
+    /// What the account center answers to a form. Each of `headers` ends its line.
     ///
     /// # Errors
-    /// What is wrong with the connection or the answer.
+    /// When it does not answer, or not in JSON.
     pub async fn post(
-        http: &mut TcpStream,
+        &mut self,
         path: &str,
-        form: &str,
+        headers: &str,
+        body: &str,
     ) -> Result<serde_json::Value, String> {
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n\
-             content-type: application/x-www-form-urlencoded\r\n\r\n{form}",
-            form.len()
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n{headers}\
+             content-type: application/x-www-form-urlencoded\r\n\r\n{body}",
+            body.len()
         );
-        http.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
-        let mut unread = Vec::with_capacity(4096);
+        self.http.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
+        self.unread.clear();
         loop {
-            if let Some(body) = body_of(&unread) {
+            if let Some(body) = body_of(&self.unread) {
                 return serde_json::from_slice(body).map_err(|e| e.to_string());
             }
-            if http.read_buf(&mut unread).await.map_err(|e| e.to_string())? == 0 {
+            if self.http.read_buf(&mut self.unread).await.map_err(|e| e.to_string())? == 0 {
                 return Err("the account center hangs up".to_owned());
             }
         }

@@ -136,13 +136,14 @@ impl Doors {
         self,
         gate: Option<&Arc<Entrance>>,
         center: Option<AccountCenter>,
+        settings: &config::Account,
         admin: Admin,
         tasks: &Tasks,
     ) -> Result<Vec<ServerHandle>, StartError> {
         if let Some(gate) = gate {
             self.gate.open(gate, tasks)?;
         }
-        let people = center.map(|center| account::serve(self.http, center)).transpose();
+        let people = center.map(|center| account::serve(self.http, center, settings)).transpose();
         let people = people.map_err(system("account.listen"))?;
         let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
         Ok(people.into_iter().chain([operators]).map(|server| run(server, tasks)).collect())

@@ -45,6 +45,7 @@ mod config;
 mod directory;
 mod doors;
 mod entity;
+mod forwarded;
 mod gate;
 mod limits;
 mod link;

@@ -166,7 +166,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let entrance =
         |gate: &Arc<Gate>| Entrance::new(gate.clone(), shards.clone(), certificates.as_ref());
     let entrance = gate.as_ref().map(entrance).transpose()?;
-    let servers = doors.open(entrance.as_ref(), center, admin, &tasks)?;
+    let servers = doors.open(entrance.as_ref(), center, &config.account, admin, &tasks)?;
     if let Some(certificates) = &certificates {
         tasks.spawn(certificates.clone().follow(tasks.clone(), meters.gate));
     }

@@ -14,6 +14,7 @@ use std::{
 use super::{
     ends::ban_of,
     passwords::Passwords,
+    refused::Refused,
     rules,
     throttle::{Throttle, Trier},
     tokens::{self, Claims, KeyError, Subject, TokenIssuer, TokenVerifier},
@@ -111,6 +112,11 @@ impl AccountCenter {
 
     /// Signs in by name and password, or as the guest of a device.
     pub(crate) async fn auth(self, req: msg::auth::Req) -> Result<msg::auth::Res, Refusal> {
+        Ok(self.sign_in(req).await?)
+    }
+
+    /// As [`AccountCenter::auth`], and says when to come back.
+    pub(super) async fn sign_in(self, req: msg::auth::Req) -> Result<msg::auth::Res, Refused> {
         let username = req.username.filter(|name| !name.is_empty());
         let password = req.password.filter(|password| !password.is_empty());
         let device_id = req.device_id.filter(|device_id| !device_id.is_empty());
@@ -123,11 +129,12 @@ impl AccountCenter {
                 let device_id = rules::device_id(device_id)?;
                 (self.gate()?, self.0.guest(&device_id).await?, "guest")
             }
-            (Some(_), None, _) => return Err(rules::missing("password")),
-            (None, Some(_), _) => return Err(rules::missing("username")),
+            (Some(_), None, _) => return Err(rules::missing("password").into()),
+            (None, Some(_), _) => return Err(rules::missing("username").into()),
             (None, None, None) => {
                 return Err(Code::PARAMETER
-                    .because("parameter `username` is missing (or `device_id`, for a guest)"));
+                    .because("parameter `username` is missing (or `device_id`, for a guest)")
+                    .into());
             }
         };
         let entry = Entry { way, app_id: None, ip };
@@ -239,7 +246,7 @@ impl Inner {
         username: &str,
         password: String,
         ip: Option<&str>,
-    ) -> Result<Account, Refusal> {
+    ) -> Result<Account, Refused> {
         let trier = Trier::new(username, ip);
         self.throttle(&trier).await?;
         let found = if rules::is_username(username) {
@@ -331,11 +338,12 @@ impl Inner {
         })
     }
 
-    pub(super) async fn throttle(&self, trier: &Trier) -> Result<(), Refusal> {
+    /// Refuses who has failed too often, and says until when.
+    pub(super) async fn throttle(&self, trier: &Trier) -> Result<(), Refused> {
         match self.throttle.blocks(trier).await {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(Code::TOO_MANY_TRIES.into()),
-            Err(error) => Err(self.away(error)),
+            Ok(None) => Ok(()),
+            Ok(Some(left)) => Err(Refused::too_many_tries(left)),
+            Err(error) => Err(self.away(error).into()),
         }
     }
 

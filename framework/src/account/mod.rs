@@ -5,6 +5,7 @@ mod center;
 mod ends;
 mod http;
 mod passwords;
+mod refused;
 mod rules;
 mod throttle;
 mod tokens;

@@ -1,7 +1,7 @@
 //! Owns how many wrong passwords a name and an IP may try. Counts in the cache.
 //! Leaves what a wrong password is to `center`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::rules;
 use crate::{
@@ -30,15 +30,19 @@ impl Throttle {
         Self { cache, clock }
     }
 
-    /// Whether the name or the IP has failed too often to try again now.
-    pub(super) async fn blocks(&self, trier: &Trier) -> Result<bool, CacheError> {
+    /// How long the name or the IP, having failed too often, may not try again: until the later of
+    /// their windows is over. `None`: it may.
+    pub(super) async fn blocks(&self, trier: &Trier) -> Result<Option<Duration>, CacheError> {
         let now_ms = self.clock.now_ms();
+        let mut blocked = None;
         for key in &trier.keys {
             if self.cache.count(key, now_ms).await? >= FAILURES_MAX {
-                return Ok(true);
+                let left_ms = self.cache.window_ms(key, now_ms).await?.unwrap_or(0);
+                let left = Duration::from_millis(left_ms.max(0).unsigned_abs());
+                blocked = blocked.max(Some(left));
             }
         }
-        Ok(false)
+        Ok(blocked)
     }
 
     /// Counts a failure.
@@ -64,7 +68,7 @@ impl Trier {
 }
 
 /// One IPv6 customer has 2^64 addresses, so their first half stands for all of them.
-fn network(ip: &str) -> String {
+pub(super) fn network(ip: &str) -> String {
     match ip.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V4(ip)) => ip.to_string(),
         Ok(IpAddr::V6(ip)) => {
@@ -85,17 +89,37 @@ mod tests {
         let throttle = Throttle::new(Cache::memory(), clock.clone());
         let anna = Trier::new("Anna", Some("10.0.0.1"));
         for _ in 0..5 {
-            assert_eq!(throttle.blocks(&anna).await, Ok(false));
+            assert_eq!(throttle.blocks(&anna).await, Ok(None));
             throttle.failed(&anna).await.unwrap();
         }
+        clock.set(1000);
         for blocked in
             [Trier::new("aNNA", Some("10.0.0.2")), Trier::new("bert", Some("::ffff:10.0.0.1"))]
         {
-            assert_eq!(throttle.blocks(&blocked).await, Ok(true));
+            let left = Duration::from_millis(WINDOW_MS.unsigned_abs() - 1000);
+            assert_eq!(throttle.blocks(&blocked).await, Ok(Some(left)));
         }
-        assert_eq!(throttle.blocks(&Trier::new("bert", Some("10.0.0.2"))).await, Ok(false));
+        assert_eq!(throttle.blocks(&Trier::new("bert", Some("10.0.0.2"))).await, Ok(None));
         clock.set(WINDOW_MS);
-        assert_eq!(throttle.blocks(&anna).await, Ok(false));
+        assert_eq!(throttle.blocks(&anna).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn who_is_blocked_twice_waits_for_the_later_end() {
+        let clock = Clock::fixed(0);
+        let throttle = Throttle::new(Cache::memory(), clock.clone());
+        for (at_ms, trier) in
+            [(0, Trier::new("anna", None)), (2000, Trier::new("a b", Some("10.0.0.1")))]
+        {
+            clock.set(at_ms);
+            for _ in 0..5 {
+                throttle.failed(&trier).await.unwrap();
+            }
+        }
+        clock.set(5000);
+        let left = Duration::from_millis(WINDOW_MS.unsigned_abs() - 3000);
+        let both = Trier::new("anna", Some("10.0.0.1"));
+        assert_eq!(throttle.blocks(&both).await, Ok(Some(left)));
     }
 
     #[test]

@@ -23,6 +23,9 @@ impl Config {
         if !figment.contains("account.listen") {
             self.account.listen.iter_mut().for_each(everywhere);
         }
+        if !figment.contains("account.requests_per_ip_s") {
+            self.account.requests_per_ip_s = REQUESTS_PER_IP_S;
+        }
         let gate = &mut self.gate;
         for (key, listen) in
             [("gate.tcp", &mut gate.tcp), ("gate.ws", &mut gate.ws), ("gate.quic", &mut gate.quic)]
@@ -91,6 +94,7 @@ impl Config {
             ("gate.requests_in_flight_max", gate.requests_in_flight_max, 1, 65_536),
             ("session.replay_bytes_max", self.session.replay_bytes_max, 64 * 1024, 1 << 30),
             ("session.replay_bytes_total_max", self.session.replay_bytes_total_max, 0, 1 << 40),
+            ("account.requests_per_ip_s", self.account.requests_per_ip_s as usize, 0, 1 << 20),
             ("account.listen (how many)", self.account.listen.len(), 1, 16),
         ] {
             if value < from || value > to {
@@ -269,6 +273,9 @@ pub(crate) const ADMIN_SECRET_BYTES_MIN: usize = 24;
 
 /// A year: far above any use, far below what a clock can count.
 const TIME_MAX: Duration = Duration::from_secs(31_557_600);
+
+/// `account.requests_per_ip_s` of a node that serves.
+pub(super) const REQUESTS_PER_IP_S: u32 = 200;
 
 /// Ports that `--port-base` takes, less one.
 const PORTS: u16 = 7;

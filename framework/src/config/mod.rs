@@ -101,6 +101,14 @@ section! {
         /// How long an access token is good.
         #[serde(deserialize_with = "duration")]
         token_ttl: Duration = Duration::from_secs(2 * 3600),
+        /// Requests a second that one address, or one IPv6 network of 64 bits, may send to one
+        /// route, counted over ten seconds; 0: no limit, as in `dev`. A node that serves takes 200
+        /// unless told otherwise: twice what a thousand players behind one address send when they
+        /// all come at once. Loopback addresses are not counted.
+        requests_per_ip_s: u32 = 0,
+        /// Addresses and networks of load balancers, whose `X-Forwarded-For` or `Forwarded` is
+        /// believed.
+        proxies: Networks = Networks::default(),
     }
 }
 

@@ -319,6 +319,21 @@ fn what_is_encrypted_needs_a_certificate_outside_dev_and_a_certificate_its_key()
 }
 
 #[test]
+fn requests_of_an_address_are_bounded_on_a_node_that_serves_and_free_in_dev() {
+    let of = |config: Result<Config, ConfigError>| config.expect("fine").account;
+    assert_eq!(of(load(&[], &[])).requests_per_ip_s, 0);
+    let flags = |more: &[&'static str]| [&["--set", "link.plaintext=true"], more].concat();
+    let roles = "account,gate,game,rooms";
+    assert_eq!(of(serve(roles, &flags(&[]))).requests_per_ip_s, check::REQUESTS_PER_IP_S);
+    let off = flags(&["--set", "account.requests_per_ip_s=0"]);
+    assert_eq!(of(serve(roles, &off)).requests_per_ip_s, 0);
+    says(load(&["--set", "account.requests_per_ip_s=-1"], &[]), &["account.requests_per_ip_s"]);
+    let balanced = of(load(&["--set", "account.proxies=10.0.0.0/8"], &[]));
+    assert!(balanced.proxies.contain([10, 1, 2, 3].into()));
+    assert!(!balanced.proxies.contain([127, 0, 0, 1].into()));
+}
+
+#[test]
 fn a_load_balancer_is_an_address_or_a_network() {
     let proxies = "gate.proxies=10.0.0.0/8, 192.0.2.1,2001:db8::/32";
     let proxies = load(&["--set", proxies], &[]).expect("fine").gate.proxies;

@@ -17,6 +17,7 @@ mod guard;
 mod ports;
 mod postgres;
 mod redis;
+mod secrets;
 mod server;
 
 use std::{
@@ -28,7 +29,13 @@ use std::{
     thread,
 };
 
-pub use crate::{etcd::Etcd, ports::free_port, postgres::Postgres, redis::Redis};
+pub use crate::{
+    etcd::Etcd,
+    ports::free_port,
+    postgres::Postgres,
+    redis::Redis,
+    secrets::{assert_none_is_logged, logged, secret},
+};
 
 /// One server of each kind.
 #[derive(Debug)]

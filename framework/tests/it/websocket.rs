@@ -250,6 +250,7 @@ fn after_a_refused_token_a_client_signs_in_by_name_or_by_token_on_the_same_conne
         let registry = format!("http://{}/v1/account/registry", world.http());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let form = "application/x-www-form-urlencoded";
+        bastide_testkit::secret("secret1");
         let body = "username=anna&password=secret1";
         let post = http.post(registry).header("content-type", form).body(body);
         assert_eq!(post.send().await.unwrap().status(), 200);

@@ -2,8 +2,13 @@
 //! ports with a folder of its own, and clients to it.
 
 use std::{
+    io,
     net::SocketAddr,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -12,6 +17,7 @@ use bastide::{
     client::{Client, ClientError, Push, guest},
     def, msg,
 };
+use bastide_testkit::{assert_none_is_logged, logged, secret};
 use prost::Message;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -157,6 +163,44 @@ pub(crate) struct World {
     nodes: Vec<Running>,
     home: Home,
     clients: Runtime,
+    _log: LogWithoutSecrets,
+}
+
+/// Every world's log goes here, in words; when one ends, no secret of any stands among them.
+struct LogWithoutSecrets;
+
+impl LogWithoutSecrets {
+    fn begin() -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            // What an operator may turn on to look for trouble; beyond it are other people's bytes.
+            let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+            log.with_ansi(false).with_writer(|| Lines).init();
+        });
+        Self
+    }
+}
+
+impl Drop for LogWithoutSecrets {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert_none_is_logged();
+        }
+    }
+}
+
+/// Takes a line with each write.
+struct Lines;
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        logged(&String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Where it keeps what survives a restart.
@@ -200,20 +244,21 @@ impl World {
     }
 
     fn at(home: Home, game: Game<'_>, settings: &[&str]) -> Self {
+        let _log = LogWithoutSecrets::begin();
         // The clients' own: they may outlive a game that is stopped.
         let clients = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let nodes = match &home {
             Home::Folder(dir) => {
                 vec![start(&["--data", dir.path().to_str().unwrap()], game, settings)]
             }
-            Home::Cluster { name, database } => std::thread::scope(|scope| {
+            Home::Cluster { name, database } => thread::scope(|scope| {
                 let node =
                     |roles| scope.spawn(move || serve(name, database, roles, game, settings));
                 let nodes = ["account,rooms", "gate", "game", "game"].map(node);
                 nodes.map(|node| node.join().unwrap()).into()
             }),
         };
-        let world = Self { nodes, home, clients };
+        let world = Self { nodes, home, clients, _log };
         world.wait_for_nodes();
         world
     }
@@ -239,14 +284,14 @@ impl World {
 
     /// Stops the game as an operator does: its gate says goodbye before its players go.
     pub(crate) fn stop(self) -> Runtime {
-        let Self { nodes, home: _, clients } = self;
+        let Self { nodes, home: _, clients, _log } = self;
         nodes.into_iter().for_each(Running::stop);
         clients
     }
 
     /// Stops the game and starts it again on the same data.
     pub(crate) fn restart(self) -> Self {
-        let Self { nodes, home, clients: _ } = self;
+        let Self { nodes, home, clients: _, _log } = self;
         nodes.into_iter().for_each(Running::stop);
         Self::at(home, &game, &[])
     }
@@ -311,7 +356,7 @@ impl World {
 
     /// The token of a guest; the same device is the same player.
     pub(crate) async fn token(&self, device: &str) -> String {
-        guest(&self.http().to_string(), device).await.unwrap().token
+        secret(guest(&self.http().to_string(), device).await.unwrap().token)
     }
 
     /// A signed-in guest of its own, its greeting push read off.

@@ -9,6 +9,7 @@ mod nodes;
 mod operate;
 mod outages;
 mod players;
+mod python;
 mod sessions;
 mod steady;
 mod town;

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use bastide_testkit::{Etcd, Postgres, Redis, cluster_name, shared};
+use bastide_testkit::{
+    Etcd, Postgres, Redis, assert_none_is_logged, cluster_name, logged, secret, shared,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -85,7 +87,7 @@ impl Cluster {
             redis.url()
         );
         fs::write(folder.path().join("cluster.toml"), toml).unwrap();
-        fs::write(folder.path().join("admin.secret"), SECRET).unwrap();
+        fs::write(folder.path().join("admin.secret"), secret(SECRET)).unwrap();
         let accounts = AccountCenters::default();
         Self { folder, name, accounts, database, started: Mutex::new(0) }
     }
@@ -372,14 +374,17 @@ impl Drop for Node {
             self.process.kill().unwrap();
             self.process.wait().unwrap();
         }
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        logged(&said);
         if failed {
-            let said = fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<_> = said.lines().collect();
             let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
             #[expect(clippy::print_stderr, reason = "beside the failed test's own words")]
             {
                 eprintln!("--- {} ended its log with\n{tail}", self.id);
             }
+        } else {
+            assert_none_is_logged();
         }
     }
 }

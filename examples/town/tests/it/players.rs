@@ -16,6 +16,7 @@ use bastide::{
     def, msg,
     prost::Message as _,
 };
+use bastide_testkit::secret;
 use cards::draw;
 use tokio::{
     task::JoinSet,
@@ -75,7 +76,7 @@ impl Player {
     pub(crate) async fn sign_in(&mut self) -> Result<(), ClientError> {
         self.client = None;
         let signed_in = guest(&self.accounts.one(), &self.device).await?;
-        (self.token, self.gate) = (signed_in.token, signed_in.addr);
+        (self.token, self.gate) = (secret(signed_in.token), signed_in.addr);
         self.account = signed_in.account_id;
         self.sign_in_at_gate().await
     }

@@ -1,19 +1,21 @@
 //! Owns the fixture: the town's program, started as a process on free ports.
 
 use std::{
-    fs,
-    io::{BufRead, BufReader, Read},
+    fs::{self, File},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
+use bastide_testkit::{assert_none_is_logged, logged, secret};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 /// A running town.
 pub(crate) struct Town {
     process: Child,
+    log: PathBuf,
     /// The lines it printed up to the one that tells what to try next.
     pub(crate) banner: Vec<String>,
     pub(crate) addresses: Value,
@@ -44,8 +46,11 @@ impl Town {
             all.extend([door, "127.0.0.1:0"]);
         }
         all.extend(args);
-        let mut process =
-            command(dir, &all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = dir.join("log");
+        let mut program = command(dir, &all);
+        // All that it can say: no secret may be in it.
+        program.env("RUST_LOG", "debug").stderr(File::create(&log).unwrap());
+        let mut process = program.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut banner = Vec::new();
         for line in lines {
@@ -55,11 +60,18 @@ impl Town {
             }
         }
         let announced = fs::read(&announce).unwrap_or_else(|e| {
-            let mut said = String::new();
-            process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            let said = fs::read_to_string(&log).unwrap_or_default();
             panic!("{e}: {banner:?} {said}")
         });
-        Self { process, banner, addresses: serde_json::from_slice(&announced).unwrap() }
+        if let Ok(operators) = fs::read_to_string(dir.join("bastide-data/admin.secret")) {
+            secret(operators.trim());
+        }
+        Self { process, log, banner, addresses: serde_json::from_slice(&announced).unwrap() }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.log.clone()
     }
 
     pub(crate) fn http(&self) -> String {
@@ -68,6 +80,10 @@ impl Town {
 
     pub(crate) fn gate(&self) -> String {
         self.addresses["gate_tcp"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn gate_ws(&self) -> String {
+        self.addresses["gate_ws"].as_str().unwrap().to_owned()
     }
 
     /// Plays against it, as a certain device.
@@ -105,6 +121,11 @@ impl Drop for Town {
         if self.process.try_wait().is_ok_and(|status| status.is_none()) {
             self.process.kill().unwrap();
             self.process.wait().unwrap();
+        }
+        // Its folder may be gone with the test's end.
+        logged(&fs::read_to_string(&self.log).unwrap_or_default());
+        if !std::thread::panicking() {
+            assert_none_is_logged();
         }
     }
 }

@@ -22,24 +22,78 @@ use crate::{
 /// How a family of routes says what it has to say.
 #[derive(Clone, Copy)]
 pub(super) struct Dialect {
+    /// What the description of the routes calls it.
+    pub(super) name: &'static str,
     /// The statuses that it uses, beside those of HTTP itself (404, 405, 408, 413) and 5xx.
     pub(super) statuses: &'static [u16],
+    /// What an answer 200 has, whatever the route adds; any other status has an `error`.
+    pub(super) answer: &'static [Member],
     /// What a refusal is.
     refuses: fn(&Refusal) -> (StatusCode, Value),
 }
 
+/// One member of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// Whether it is in every answer.
+    pub(super) always: bool,
+}
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Integer,
+    IntegerOrNull,
+    Text,
+    TextOrNull,
+}
+
+const fn member(name: &'static str, kind: Kind) -> Member {
+    Member { name, kind, always: true }
+}
+
+/// Only in a refusal.
+const MESSAGE: Member = Member { name: "message", kind: Kind::Text, always: false };
+
 /// The account routes that sign in: always 200, all members always there, null when unset.
-pub(super) const SIGN_IN: Dialect = Dialect { statuses: &[200], refuses: sign_in_refused };
+pub(super) const SIGN_IN: Dialect = Dialect {
+    name: "SignIn",
+    statuses: &[200],
+    answer: &[
+        member("code", Kind::Integer),
+        member("token", Kind::TextOrNull),
+        member("addr", Kind::TextOrNull),
+        member("account_id", Kind::IntegerOrNull),
+        member("openid", Kind::TextOrNull),
+        member("refresh_token", Kind::TextOrNull),
+        member("expires_in", Kind::IntegerOrNull),
+        MESSAGE,
+    ],
+    refuses: sign_in_refused,
+};
 
 /// The other account routes: always 200 and a `code`.
-pub(super) const CODE: Dialect = Dialect { statuses: &[200], refuses: code_refused };
+pub(super) const CODE: Dialect = Dialect {
+    name: "Code",
+    statuses: &[200],
+    answer: &[member("code", Kind::Integer), MESSAGE],
+    refuses: code_refused,
+};
 
 /// The platform's routes: a status, and `error`.
-pub(super) const PLATFORM: Dialect =
-    Dialect { statuses: &[200, 400, 401, 403, 429], refuses: platform_refused };
+pub(super) const PLATFORM: Dialect = Dialect {
+    name: "Platform",
+    statuses: &[200, 400, 401, 403, 429],
+    answer: &[],
+    refuses: platform_refused,
+};
 
-/// What a page shows; nobody is refused.
-pub(super) const PAGE: Dialect = Dialect { statuses: &[200], refuses: platform_refused };
+/// What a page shows. Nobody is refused but for a query that cannot be read, or for asking too
+/// often.
+pub(super) const PAGE: Dialect =
+    Dialect { name: "Page", statuses: &[200, 400, 429], answer: &[], refuses: platform_refused };
 
 impl Dialect {
     pub(super) fn respond(self, answer: Result<Value, Refused>) -> HttpResponse {
@@ -50,8 +104,10 @@ impl Dialect {
                 let (status, value) = (self.refuses)(&refusal);
                 let mut response = no_store(status, value);
                 if let Some(after) = retry_after {
-                    // A whole second more than is left: who comes then is in time.
-                    let seconds = header::HeaderValue::from(after.as_secs() + 1);
+                    // Rounded up: who comes then is in time.
+                    let seconds = after.as_millis().div_ceil(1000).max(1);
+                    let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+                    let seconds = header::HeaderValue::from(seconds);
                     response.headers_mut().insert(header::RETRY_AFTER, seconds);
                 }
                 response

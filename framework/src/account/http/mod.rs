@@ -4,6 +4,11 @@
 
 mod answers;
 mod body;
+mod budget;
+#[cfg(test)]
+mod enumeration;
+mod front;
+mod openapi;
 mod pages;
 mod params;
 mod route;
@@ -18,9 +23,11 @@ use actix_web::{
 use self::{
     answers::{guarded, problem},
     body::READ_TIMEOUT,
+    front::Front,
     route::Route,
 };
 use super::AccountCenter;
+use crate::config;
 
 /// Per worker; the next connection waits in the listener's backlog.
 const CONNECTIONS_MAX: usize = 4096;
@@ -33,8 +40,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves every route on all listeners. The answer is a future to be spawned; its `handle()`
 /// stops it.
-pub(crate) fn serve(listeners: Vec<TcpListener>, center: AccountCenter) -> io::Result<Server> {
-    serve_with(listeners, move |cfg| configure(cfg, &center))
+pub(crate) fn serve(
+    listeners: Vec<TcpListener>,
+    center: AccountCenter,
+    settings: &config::Account,
+) -> io::Result<Server> {
+    let front = Front::new(center, settings);
+    serve_with(listeners, move |cfg| configure(cfg, &front))
 }
 
 fn serve_with(
@@ -60,9 +72,11 @@ fn routes() -> Vec<Route> {
     [v1::routes(), pages::routes()].into_iter().flatten().collect()
 }
 
-fn configure(cfg: &mut web::ServiceConfig, center: &AccountCenter) {
-    for route in routes() {
-        cfg.service(route.resource(center.clone()));
+fn configure(cfg: &mut web::ServiceConfig, front: &Front) {
+    let routes = routes();
+    front.serves(&routes);
+    for route in routes {
+        cfg.service(route.resource(front.clone()));
     }
     cfg.default_service(web::to(not_found));
 }
@@ -85,24 +99,34 @@ mod tests {
         ["code", "token", "addr", "account_id", "openid", "refresh_token", "expires_in"];
 
     /// A real server on a free port.
-    struct Edge {
-        url: String,
-        client: reqwest::Client,
+    pub(super) struct Edge {
+        pub(super) url: String,
+        pub(super) client: reqwest::Client,
         handle: ServerHandle,
-        world: World,
+        pub(super) world: World,
     }
 
     impl Edge {
         async fn new() -> Self {
+            Self::with(config::Account::default()).await
+        }
+
+        /// One that believes whoever is on this machine what he says of his clients' addresses.
+        pub(super) async fn balanced(requests_per_ip_s: u32) -> Self {
+            let proxies = serde_json::from_str("\"127.0.0.1\"").unwrap();
+            Self::with(config::Account { requests_per_ip_s, proxies, ..Default::default() }).await
+        }
+
+        async fn with(settings: config::Account) -> Self {
             let world = World::new().await;
             let tasks = Tasks::default();
-            let center = world.center.clone();
+            let front = Front::new(world.center.clone(), &settings);
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let routes = move |cfg: &mut web::ServiceConfig| {
                 cfg.route("/panics", web::get().to(panics));
                 cfg.route("/fails", web::get().to(fails));
-                configure(cfg, &center);
+                configure(cfg, &front);
             };
             let server = serve_with(vec![listener], routes).unwrap();
             let handle = server.handle();
@@ -225,6 +249,56 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_address_that_asks_too_much_is_told_when_to_come_back_in_the_dialect_of_the_route() {
+        let edge = Edge::balanced(1).await;
+        let ask = async |path: &str, from: &str| {
+            let request = edge.client.post(format!("{}{path}", edge.url));
+            let response = request.header("x-forwarded-for", from).send().await.unwrap();
+            let after =
+                response.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
+            let status = response.status().as_u16();
+            (status, after, response.text().await.unwrap())
+        };
+        for _ in 0..10 {
+            assert_eq!(ask("/v1/account/logout", "203.0.113.5").await.1, None);
+        }
+        edge.world.clock.set(1_000_000 + 2_500);
+        let (status, after, body) = ask("/v1/account/logout", "6.6.6.6, 203.0.113.5").await;
+        assert_eq!((status, after.as_deref()), (200, Some("8")), "7.5 s, in whole seconds: {body}");
+        assert!(body.contains("\"code\":208"), "{body}");
+        let (_, after, body) = ask("/v1/account/registry", "203.0.113.5").await;
+        assert!(after.is_none() && body.contains("\"code\":210"), "another route: {body}");
+        assert_eq!(ask("/v1/account/logout", "203.0.113.6").await.1, None);
+
+        let page = async || {
+            let request = edge.client.get(format!("{}/health", edge.url));
+            request.header("forwarded", "for=203.0.113.5").send().await.unwrap().status().as_u16()
+        };
+        for status in [[200; 10].as_slice(), &[429]].concat() {
+            assert_eq!(page().await, status);
+        }
+        edge.world.clock.set(1_000_000 + 12_500);
+        assert_eq!(page().await, 200);
+    }
+
+    #[tokio::test]
+    async fn who_is_not_a_load_balancer_is_not_believed_of_addresses() {
+        let edge = Edge::new().await;
+        for i in 0..6 {
+            let wrong = format!("username=nobody{i}&password=wrong");
+            let request = edge.client.post(format!("{}/v1/account/auth", edge.url));
+            let request = request.header("content-type", FORM).body(wrong);
+            let request = request.header("x-forwarded-for", format!("203.0.113.{i}"));
+            let response = request.send().await.unwrap();
+            let after = response.headers().get("retry-after").cloned();
+            let answer: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+            assert_eq!(answer["code"], if i < 5 { 201 } else { 208 });
+            // The window is one of five minutes, and no time has passed since it opened.
+            assert_eq!(after, (i == 5).then(|| "300".parse().unwrap()));
+        }
+    }
+
+    #[tokio::test]
     async fn unknown_routes_wrong_methods_and_large_bodies_are_told_in_json() {
         let edge = Edge::new().await;
         let (status, body) = edge.get("/v1/account/nothing").await;
@@ -259,6 +333,13 @@ mod tests {
         let (status, body) = edge.get("/fails").await;
         assert!(status == 503 && body["request_id"].is_string(), "{status} {body}");
         assert_eq!(edge.get("/health").await, (200, serde_json::json!({ "status": "ok" })));
+    }
+
+    #[tokio::test]
+    async fn the_description_is_served() {
+        let edge = Edge::new().await;
+        let (status, body) = edge.get("/openapi.json").await;
+        assert_eq!((status, body), (200, openapi::describe(&routes())));
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! Owns what anybody may look at: the keys that check tokens, whether it lives.
+//! Owns what anybody may look at: the keys that check tokens, whether it lives, what routes there
+//! are.
 
 use serde_json::{Value, json};
 
@@ -18,11 +19,16 @@ pub(super) fn routes() -> Vec<Route> {
             jwks,
         ),
         Route::new(get, "/health", "Whether it lives.", PAGE, health),
+        Route::new(get, "/openapi.json", "This description.", PAGE, description),
     ]
 }
 
 async fn jwks(call: Call) -> Result<Value, Refused> {
     Ok(json!({ "keys": call.center.jwks() }))
+}
+
+async fn description(call: Call) -> Result<Value, Refused> {
+    Ok(call.front.description())
 }
 
 async fn health(_: Call) -> Result<Value, Refused> {

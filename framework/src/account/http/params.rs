@@ -1,15 +1,16 @@
 //! Owns how parameters come out of an HTTP request: a form, a JSON object, or a query.
 //! Leaves which parameters a route wants to `http`, and their rules to `rules`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use serde_json::{Map, Value};
 
 use super::super::rules;
 use crate::wire::{Code, Refusal};
 
-/// The parameters of one request. Never shown: a password is among them.
-pub(super) struct Params(BTreeMap<String, Given>);
+/// The parameters of one request, and the names that its route declares, once it has said them.
+/// Never shown: a password is among them.
+pub(super) struct Params(BTreeMap<String, Given>, Option<Rc<[&'static str]>>);
 
 /// What was sent under a name.
 enum Given {
@@ -31,7 +32,7 @@ impl Params {
                 Self::from_urlencoded(text)
             }
             "application/json" => Self::from_json(body),
-            "" if body.is_empty() => Ok(Self(BTreeMap::new())),
+            "" if body.is_empty() => Ok(Self(BTreeMap::new(), None)),
             "" => Err(malformed(
                 "the request has no content-type: send application/x-www-form-urlencoded or \
                  application/json",
@@ -54,7 +55,7 @@ impl Params {
                 return Err(malformed(format!("parameter `{}` is given twice", shown(&name))));
             }
         }
-        Ok(Self(params))
+        Ok(Self(params, None))
     }
 
     fn from_json(body: &[u8]) -> Result<Self, Refusal> {
@@ -72,12 +73,24 @@ impl Params {
             };
             params.insert(name, given);
         }
-        Ok(Self(params))
+        Ok(Self(params, None))
+    }
+
+    /// From now on nothing else may be taken: the description of the routes is made from what
+    /// they declare, and would lie.
+    pub(super) fn declare(&mut self, names: Rc<[&'static str]>) {
+        self.1 = Some(names);
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Given> {
+        let declared = self.1.as_ref().is_none_or(|names| names.contains(&name));
+        debug_assert!(declared, "a handler takes `{name}`, which its route does not declare");
+        self.0.remove(name).filter(|_| declared)
     }
 
     /// Takes a text or a number out; `None` when it was not sent.
     pub(super) fn take(&mut self, name: &str) -> Result<Option<String>, Refusal> {
-        match self.0.remove(name) {
+        match self.remove(name) {
             Some(Given::Text(text)) => Ok(Some(text)),
             Some(Given::Json(_)) => {
                 Err(malformed(format!("parameter `{name}` is not a string or number")))
@@ -93,7 +106,7 @@ impl Params {
 
     /// Takes a yes or no out; not sent is no.
     pub(super) fn flag(&mut self, name: &str) -> Result<bool, Refusal> {
-        match self.0.remove(name) {
+        match self.remove(name) {
             None => Ok(false),
             Some(Given::Json(Value::Bool(said))) => Ok(said),
             Some(Given::Text(text)) if matches!(text.as_str(), "true" | "1") => Ok(true),
@@ -105,7 +118,7 @@ impl Params {
     /// Takes a JSON object out, which a form and a query bring as its text.
     pub(super) fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Refusal> {
         let not_one = || malformed(format!("parameter `{name}` is not a JSON object"));
-        match self.0.remove(name) {
+        match self.remove(name) {
             None => Ok(None),
             Some(Given::Json(Value::Object(object))) => Ok(Some(object)),
             Some(Given::Text(text)) => serde_json::from_str(&text).map_err(|_| not_one()).map(Some),
@@ -195,6 +208,15 @@ mod tests {
         let mut wrong = Params::from_body(FORM, b"info=%5B1%5D&guest=perhaps").unwrap();
         assert!(wrong.object("info").unwrap_err().message.contains("`info`"));
         assert!(wrong.flag("guest").unwrap_err().message.contains("`guest`"));
+    }
+
+    #[test]
+    #[should_panic(expected = "`password`, which its route does not declare")]
+    fn what_a_route_does_not_declare_its_handler_cannot_take() {
+        let mut params = Params::from_body(FORM, b"username=anna&password=secret1").unwrap();
+        params.declare(["username"].into());
+        assert_eq!(params.take("username"), Ok(Some("anna".to_owned())));
+        drop(params.take("password"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Owns what a route is: its path, its methods, what it takes, how it answers, who does it. The
 //! server and its description are both made from these.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
 use actix_web::{
     HttpRequest, Resource,
@@ -16,12 +16,15 @@ use super::{
     super::AccountCenter,
     answers::{Dialect, problem},
     body,
+    front::Front,
     params::Params,
 };
 use crate::{
     limits::ROLE_ASK_DEADLINE,
     wire::{Code, Refusal},
 };
+
+pub(super) use super::super::refused::Refused;
 
 /// One route.
 pub(super) struct Route {
@@ -56,6 +59,7 @@ pub(super) struct Parameter {
 /// One request, read.
 pub(super) struct Call {
     pub(super) center: AccountCenter,
+    pub(super) front: Front,
     pub(super) params: Params,
     /// Where it comes from, for throttling.
     pub(super) ip: Option<String>,
@@ -63,25 +67,6 @@ pub(super) struct Call {
     pub(super) bearer: Option<String>,
     /// What the header `X-Internal-Auth` says.
     pub(super) internal: Option<String>,
-}
-
-/// A refusal over HTTP: some say when to come back.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) refusal: Refusal,
-    pub(super) retry_after: Option<Duration>,
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, retry_after: None }
-    }
-}
-
-impl From<Code> for Refused {
-    fn from(code: Code) -> Self {
-        Refusal::from(code).into()
-    }
 }
 
 impl Route {
@@ -112,10 +97,12 @@ impl Route {
     }
 
     /// The resource that serves it; every other method is told 405, and which it takes.
-    pub(super) fn resource(self, center: AccountCenter) -> Resource {
-        let Self { path, methods, about: _, takes: _, dialect, handler } = self;
+    pub(super) fn resource(self, front: Front) -> Resource {
+        let Self { path, methods, about: _, takes, dialect, handler } = self;
+        let names: Rc<[&'static str]> = takes.iter().map(|parameter| parameter.name).collect();
+        let served = Served { path, names, handler, front };
         let serve = move |req: HttpRequest, payload: web::Payload| {
-            let (center, handler) = (center.clone(), handler.clone());
+            let served = served.clone();
             async move {
                 let read = match methods {
                     Methods::Get => Ok(Params::from_urlencoded(req.query_string())),
@@ -125,10 +112,7 @@ impl Route {
                     Methods::Post | Methods::GetAndPost => body::read(&req, payload).await,
                 };
                 match read {
-                    Ok(params) => {
-                        let answer = answer(&req, params, center, handler).await;
-                        dialect.respond(answer)
-                    }
+                    Ok(params) => dialect.respond(served.answer(&req, params).await),
                     Err(response) => response,
                 }
             }
@@ -149,20 +133,38 @@ impl Route {
     }
 }
 
-async fn answer(
-    req: &HttpRequest,
-    params: Result<Params, Refusal>,
-    center: AccountCenter,
+/// A route that a worker serves.
+#[derive(Clone)]
+struct Served {
+    path: &'static str,
+    /// Of what it takes.
+    names: Rc<[&'static str]>,
     handler: Handler,
-) -> Result<Value, Refused> {
-    let call = Call {
-        center,
-        params: params?,
-        ip: req.peer_addr().map(|peer| peer.ip().to_string()),
-        bearer: bearer(req),
-        internal: text(req, "x-internal-auth").map(str::to_owned),
-    };
-    timeout(ROLE_ASK_DEADLINE, handler(call)).await.map_err(|_| Code::DEADLINE)?
+    front: Front,
+}
+
+impl Served {
+    async fn answer(
+        self,
+        req: &HttpRequest,
+        params: Result<Params, Refusal>,
+    ) -> Result<Value, Refused> {
+        let Self { path, names, handler, front } = self;
+        let ip = front.client(req);
+        // A body that cannot be read counts as well.
+        front.admit(ip, path)?;
+        let mut params = params?;
+        params.declare(names);
+        let call = Call {
+            center: front.center.clone(),
+            front,
+            params,
+            ip: ip.map(|ip| ip.to_string()),
+            bearer: bearer(req),
+            internal: text(req, "x-internal-auth").map(str::to_owned),
+        };
+        timeout(ROLE_ASK_DEADLINE, handler(call)).await.map_err(|_| Code::DEADLINE)?
+    }
 }
 
 impl Methods {

@@ -55,7 +55,7 @@ async fn auth(call: Call) -> Result<Value, Refused> {
         device_id: params.take("device_id")?,
         client_ip: ip,
     };
-    Ok(answers::sign_in(center.auth(req).await?))
+    Ok(answers::sign_in(center.sign_in(req).await?))
 }
 
 async fn registry(call: Call) -> Result<Value, Refused> {

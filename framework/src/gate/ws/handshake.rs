@@ -15,8 +15,7 @@ use tungstenite::{
     http::{HeaderValue, header},
 };
 
-use super::forwarded;
-use crate::limits::WS_HEAD_BYTES_MAX;
+use crate::{forwarded, limits::WS_HEAD_BYTES_MAX};
 
 /// How a WebSocket begins.
 #[derive(Debug)]
@@ -79,8 +78,12 @@ where
         Ok(judged) => judged,
         Err(refused) => return refuse(stream, &refused).await,
     };
+    let header = |name: &str| {
+        let values = request.headers().get_all(name).into_iter();
+        values.filter_map(|value| value.to_str().ok()).collect()
+    };
     if believes(peer.ip())
-        && let Some(ip) = forwarded::client(request.headers(), believes)
+        && let Some(ip) = forwarded::client(header, believes)
     {
         *peer = SocketAddr::new(ip, 0);
         if !admit(ip) {

@@ -2,7 +2,6 @@
 //! frames ([`socket`]), and the text codec on top of it ([`json`]). The connection behind it sees
 //! frames and nothing else.
 
-mod forwarded;
 mod frames;
 mod handshake;
 mod json;
