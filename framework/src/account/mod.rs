@@ -1,17 +1,25 @@
 //! Owns the account center: who signs in, what a token says, the HTTP edge that clients speak.
 //! Leaves rows and counters to `store`, where sessions are to `sessions`, how it is asked to `ask`.
 
+mod audit;
 mod center;
+mod codes;
+mod credentials;
 mod ends;
 mod http;
+mod owner;
 mod passwords;
+mod phones;
+mod refused;
 mod rules;
 mod throttle;
 mod tokens;
 #[cfg(test)]
 mod world;
 
-pub(crate) use center::{AccountCenter, AccountSettings, StartError};
+pub(crate) use center::{AccountCenter, AccountSettings, Gates, StartError};
+pub use codes::{CodeSendError, CodeSender};
+pub(crate) use codes::{Sender, SenderError, is_country_code};
 pub(crate) use http::serve;
 #[cfg(test)]
 pub(crate) use tokens::{Subject, TokenIssuer, new_signing_key};

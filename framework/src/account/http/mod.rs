@@ -6,6 +6,7 @@ mod answers;
 mod body;
 mod pages;
 mod params;
+mod phone;
 mod route;
 mod v1;
 
@@ -57,7 +58,7 @@ fn serve_with(
 
 /// Every route with a dialect.
 fn routes() -> Vec<Route> {
-    [v1::routes(), pages::routes()].into_iter().flatten().collect()
+    [v1::routes(), phone::routes(), pages::routes()].into_iter().flatten().collect()
 }
 
 fn configure(cfg: &mut web::ServiceConfig, center: &AccountCenter) {
@@ -85,15 +86,15 @@ mod tests {
         ["code", "token", "addr", "account_id", "openid", "refresh_token", "expires_in"];
 
     /// A real server on a free port.
-    struct Edge {
-        url: String,
-        client: reqwest::Client,
+    pub(super) struct Edge {
+        pub(super) url: String,
+        pub(super) client: reqwest::Client,
         handle: ServerHandle,
-        world: World,
+        pub(super) world: World,
     }
 
     impl Edge {
-        async fn new() -> Self {
+        pub(super) async fn new() -> Self {
             let world = World::new().await;
             let tasks = Tasks::default();
             let center = world.center.clone();
@@ -110,7 +111,7 @@ mod tests {
             Self { url, client: reqwest::Client::new(), handle, world }
         }
 
-        async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
+        pub(super) async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
             let response = request.send().await.unwrap();
             let status = response.status().as_u16();
             let text = response.text().await.unwrap();

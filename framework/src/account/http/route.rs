@@ -1,7 +1,7 @@
 //! Owns what a route is: its path, its methods, what it takes, how it answers, who does it. The
 //! server and its description are both made from these.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
 use actix_web::{
     HttpRequest, Resource,
@@ -12,6 +12,7 @@ use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use serde_json::Value;
 use tokio::time::timeout;
 
+pub(super) use super::super::refused::Refused;
 use super::{
     super::AccountCenter,
     answers::{Dialect, problem},
@@ -63,25 +64,6 @@ pub(super) struct Call {
     pub(super) bearer: Option<String>,
     /// What the header `X-Internal-Auth` says.
     pub(super) internal: Option<String>,
-}
-
-/// A refusal over HTTP: some say when to come back.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) refusal: Refusal,
-    pub(super) retry_after: Option<Duration>,
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, retry_after: None }
-    }
-}
-
-impl From<Code> for Refused {
-    fn from(code: Code) -> Self {
-        Refusal::from(code).into()
-    }
 }
 
 impl Route {

@@ -52,6 +52,13 @@ impl MemoryCache {
         }
     }
 
+    pub(super) fn window_ms(&self, key: &str, now_ms: i64) -> Option<i64> {
+        match self.entries(now_ms).by_key.get(key) {
+            Some(Entry { value: Value::Count(_), expires_ms }) => Some(expires_ms - now_ms),
+            _ => None,
+        }
+    }
+
     pub(super) fn get(&self, key: &str, now_ms: i64) -> Option<Vec<u8>> {
         self.entries(now_ms).bytes(key).cloned()
     }

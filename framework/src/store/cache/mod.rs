@@ -70,6 +70,18 @@ impl Cache {
         }
     }
 
+    /// How long the window of a count still lasts, in ms; `None` when it is over.
+    pub(crate) async fn window_ms(
+        &self,
+        key: &str,
+        now_ms: i64,
+    ) -> Result<Option<i64>, CacheError> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.window_ms(key, now_ms)),
+            Backend::Redis(redis) => redis.window_ms(key).await,
+        }
+    }
+
     pub(crate) async fn get(&self, key: &str, now_ms: i64) -> Result<Option<Vec<u8>>, CacheError> {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.get(key, now_ms)),
@@ -107,7 +119,6 @@ impl Cache {
 
     /// Puts a value where there is none; whether it is there now. Asked again with the same
     /// value it says so again: of many that put different ones at once, one hears yes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "single-use codes will ask"))]
     pub(crate) async fn put_if_absent(
         &self,
         key: &str,

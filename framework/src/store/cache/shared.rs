@@ -37,6 +37,12 @@ impl SharedCache {
         Ok(count.unwrap_or(0))
     }
 
+    pub(super) async fn window_ms(&self, key: &str) -> Result<Option<i64>, CacheError> {
+        let left: i64 = self.0.command(cmd("PTTL").arg(self.count_key(key)).take()).await?;
+        // -2: there is none.
+        Ok((left > 0).then_some(left))
+    }
+
     pub(super) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError> {
         self.0.command(cmd("GET").arg(self.value_key(key)).take()).await
     }
