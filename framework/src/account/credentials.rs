@@ -22,8 +22,13 @@ impl Inner {
         self.let_in(&account, &entry, now_ms).await?;
         let Account { id: account_id, openid, .. } = &account;
         let ttl = Some(CREDENTIAL_TTL);
-        let subject =
-            Subject { account_id: *account_id, openid, app: entry.app_id, ttl, ..Subject::default() };
+        let subject = Subject {
+            account_id: *account_id,
+            openid,
+            app: entry.app_id,
+            ttl,
+            ..Subject::default()
+        };
         Ok(self.issuer.issue(&subject, now_ms).0)
     }
 }

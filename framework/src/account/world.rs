@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 
 use super::{
     center::{AccountCenter, AccountSettings, Gates},
-    codes::{CodeSendError, CodeSender, Sender},
+    codes::{CodeSendError, CodeSender, Phone, Sender, Taker},
+    refused::Refused,
 };
 use crate::{
     ask::{Asker, Calls},
@@ -91,10 +92,7 @@ impl World {
         Self::on(tempfile::tempdir().unwrap(), settings).await
     }
 
-    async fn on(
-        folder: tempfile::TempDir,
-        change: impl FnOnce(&mut AccountSettings),
-    ) -> Self {
+    async fn on(folder: tempfile::TempDir, change: impl FnOnce(&mut AccountSettings)) -> Self {
         let url = format!("sqlite://{}/town.db", folder.path().display());
         let store = Store::open(&url, Handle::current()).await.unwrap();
         let clock = Clock::fixed(1_000_000);
@@ -104,8 +102,7 @@ impl World {
             let lives = lives.clone();
             Arc::new(move || lives.load(Ordering::Relaxed).then(|| at.to_owned()))
         };
-        let gates =
-            Gates { addr: gate("127.0.0.1:3017"), url: gate("ws://127.0.0.1:18080/ws") };
+        let gates = Gates { addr: gate("127.0.0.1:3017"), url: gate("ws://127.0.0.1:18080/ws") };
         let phones = Phones::default();
         let mut settings = AccountSettings {
             cluster: "test".to_owned(),
@@ -176,4 +173,51 @@ impl World {
         let req = msg::auth::Req { device_id: Some(device_id.to_owned()), ..Default::default() };
         self.center.clone().auth(req).await.map_err(|refusal| refusal.code)
     }
+
+    // === phones; refusals come with when to come back, in seconds ===
+
+    pub(super) async fn send(&self, phone: &str) -> Result<(), Told> {
+        self.send_from(phone, "10.0.0.1").await
+    }
+
+    pub(super) async fn send_from(&self, phone: &str, ip: &str) -> Result<(), Told> {
+        let phone = Phone::parse(None, phone).unwrap();
+        self.center.send_code(&phone, Some(ip)).await.map_err(told)
+    }
+
+    pub(super) async fn take(&self, phone: &str, code: &str, taker: Taker) -> Result<(), Told> {
+        let phone = Phone::parse(None, phone).unwrap();
+        self.center.0.take_code(&phone, code, taker, Some("10.0.0.1")).await.map_err(told)
+    }
+
+    pub(super) async fn bind_phone(
+        &self,
+        account: i64,
+        password: &str,
+        phone: &str,
+        code: &str,
+    ) -> Result<(), Code> {
+        let phone = Phone::parse(None, phone).unwrap();
+        let (password, ip) = (password.to_owned(), Some("10.0.0.1"));
+        let bound = self.center.bind_phone(account, password, &phone, code, ip).await;
+        bound.map_err(|refused| refused.refusal.code)
+    }
+
+    pub(super) async fn change_password(
+        &self,
+        account: i64,
+        password: &str,
+        new: &str,
+    ) -> Result<(), Code> {
+        let (password, new) = (password.to_owned(), new.to_owned());
+        let changed = self.center.change_password(account, password, new, None, None).await;
+        changed.map_err(|refusal| refusal.code)
+    }
+}
+
+/// A refusal's code, and the whole seconds after which to come back.
+pub(super) type Told = (Code, Option<u64>);
+
+fn told(refused: Refused) -> Told {
+    (refused.refusal.code, refused.retry_after.map(|after| after.as_secs()))
 }

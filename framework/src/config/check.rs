@@ -145,9 +145,8 @@ impl Config {
         let secret = account.code_secret.as_ref().map(|secret| secret.0.as_str());
         match (http, url, secret) {
             (true, Some(url), Some(secret)) => {
-                let web = reqwest::Url::parse(url).is_ok_and(|url| {
-                    matches!(url.scheme(), "http" | "https") && url.has_host()
-                });
+                let web = reqwest::Url::parse(url)
+                    .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
                 if !web {
                     let remedy = "write a URL, such as https://sms.example/send";
                     return Err(refused("account.code_url", redacted(url), remedy));
@@ -161,7 +160,8 @@ impl Config {
                 Ok(())
             }
             (true, None, _) => {
-                let remedy = "account.code_sender = \"http\" needs it: write the URL that takes codes";
+                let remedy =
+                    "account.code_sender = \"http\" needs it: write the URL that takes codes";
                 Err(refused("account.code_url", "", remedy))
             }
             (true, Some(_), None) => {
@@ -170,11 +170,13 @@ impl Config {
                 Err(refused("account.code_secret", "", remedy))
             }
             (false, Some(url), _) => {
-                let remedy = "nothing posts to it: set account.code_sender to \"http\", or take it away";
+                let remedy =
+                    "nothing posts to it: set account.code_sender to \"http\", or take it away";
                 Err(refused("account.code_url", redacted(url), remedy))
             }
             (false, None, Some(_)) => {
-                let remedy = "nothing shows it: set account.code_sender to \"http\", or take it away";
+                let remedy =
+                    "nothing shows it: set account.code_sender to \"http\", or take it away";
                 Err(refused("account.code_secret", "…", remedy))
             }
             (false, None, None) => Ok(()),

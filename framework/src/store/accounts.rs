@@ -61,10 +61,18 @@ pub(crate) struct PasswordHash(pub(crate) String);
 /// Who a new account is for.
 #[derive(Clone, Debug)]
 pub(crate) enum NewAccount {
-    Named { username: String, password_hash: PasswordHash },
-    Guest { device_id: String },
+    Named {
+        username: String,
+        password_hash: PasswordHash,
+    },
+    Guest {
+        device_id: String,
+    },
     /// Who proved to own a phone, in E.164; the name is made for it.
-    Phone { phone: String, username: String },
+    Phone {
+        phone: String,
+        username: String,
+    },
 }
 
 /// Why an account was not created.

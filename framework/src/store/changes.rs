@@ -42,8 +42,7 @@ impl Store {
         change: Change,
         phone: String,
     ) -> Result<bool, CreateError> {
-        let query =
-            sqlx::query("UPDATE accounts SET phone = $1 WHERE id = $2 AND phone IS NULL");
+        let query = sqlx::query("UPDATE accounts SET phone = $1 WHERE id = $2 AND phone IS NULL");
         let query = query.bind(phone).bind(change.account);
         self.bind(change, query).await
     }

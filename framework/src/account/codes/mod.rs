@@ -68,9 +68,9 @@ impl Codes {
     /// Hands a code over, within the deadline. Says whether it was.
     async fn deliver(&self, phone: String, code: String) -> bool {
         let sender = self.sender.clone();
-        let sent = self.handle.spawn(async move {
-            timeout(CODE_SEND_DEADLINE, sender.send(&phone, &code)).await
-        });
+        let sent = self
+            .handle
+            .spawn(async move { timeout(CODE_SEND_DEADLINE, sender.send(&phone, &code)).await });
         match sent.await {
             Ok(Ok(Ok(()))) => return true,
             Ok(Ok(Err(why))) => tracing::warn!(target: "account", "a code was not sent: {why}"),
@@ -79,7 +79,9 @@ impl Codes {
                 tracing::warn!(target: "account", limit, "a code was not sent: it took too long");
             }
             // The panic hook has logged where and why.
-            Err(_) => tracing::error!(target: "account", "a code was not sent: the sender panicked"),
+            Err(_) => {
+                tracing::error!(target: "account", "a code was not sent: the sender panicked")
+            }
         }
         false
     }
@@ -257,7 +259,10 @@ pub(super) fn no_phone(account: i64) -> String {
 impl fmt::Debug for Codes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cache, clock: _, key: _, sender, handle: _ } = self;
-        f.debug_struct("Codes").field("cache", cache).field("sender", sender).finish_non_exhaustive()
+        f.debug_struct("Codes")
+            .field("cache", cache)
+            .field("sender", sender)
+            .finish_non_exhaustive()
     }
 }
 

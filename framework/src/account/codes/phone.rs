@@ -38,8 +38,9 @@ impl Phone {
         };
         let digits: String = number.chars().filter(char::is_ascii_digit).collect();
         if !NUMBER_DIGITS.contains(&digits.len()) || number.len() > WRITTEN_BYTES_MAX {
-            return Err(Code::PHONE_INVALID
-                .because("parameter `phone` is not a number of 8 to 15 digits"));
+            return Err(
+                Code::PHONE_INVALID.because("parameter `phone` is not a number of 8 to 15 digits")
+            );
         }
         Ok(Self { country_code: country_code.to_owned(), number: digits })
     }
@@ -80,8 +81,8 @@ impl fmt::Display for Phone {
 
 /// `+` and digits, 2 to 5 characters in all.
 pub(crate) fn is_country_code(text: &str) -> bool {
-    let digits = text.strip_prefix('+').unwrap_or_default();
-    COUNTRY_CODE_BYTES.contains(&text.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    let digits = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
+    COUNTRY_CODE_BYTES.contains(&text.len()) && text.strip_prefix('+').is_some_and(digits)
 }
 
 #[cfg(test)]

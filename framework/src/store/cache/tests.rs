@@ -50,10 +50,13 @@ async fn a_count_ends_with_its_window_however_often_it_grew() {
     for kit in Kit::both() {
         let Kit { cache, .. } = &kit;
         assert_eq!(cache.count("k", kit.now()).await, Ok(0));
+        assert_eq!(cache.window_ms("k", kit.now()).await, Ok(None));
         for expected in 1..=3 {
             assert_eq!(cache.incr("k", 300, kit.now()).await, Ok(expected), "{cache:?}");
             assert_eq!(cache.count("k", kit.now()).await, Ok(expected), "{cache:?}");
         }
+        let left = cache.window_ms("k", kit.now()).await.unwrap();
+        assert!(left.is_some_and(|left| (1..=300).contains(&left)), "{left:?} {cache:?}");
         // It grows all the time: if that moved the window, it would never end.
         let mut ended = false;
         for _ in 0..TICKS_MAX {
