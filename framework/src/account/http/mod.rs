@@ -4,6 +4,7 @@
 
 mod answers;
 mod body;
+mod owner;
 mod pages;
 mod params;
 mod phone;
@@ -58,7 +59,10 @@ fn serve_with(
 
 /// Every route with a dialect.
 fn routes() -> Vec<Route> {
-    [v1::routes(), phone::routes(), pages::routes()].into_iter().flatten().collect()
+    [v1::routes(), owner::routes(), phone::routes(), pages::routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn configure(cfg: &mut web::ServiceConfig, center: &AccountCenter) {
