@@ -48,8 +48,10 @@ impl AccountCenter {
     /// Ends the session of an account, which may sign in again.
     pub(crate) async fn kick(self, req: proto::kick::Req) -> Result<proto::kick::Res, Refusal> {
         let session = self.remove(req.account, Code::REMOVED, &req.reason).await;
-        let note = Note::new(What::Kicked, OPERATOR).saying(&req.reason);
-        self.0.store.note_later(req.account, self.0.clock.now_ms(), note);
+        if session != proto::Session::None {
+            let note = Note::new(What::Kicked, OPERATOR).saying(&req.reason);
+            self.0.store.note_later(req.account, self.0.clock.now_ms(), note);
+        }
         Ok(proto::kick::Res { session: session.into() })
     }
 

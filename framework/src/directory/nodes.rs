@@ -64,7 +64,8 @@ pub(crate) struct NodeInfo {
     pub(crate) apis: Vec<String>,
     /// Where clients reach its gate, `ip:port`.
     pub(crate) gate: Option<String>,
-    /// The same for WebSockets, `ws://ip:port/ws`; none when it does not listen for them.
+    /// The same for WebSockets, `ws://ip:port/ws`; not told when it does not listen for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ws: Option<String>,
     /// Connections and entities; the smaller, the sooner it gets the next.
     pub(crate) load: u32,

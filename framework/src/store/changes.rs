@@ -153,6 +153,8 @@ impl Sql {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::{
         super::{
             accounts::NewAccount,
@@ -162,8 +164,11 @@ mod tests {
         *,
     };
 
+    /// Each a millisecond after the one before, so that their order is told.
     fn change(account: i64, what: What) -> Change {
-        Change { account, at_ms: 5, note: Note::new(what, "test") }
+        static AT_MS: AtomicI64 = AtomicI64::new(5);
+        let at_ms = AT_MS.fetch_add(1, Ordering::Relaxed);
+        Change { account, at_ms, note: Note::new(what, "test") }
     }
 
     fn hash(text: &str) -> PasswordHash {
@@ -225,19 +230,17 @@ mod tests {
             assert_eq!(to(Some("one"), "two").await, Ok(true));
             store.rehash(id, hash("one"), hash("late")).await.unwrap();
             store.rehash(id, hash("two"), hash("stronger")).await.unwrap();
-            store.note_sign_in(change(id, What::SignedIn)).await.unwrap();
+            let sign_in = change(id, What::SignedIn);
+            let at_ms = sign_in.at_ms;
+            store.note_sign_in(sign_in).await.unwrap();
             store.note_played(id, 77).await.unwrap();
             store.close().await;
             let store = opened(&url).await;
             let kept = store.account_by_id(id).await.unwrap().unwrap();
             assert_eq!(kept.password_hash, Some(hash("stronger")));
-            assert_eq!((kept.last_sign_in_ms, kept.last_play_ms), (5, 77));
+            assert_eq!((kept.last_sign_in_ms, kept.last_play_ms), (at_ms, 77));
             let all = ["registered", "password_changed", "password_changed", "signed_in"];
-            let mut noted = notes(&store, id).await;
-            noted.sort_unstable();
-            let mut all = all.map(str::to_owned);
-            all.sort_unstable();
-            assert_eq!(noted, all);
+            assert_eq!(notes(&store, id).await, all);
         }
     }
 }

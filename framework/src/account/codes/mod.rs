@@ -269,7 +269,7 @@ impl fmt::Debug for Codes {
 const TOO_MANY_GUESSES: &str = "too many wrong codes: come back later";
 const TOO_MANY_FROM_HERE: &str = "too many codes were sent from this address: come back later";
 
-/// What the tag of a code stands for. Neither a phone nor a code holds a NUL that counts.
+/// What the tag of a code stands for. A phone holds no NUL, so no two are said alike.
 fn said(issue: &[u8], phone: &str, code: &str) -> Vec<u8> {
     [issue, phone.as_bytes(), b"\0", code.as_bytes()].concat()
 }

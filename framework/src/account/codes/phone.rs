@@ -23,14 +23,14 @@ impl Phone {
     /// Reads a number beside its country code; without one, the number is written whole, as in
     /// `+8613812345678`.
     pub(crate) fn parse(country_code: Option<&str>, number: &str) -> Result<Self, Refusal> {
-        let country_code = match country_code {
-            Some(code) if is_country_code(code) => code,
+        let country_code = match country_code.map(with_plus) {
+            Some(code) if is_country_code(&code) => code,
             Some(_) => {
                 return Err(Code::PHONE_INVALID.because(
                     "parameter `country_code` is not `+` and 1 to 4 digits, such as +86",
                 ));
             }
-            None if number.trim_start().starts_with('+') => "+",
+            None if is_whole(number) => "+".to_owned(),
             None => {
                 return Err(Code::PHONE_INVALID
                     .because("parameter `phone` does not begin with `+` and a country code"));
@@ -42,13 +42,12 @@ impl Phone {
                 Code::PHONE_INVALID.because("parameter `phone` is not a number of 8 to 15 digits")
             );
         }
-        Ok(Self { country_code: country_code.to_owned(), number: digits })
+        Ok(Self { country_code, number: digits })
     }
 
     /// A number that is written whole, or else one of `country_code`.
     pub(crate) fn parse_at_home(country_code: &str, number: &str) -> Result<Self, Refusal> {
-        let whole = number.trim_start().starts_with('+');
-        Self::parse((!whole).then_some(country_code), number)
+        Self::parse((!is_whole(number)).then_some(country_code), number)
     }
 
     /// As in `+8613812345678`; equal numbers are equal texts.
@@ -79,6 +78,19 @@ impl fmt::Display for Phone {
     }
 }
 
+/// Whether a number begins with its country.
+fn is_whole(number: &str) -> bool {
+    with_plus(number).starts_with('+')
+}
+
+/// A form whose writer did not escape the `+` brings a space instead.
+fn with_plus(text: &str) -> String {
+    match text.strip_prefix(' ') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => format!("+{rest}"),
+        _ => text.trim_start().to_owned(),
+    }
+}
+
 /// `+` and digits, 2 to 5 characters in all.
 pub(crate) fn is_country_code(text: &str) -> bool {
     let digits = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
@@ -97,11 +109,12 @@ mod tests {
         assert_eq!(phone.e164(), "+8613812345678");
         assert_eq!((phone.country_code(), phone.number()), ("+86", "13812345678"));
         assert_eq!(phone.username(), "user_86_345678");
-        for whole in ["+8613812345678", " +86 (138) 1234-5678"] {
+        for whole in ["+8613812345678", " +86 (138) 1234-5678", " 8613812345678"] {
             assert_eq!(Phone::parse(None, whole).unwrap().e164(), phone.e164());
             assert_eq!(Phone::parse_at_home("+1", whole).unwrap().e164(), phone.e164());
         }
         assert_eq!(Phone::parse_at_home("+86", "13812345678").unwrap(), phone);
+        assert_eq!(Phone::parse(Some(" 86"), "13812345678").unwrap(), phone);
     }
 
     #[test]
