@@ -5,7 +5,9 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use tokio::runtime::Runtime;
 
 use crate::{
-    Named, Request, cli,
+    Named, Request,
+    account::{CodeSender, Sender},
+    cli,
     doors::Addresses,
     entity::{AnyKind, Classes, Handler, Kind, Player, Table},
     gate::{GateHooks, Hooks},
@@ -40,6 +42,7 @@ pub struct App<S = ()> {
     table: Table<S>,
     classes: Classes,
     hooks: Hooks,
+    sender: Sender,
     script: Option<AnyScript>,
 }
 
@@ -48,6 +51,7 @@ pub struct App<S = ()> {
 pub(crate) struct Game {
     pub(crate) player: Arc<dyn AnyKind>,
     pub(crate) hooks: Hooks,
+    pub(crate) sender: Sender,
 }
 
 impl App {
@@ -58,14 +62,15 @@ impl App {
             table: Table::new(),
             classes: Classes::default(),
             hooks: Hooks::default(),
+            sender: Sender::none(),
             script: None,
         }
     }
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self { name, table: _, classes, hooks, script } = self;
-        App { name, table: Table::new(), classes, hooks, script }
+        let Self { name, table: _, classes, hooks, sender, script } = self;
+        App { name, table: Table::new(), classes, hooks, sender, script }
     }
 }
 
@@ -74,6 +79,14 @@ impl<S> App<S> {
     #[must_use]
     pub fn gate(mut self, hooks: impl GateHooks) -> Self {
         self.hooks = Hooks::new(hooks);
+        self
+    }
+
+    /// Says how codes get to phones, unless the operator says it (`account.code_sender`). Without
+    /// either, `dev` writes them to the log, and nothing else sends any.
+    #[must_use]
+    pub fn code_sender(mut self, sender: impl CodeSender) -> Self {
+        self.sender = Sender::new(sender);
         self
     }
 }
@@ -137,7 +150,8 @@ impl<P: Player> App<P> {
     }
 
     fn into_game(self) -> Game {
-        Game { player: Arc::new(Kind::player(self.table, self.classes)), hooks: self.hooks }
+        let Self { name: _, table, classes, hooks, sender, script: _ } = self;
+        Game { player: Arc::new(Kind::player(table, classes)), hooks, sender }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -232,12 +246,13 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, classes, hooks, script } = self;
+        let Self { name, table, classes, hooks, sender, script } = self;
         f.debug_struct("App")
             .field("name", name)
             .field("handlers", table)
             .field("classes", classes)
             .field("gate", hooks)
+            .field("code_sender", sender)
             .field("play", &script.is_some())
             .finish()
     }

@@ -47,7 +47,7 @@ enum Command {
     Serve(Box<ServeFlags>),
     /// Reads the configuration, tries each service, and says what is wrong; exits 0 if nothing is.
     Check(Box<ServeFlags>),
-    /// Tells a running node to kick or ban somebody.
+    /// Tells a running node to kick or ban somebody, or to show an account.
     Admin(AdminFlags),
     /// A client: signs in as a guest and plays; exits 0 only if all worked.
     Play(PlayFlags),

@@ -109,6 +109,18 @@ impl Doors {
         Some(told.to_string())
     }
 
+    /// What clients of WebSockets are told to connect to, as a URL: on the host that
+    /// `gate.advertise` names, where it names one.
+    pub(crate) fn websocket_advertised(&self, config: &Config) -> Option<String> {
+        let (scheme, bound) = match self.gate.first(Transport::Ws) {
+            Some(bound) => ("ws", bound),
+            None => ("wss", self.gate.first(Transport::WsTls)?),
+        };
+        let said = config.gate.advertise.as_ref().and_then(|said| said.parse::<SocketAddr>().ok());
+        let host = said.map_or_else(|| towards(config, bound).ip(), |said| said.ip());
+        Some(format!("{scheme}://{}/ws", SocketAddr::new(host, bound.port())))
+    }
+
     /// Where other nodes reach this one's link.
     pub(crate) fn link_advertised(&self, config: &Config) -> Option<String> {
         let bound = address(self.link.as_ref()?);

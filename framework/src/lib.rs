@@ -65,6 +65,7 @@ mod proto {
 }
 
 pub use self::{
+    account::{CodeSendError, CodeSender},
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
     gate::{Arrival, CloseReason, Closed, GateHooks, Transport},

@@ -348,6 +348,40 @@ pub(crate) const REASON_BYTES_MAX: usize = 200;
 /// were signed before. Beyond: those that end first are not told.
 pub(crate) const BANS_TOLD_MAX: i64 = 10_000;
 
+/// How long a code that was sent to a phone is good, and for how long a wrong guess counts.
+/// Beyond: 206.
+pub(crate) const CODE_TTL: Duration = Duration::from_secs(5 * 60);
+
+/// How long until a phone is sent the next code. Beyond: refused, 208.
+pub(crate) const CODES_PER_PHONE_EVERY: Duration = Duration::from_secs(60);
+
+/// Codes that are sent for one address, and in which time. Beyond: refused, 208.
+pub(crate) const CODES_PER_IP_MAX: (u64, Duration) = (10, Duration::from_secs(60 * 60));
+
+/// Wrong codes of one phone within [`CODE_TTL`]: 1440 guesses a day, of a million. Beyond:
+/// refused, 208.
+pub(crate) const CODE_GUESSES_MAX: usize = 5;
+
+/// Codes of one address that were not right, and in which time: each is remembered for
+/// [`CODE_TTL`]. Beyond: refused, 208.
+pub(crate) const CODE_GUESSES_PER_IP_MAX: (u64, Duration) = (100, CODE_TTL);
+
+/// How long the sending of a code may take. Beyond: the code is void, 101.
+pub(crate) const CODE_SEND_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Notes about one account that a sweep leaves, the newest. Beyond: deleted.
+pub(crate) const NOTES_PER_ACCOUNT_MAX: i64 = 200;
+
+/// Notes about an account that an operator is shown. Beyond: not shown.
+pub(crate) const NOTES_SHOWN_MAX: i64 = 50;
+
+/// Rows that one statement of a sweep touches, some milliseconds: nobody else writes to a SQLite
+/// file meanwhile. Beyond: another statement.
+pub(crate) const SWEPT_AT_ONCE_MAX: i64 = 1000;
+
+/// How often notes are swept.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
 /// Wrong secrets of one address at the operators' pages, and in which time. Beyond: refused, 429.
 pub(crate) const ADMIN_FAILURES_MAX: (u64, Duration) = (10, Duration::from_secs(60));
 
@@ -358,6 +392,8 @@ const _: () = assert!(PROXY_HEADER_DEADLINE.as_secs() <= HANDSHAKE_DEADLINE.as_s
 // Whoever asks the account center to end a session hears what came of it.
 const _: () = assert!(END_PATIENCE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
 const _: () = assert!(ADMIT_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());
+// Whoever waits for a code hears that it was not sent.
+const _: () = assert!(CODE_SEND_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
 const _: () = assert!(WS_MESSAGE_BYTES_MAX > FRAME_BYTES_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.

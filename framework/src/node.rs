@@ -7,7 +7,7 @@ use actix_web::dev::ServerHandle;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    account::{self, AccountCenter, AccountSettings},
+    account::{self, AccountCenter, AccountSettings, Gates, Sender, SenderError},
     admin::{Admin, Guard, SecretError},
     app::Game,
     ask::{Asker, Calls},
@@ -81,6 +81,9 @@ pub(crate) enum StartError {
     /// The operators' secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Codes cannot be sent as `[account]` says.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
     /// The operating system refuses what a node needs.
     #[error("{what}: {source}; free some resources of this machine, or raise its limits")]
     System { what: &'static str, source: io::Error },
@@ -128,7 +131,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let gate = config.has(Role::Gate).then(|| gate(game.hooks));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
-    let center = ground.center(config).await?;
+    let center = ground.center(config, game.sender).await?;
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
@@ -140,6 +143,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         roles: config.node.roles.iter().copied().collect(),
         apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
         gate: doors.gate_advertised(config),
+        ws: doors.websocket_advertised(config),
         load: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: directory.incarnation(),
@@ -328,19 +332,31 @@ impl Ground {
     }
 
     /// The account center, when this node is one, as an actor that any node may ask.
-    async fn center(&self, config: &Config) -> Result<Option<AccountCenter>, StartError> {
+    async fn center(
+        &self,
+        config: &Config,
+        sender: Sender,
+    ) -> Result<Option<AccountCenter>, StartError> {
         let Some(store) = self.store.as_ref().filter(|_| config.has(Role::Account)) else {
             return Ok(None);
         };
+        let settings = AccountSettings {
+            cluster: config.cluster.name.clone(),
+            token_ttl: config.account.token_ttl,
+            country_code: config.account.country_code.clone(),
+            guests_per_ip_hour: config.guests_per_ip_hour(),
+            audit_keep: config.account.audit_keep,
+            sender: Sender::of(&config.account, config.dev, sender)?,
+        };
+        let (frames, sockets) = (self.directory.clone(), self.directory.clone());
+        let gates = Gates {
+            addr: Arc::new(move || frames.gate_for_sign_in()),
+            url: Arc::new(move || sockets.gate_for_websocket()),
+        };
         let center = loop {
-            let gates = self.directory.clone();
-            let gates = Arc::new(move || gates.gate_for_sign_in());
-            let settings = AccountSettings {
-                cluster: config.cluster.name.clone(),
-                token_ttl: config.account.token_ttl,
-            };
-            let (store, cache) = (store.clone(), self.cache.clone());
+            let (store, cache, gates) = (store.clone(), self.cache.clone(), gates.clone());
             let (sessions, clock) = (self.sessions(), self.clock.clone());
+            let settings = settings.clone();
             match AccountCenter::start(store, cache, sessions, gates, clock, settings).await {
                 Ok(center) => break center,
                 // The store has said so itself.
@@ -355,8 +371,10 @@ impl Ground {
             .on(&center, AccountCenter::sign_out)
             .on(&center, AccountCenter::kick)
             .on(&center, AccountCenter::ban)
-            .on(&center, AccountCenter::unban);
+            .on(&center, AccountCenter::unban)
+            .on(&center, AccountCenter::view);
         self.asker.start(Role::Account, calls, &self.tasks);
+        self.tasks.spawn(center.clone().keep_swept(self.tasks.clone()));
         Ok(Some(center))
     }
 

@@ -11,12 +11,15 @@ use std::{
     time::Duration,
 };
 
+use rand::{TryRngCore as _, rngs::OsRng};
+
 use super::{
+    codes::{Codes, Sender},
     ends::ban_of,
     passwords::Passwords,
     refused::Refused,
     rules,
-    throttle::{Throttle, Trier},
+    throttle::{Throttle, Trier, network},
     tokens::{self, Claims, KeyError, Subject, TokenIssuer, TokenVerifier},
 };
 use crate::{
@@ -24,17 +27,33 @@ use crate::{
     directory::Jwk,
     msg,
     sessions::Sessions,
-    store::{Account, AccountStatus, Cache, CreateError, NewAccount, Store, StoreError},
+    store::{
+        Account, AccountStatus, Cache, Change, CreateError, NewAccount, Note, PasswordHash, Store,
+        StoreError, What,
+    },
     wire::{Code, Refusal},
 };
 
 const SIGNING_KEY: &str = "token.signing.1";
 
+/// What hides in the cache which code was sent.
+const CODES_KEY: &str = "codes.key.1";
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
 /// While the store or the cache is away the log says so once, then each minute.
 const AWAY_LOG_MS: i64 = 60_000;
 
-/// The address of a live gate, the least loaded; `None` while there is none.
-pub(crate) type Gates = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// Where people are sent to play: of the live gates, the least loaded; `None` while there is none.
+#[derive(Clone)]
+pub(crate) struct Gates {
+    /// `ip:port`, for frames.
+    pub(crate) addr: Finder,
+    /// A URL, for WebSockets.
+    pub(crate) url: Finder,
+}
+
+type Finder = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What differs between account centers.
 #[derive(Clone, Debug)]
@@ -43,6 +62,14 @@ pub(crate) struct AccountSettings {
     pub(crate) cluster: String,
     /// How long an access token lives; 2 h by the contract.
     pub(crate) token_ttl: Duration,
+    /// The country of a phone that is written without one.
+    pub(crate) country_code: String,
+    /// Guests that are made for one address in an hour; 0: no limit.
+    pub(crate) guests_per_ip_hour: u64,
+    /// How long a note about an account is kept.
+    pub(crate) audit_keep: Duration,
+    /// The way that codes take to phones.
+    pub(crate) sender: Sender,
 }
 
 /// Signs people in. A clone is a handle to the same center.
@@ -59,6 +86,11 @@ pub(super) struct Inner {
     pub(super) verifier: TokenVerifier,
     pub(super) token_ttl: Duration,
     pub(super) sessions: Sessions,
+    pub(super) codes: Codes,
+    pub(super) country_code: String,
+    pub(super) audit_keep: Duration,
+    cache: Cache,
+    guests_per_ip_hour: u64,
     away_logged_ms: AtomicI64,
 }
 
@@ -91,19 +123,33 @@ impl AccountCenter {
         clock: Clock,
         settings: AccountSettings,
     ) -> Result<Self, StartError> {
+        let AccountSettings {
+            cluster,
+            token_ttl,
+            country_code,
+            guests_per_ip_hour,
+            audit_keep,
+            sender,
+        } = settings;
         let key = store.secret(SIGNING_KEY, tokens::new_signing_key).await?;
-        let issuer = TokenIssuer::new(&key, &settings.cluster, settings.token_ttl)?;
-        let verifier = TokenVerifier::new(&[issuer.jwk()], &settings.cluster);
+        let issuer = TokenIssuer::new(&key, &cluster, token_ttl)?;
+        let verifier = TokenVerifier::new(&[issuer.jwk()], &cluster);
+        let key = store.secret(CODES_KEY, || new_codes_key().to_vec()).await?;
         let center = Self(Arc::new(Inner {
             store,
             gates,
-            throttle: Throttle::new(cache, clock.clone()),
+            throttle: Throttle::new(cache.clone(), clock.clone()),
+            codes: Codes::new(cache.clone(), clock.clone(), &key, sender),
+            cache,
             clock,
             passwords: Passwords::new().map_err(StartError::Threads)?,
             issuer,
             verifier,
-            token_ttl: settings.token_ttl,
+            token_ttl,
             sessions,
+            country_code,
+            audit_keep,
+            guests_per_ip_hour,
             away_logged_ms: AtomicI64::new(i64::MIN),
         }));
         center.tell_bans().await?;
@@ -127,7 +173,7 @@ impl AccountCenter {
             }
             (None, None, Some(device_id)) => {
                 let device_id = rules::device_id(device_id)?;
-                (self.gate()?, self.0.guest(&device_id).await?, "guest")
+                (self.gate()?, self.0.guest(&device_id, ip).await?, "guest")
             }
             (Some(_), None, _) => return Err(rules::missing("password").into()),
             (None, Some(_), _) => return Err(rules::missing("username").into()),
@@ -164,7 +210,7 @@ impl AccountCenter {
 
     /// A live gate to send somebody to.
     pub(super) fn gate(&self) -> Result<String, Refusal> {
-        (self.0.gates)().ok_or_else(|| Code::NOT_READY.into())
+        (self.0.gates.addr)().ok_or_else(|| Code::NOT_READY.into())
     }
 }
 
@@ -180,6 +226,11 @@ impl fmt::Debug for AccountCenter {
             verifier: _,
             token_ttl: _,
             sessions: _,
+            codes,
+            country_code: _,
+            audit_keep: _,
+            cache: _,
+            guests_per_ip_hour: _,
             away_logged_ms: _,
         } = &*self.0;
         f.debug_struct("AccountCenter")
@@ -187,6 +238,7 @@ impl fmt::Debug for AccountCenter {
             .field("throttle", throttle)
             .field("passwords", passwords)
             .field("issuer", issuer)
+            .field("codes", codes)
             .finish_non_exhaustive()
     }
 }
@@ -254,6 +306,33 @@ impl Inner {
         } else {
             None
         };
+        self.by_hash(found, password, &trier, ip).await
+    }
+
+    /// The same for who names the account by its number.
+    pub(super) async fn by_id_and_password(
+        &self,
+        account: i64,
+        password: String,
+        ip: Option<&str>,
+    ) -> Result<Account, Refused> {
+        let found = self.store.account_by_id(account).await.map_err(|e| self.away(e))?;
+        // One password, one count of failures, whatever the account was named by.
+        let trier = match found.as_ref().and_then(|account| account.username.as_deref()) {
+            Some(username) => Trier::new(username, ip),
+            None => Trier::of_account(account, ip),
+        };
+        self.throttle(&trier).await?;
+        self.by_hash(found, password, &trier, ip).await
+    }
+
+    async fn by_hash(
+        &self,
+        found: Option<Account>,
+        password: String,
+        trier: &Trier,
+        ip: Option<&str>,
+    ) -> Result<Account, Refused> {
         let hash = found.as_ref().and_then(|account| account.password_hash.clone());
         // Nobody could register an empty password, so the long one is as wrong.
         let tried =
@@ -262,22 +341,43 @@ impl Inner {
         let turn = self.passwords.turn().await?;
         // Again: whoever was before us in the line has been counted by now, so a hundred guesses
         // sent at once are worth no more than a hundred sent one by one.
-        self.throttle(&trier).await?;
-        let (right, turn) = turn.verify(tried, hash).await?;
-        if right && let Some(account) = found {
-            return Ok(account);
+        self.throttle(trier).await?;
+        let (right, turn) = turn.verify(tried.clone(), hash.clone()).await?;
+        if right && let (Some(account), Some(hash)) = (&found, hash) {
+            if hash.is_weaker() {
+                self.rehash(account.id, hash, turn.hash(tried).await?).await;
+            }
+            return Ok(account.clone());
         }
-        self.throttle.failed(&trier).await.map_err(|e| self.away(e))?;
+        self.throttle.failed(trier).await.map_err(|e| self.away(e))?;
         drop(turn);
+        if let Some(account) = found {
+            let note = Note::new(What::Refused, "password").from(ip).saying("wrong password");
+            self.store.note_later(account.id, self.clock.now_ms(), note);
+        }
         Err(Code::WRONG_CREDENTIALS.into())
     }
 
+    /// A password from before the parameters were raised gets a hash of today. One that cannot be
+    /// kept is made anew at the next sign-in.
+    async fn rehash(&self, account: i64, before: PasswordHash, hash: PasswordHash) {
+        match self.store.rehash(account, before, hash).await {
+            Ok(()) => tracing::info!(target: "account", account, "password hashed anew"),
+            Err(e) => tracing::debug!(target: "account", account, "not hashed anew: {e}"),
+        }
+    }
+
     /// The account of a device, made when there is none; of two that race, one is made.
-    pub(super) async fn guest(&self, device_id: &str) -> Result<Account, Refusal> {
+    pub(super) async fn guest(
+        &self,
+        device_id: &str,
+        ip: Option<&str>,
+    ) -> Result<Account, Refusal> {
         let find = || self.store.account_by_device(device_id);
         if let Some(account) = find().await.map_err(|e| self.away(e))? {
             return Ok(account);
         }
+        self.count_guest(ip).await?;
         let new = NewAccount::Guest { device_id: device_id.to_owned() };
         match self.store.create_account(new, self.clock.now_ms()).await {
             Ok(account) => {
@@ -289,6 +389,23 @@ impl Inner {
             }
             Err(CreateError::Store(error)) => Err(self.away(error)),
         }
+    }
+
+    /// Guests cost nothing to make, and a row each to keep.
+    async fn count_guest(&self, ip: Option<&str>) -> Result<(), Refusal> {
+        let max = self.guests_per_ip_hour;
+        let Some(ip) = ip.filter(|_| max > 0) else { return Ok(()) };
+        let key = format!("account.guests.ip.{}", network(ip));
+        let made = self.cache.incr(&key, HOUR_MS, self.clock.now_ms()).await;
+        match made.map_err(|e| self.away(e))? {
+            made if made <= max => return Ok(()),
+            made if made == max + 1 => {
+                tracing::info!(target: "account", limit = max, "account.guests_per_ip_hour reached");
+            }
+            _ => {}
+        }
+        Err(Code::TOO_MANY_TRIES
+            .because("too many guests were made from this address: come back later"))
     }
 
     pub(super) async fn register(
@@ -320,8 +437,7 @@ impl Inner {
         entry: Entry<'_>,
     ) -> Result<Signed, Refusal> {
         let now_ms = self.clock.now_ms();
-        may_sign_in(&account, now_ms)?;
-        self.store.touch_sign_in(account.id, now_ms).await.map_err(|e| self.away(e))?;
+        self.let_in(&account, &entry, now_ms).await?;
         let Entry { way, app_id, ip: _ } = entry;
         let openid = account.openid.clone();
         let subject =
@@ -336,6 +452,28 @@ impl Inner {
             refresh_token: None,
             expires_in: self.issuer.ttl_secs(),
         })
+    }
+
+    /// Lets in who may sign in, and notes it either way.
+    pub(super) async fn let_in(
+        &self,
+        account: &Account,
+        entry: &Entry<'_>,
+        now_ms: i64,
+    ) -> Result<(), Refusal> {
+        let note = |what| Note::new(what, entry.way).from(entry.ip).for_app(entry.app_id);
+        if let Err(refusal) = may_sign_in(account, now_ms) {
+            let note = note(What::Refused).saying(&refusal.message);
+            self.store.note_later(account.id, now_ms, note);
+            return Err(refusal);
+        }
+        let change = Change { account: account.id, at_ms: now_ms, note: note(What::SignedIn) };
+        self.store.note_sign_in(change).await.map_err(|e| self.away(e))
+    }
+
+    /// Where a client that speaks over a WebSocket goes.
+    pub(super) fn gateway_url(&self) -> Result<String, Refusal> {
+        (self.gates.url)().ok_or_else(|| Code::NOT_READY.because("no gate takes WebSockets"))
     }
 
     /// Refuses who has failed too often, and says until when.
@@ -357,6 +495,13 @@ impl Inner {
         }
         Code::NOT_READY.into()
     }
+}
+
+/// 256 bits from the system.
+fn new_codes_key() -> [u8; 32] {
+    let mut key = [0; 32];
+    OsRng.try_fill_bytes(&mut key).expect("the system has a source of randomness");
+    key
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Owns what ends a sign-in before its tokens run out: logout, and an operator who kicks or bans.
 //! Leaves where the session is, and the marks for who is just signing in, to `sessions`.
 
-use super::center::AccountCenter;
+use super::center::{AccountCenter, Inner};
 use crate::{
     limits::BANS_TOLD_MAX,
     msg,
     proto::admin as proto,
     sessions::{Ban, End, Outcome, REVOKED},
-    store::{Account, CacheError, StoreError},
+    store::{Account, CacheError, Change, Note, StoreError, What},
     wire::{Code, Refusal},
 };
 
@@ -35,6 +35,8 @@ impl AccountCenter {
         let end = End { sid: Some(claims.sid), code: Code::TOKEN_INVALID, reason };
         match self.0.sessions.end(account, &end).await {
             Outcome::Ended | Outcome::None => {
+                let note = Note::new(What::SignedOut, "token");
+                self.0.store.note_later(account, self.0.clock.now_ms(), note);
                 tracing::info!(target: "account", account, "signed out");
                 Ok(msg::sign_out::Res { code: Code::OK.0 })
             }
@@ -46,6 +48,10 @@ impl AccountCenter {
     /// Ends the session of an account, which may sign in again.
     pub(crate) async fn kick(self, req: proto::kick::Req) -> Result<proto::kick::Res, Refusal> {
         let session = self.remove(req.account, Code::REMOVED, &req.reason).await;
+        if session != proto::Session::None {
+            let note = Note::new(What::Kicked, OPERATOR).saying(&req.reason);
+            self.0.store.note_later(req.account, self.0.clock.now_ms(), note);
+        }
         Ok(proto::kick::Res { session: session.into() })
     }
 
@@ -56,7 +62,9 @@ impl AccountCenter {
             return Err(Code::PARAMETER.because("the ban would be over already"));
         }
         let ban = Ban { until_ms, reason };
-        let banned = self.0.store.set_ban(account, until_ms, ban.reason.clone()).await;
+        let note = Note::new(What::Banned, OPERATOR).saying(&ban.to_string());
+        let change = Change { account, at_ms: self.0.clock.now_ms(), note };
+        let banned = self.0.store.set_ban(change, until_ms, ban.reason.clone()).await;
         if !banned.map_err(|e| self.0.away(e))? {
             return Err(Code::NO_SUCH_ACCOUNT.because("no such account"));
         }
@@ -71,7 +79,9 @@ impl AccountCenter {
         let away = |e: StoreError| self.0.away(e);
         let before = self.0.store.account_by_id(account).await.map_err(away)?;
         let before = before.ok_or_else(|| Code::NO_SUCH_ACCOUNT.because("no such account"))?;
-        self.0.store.set_ban(account, 0, String::new()).await.map_err(away)?;
+        let note = Note::new(What::Unbanned, OPERATOR);
+        let change = Change { account, at_ms: self.0.clock.now_ms(), note };
+        self.0.store.set_ban(change, 0, String::new()).await.map_err(away)?;
         self.0.sessions.marks().unban(account).await.map_err(|e| self.0.away(e))?;
         let was_banned = ban_of(&before).is_some_and(|ban| ban.until_ms > self.0.clock.now_ms());
         Ok(proto::unban::Res { was_banned })
@@ -106,6 +116,27 @@ impl AccountCenter {
         Ok(())
     }
 }
+
+impl Inner {
+    /// Ends every sign-in of an account but one.
+    pub(super) async fn end_sign_ins(
+        &self,
+        account: i64,
+        except_sid: Option<&str>,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        tracing::info!(target: "account", account, kept = except_sid.is_some(), "sign-ins ended");
+        let end = End { sid: None, code: Code::TOKEN_INVALID, reason: reason.to_owned() };
+        match self.sessions.end(account, &end).await {
+            Outcome::Ended | Outcome::None => Ok(()),
+            Outcome::Unknown => Err(Code::DEADLINE
+                .because("it is done; whether the account's session is over is unknown")),
+        }
+    }
+}
+
+/// How an operator's word is noted.
+const OPERATOR: &str = "operator";
 
 /// The ban that an account has, or had last.
 pub(super) fn ban_of(account: &Account) -> Option<Ban> {

@@ -1,10 +1,15 @@
 //! Owns the account center: who signs in, what a token says, the HTTP edge that clients speak.
 //! Leaves rows and counters to `store`, where sessions are to `sessions`, how it is asked to `ask`.
 
+mod audit;
 mod center;
+mod codes;
+mod credentials;
 mod ends;
 mod http;
+mod owner;
 mod passwords;
+mod phones;
 mod refused;
 mod rules;
 mod throttle;
@@ -12,7 +17,9 @@ mod tokens;
 #[cfg(test)]
 mod world;
 
-pub(crate) use center::{AccountCenter, AccountSettings, StartError};
+pub(crate) use center::{AccountCenter, AccountSettings, Gates, StartError};
+pub use codes::{CodeSendError, CodeSender};
+pub(crate) use codes::{Sender, SenderError, is_country_code};
 pub(crate) use http::serve;
 #[cfg(test)]
 pub(crate) use tokens::{Subject, TokenIssuer, new_signing_key};
@@ -30,7 +37,23 @@ mod tests {
     use super::world::World;
 
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
+    pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        /// Hears this thread at every level until the guard is dropped.
+        pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(LevelFilter::TRACE)
+                .with_ansi(false)
+                .with_writer(self.clone())
+                .finish();
+            tracing::subscriber::set_default(subscriber)
+        }
+
+        pub(super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -53,24 +76,25 @@ mod tests {
     #[tokio::test]
     async fn no_log_line_at_any_level_holds_a_password_a_token_or_a_hash() {
         let log = Log::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::TRACE)
-            .with_writer(log.clone())
-            .finish();
         // This test has one thread, so the subscriber of the thread sees all but the hashing.
-        let listening = tracing::subscriber::set_default(subscriber);
+        let listening = log.listen();
         let w = World::new().await;
         let signed_in = w.registry("anna", "hunter2-right").await.unwrap();
         w.auth("anna", "hunter2-right").await.unwrap();
         w.auth("anna", "hunter2-wrong").await.unwrap_err();
+        let phone = "+8613812345678";
+        w.send(phone).await.unwrap();
+        let (account, code) = (signed_in.account_id.unwrap(), w.phones.code(phone));
+        w.bind_phone(account, "hunter2-right", phone, &code).await.unwrap();
+        w.change_password(account, "hunter2-right", "hunter2-other").await.unwrap();
         w.store.close().await;
         w.auth("anna", "hunter2-late").await.unwrap_err();
         drop(listening);
 
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let log = log.text();
         assert!(log.contains("signed in") && log.contains("nobody can sign in"), "{log}");
         let token = signed_in.token.unwrap();
-        for secret in ["hunter2", "argon2id$", token.rsplit('.').next().unwrap()] {
+        for secret in ["hunter2", "argon2id$", token.rsplit('.').next().unwrap(), &code] {
             assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
         }
     }

@@ -111,6 +111,22 @@ impl Drop for Threads {
     }
 }
 
+impl PasswordHash {
+    /// Whether a hash of today costs whoever steals it more. One that cannot be read is none that
+    /// a password was right for.
+    pub(super) fn is_weaker(&self) -> bool {
+        let kept = phc::PasswordHash::new(&self.0).ok();
+        let kept = kept.and_then(|kept| Some((kept.algorithm, Params::try_from(&kept).ok()?)));
+        let today = Argon2::default();
+        kept.is_some_and(|(algorithm, kept)| {
+            algorithm != Algorithm::default().ident()
+                || kept.m_cost() < today.params().m_cost()
+                || kept.t_cost() < today.params().t_cost()
+                || kept.p_cost() < today.params().p_cost()
+        })
+    }
+}
+
 impl Turn {
     /// Hashes a new password with a salt of its own.
     pub(super) async fn hash(self, password: String) -> Result<PasswordHash, Code> {
@@ -265,6 +281,26 @@ mod tests {
         assert_eq!(nobody.params, somebody.params);
         let length = |hash: &phc::PasswordHash| hash.hash.unwrap().len();
         assert_eq!(length(&nobody), length(&somebody));
+    }
+
+    #[tokio::test]
+    async fn a_hash_with_lower_parameters_is_weaker_and_one_of_today_is_not() {
+        use argon2::PasswordHasher as _;
+        let passwords = Passwords::new().unwrap();
+        assert!(!hash(&passwords, "secret").await.is_weaker());
+        for (algorithm, m, t, weaker) in [
+            (Algorithm::Argon2id, 8 * 1024, 2, true),
+            (Algorithm::Argon2id, 19_456, 1, true),
+            (Algorithm::Argon2i, 19_456, 2, true),
+            (Algorithm::Argon2id, 32_768, 3, false),
+        ] {
+            let params = Params::new(m, t, 1, None).unwrap();
+            let made = Argon2::new(algorithm, Version::V0x13, params).hash_password(b"secret");
+            let made = PasswordHash(made.unwrap().to_string());
+            assert_eq!(made.is_weaker(), weaker, "{}", made.0);
+            assert!(verify(&passwords, "secret", Some(made)).await);
+        }
+        assert!(!PasswordHash("damaged".to_owned()).is_weaker());
     }
 
     #[tokio::test]

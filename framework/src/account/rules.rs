@@ -35,11 +35,17 @@ pub(super) fn username(username: String) -> Result<String, Refusal> {
 }
 
 pub(super) fn password(password: String) -> Result<String, Refusal> {
+    password_named("password", password)
+}
+
+/// A password that comes under another name, such as `new_password`.
+pub(super) fn password_named(parameter: &str, password: String) -> Result<String, Refusal> {
     if password.is_empty() {
-        return Err(missing("password"));
+        return Err(missing(parameter));
     }
     if !PASSWORD_BYTES.contains(&password.len()) {
-        return Err(Code::PARAMETER.because("parameter `password` is not 6 to 128 bytes long"));
+        let message = format!("parameter `{parameter}` is not 6 to 128 bytes long");
+        return Err(Code::PARAMETER.because(message));
     }
     Ok(password)
 }

@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use super::rules;
 use crate::{
     clock::Clock,
-    store::{Cache, CacheError},
+    store::{Cache, CacheError, username_key},
 };
 
 /// Five failures within five minutes: 1440 guesses a day and name, against six bytes at least.
@@ -61,10 +61,19 @@ impl Trier {
     /// A name that could never be registered is counted by IP alone: it would fill the cache.
     pub(super) fn new(username: &str, ip: Option<&str>) -> Self {
         let name = rules::is_username(username)
-            .then(|| format!("account.failed.name.{}", username.to_lowercase()));
-        let ip = ip.map(|ip| format!("account.failed.ip.{}", network(ip)));
-        Self { keys: name.into_iter().chain(ip).collect() }
+            .then(|| format!("account.failed.name.{}", username_key(username)));
+        Self { keys: name.into_iter().chain(by_ip(ip)).collect() }
     }
+
+    /// For who names an account by its number, and there is none, or it has no name.
+    pub(super) fn of_account(account: i64, ip: Option<&str>) -> Self {
+        let number = format!("account.failed.id.{account}");
+        Self { keys: [number].into_iter().chain(by_ip(ip)).collect() }
+    }
+}
+
+fn by_ip(ip: Option<&str>) -> Option<String> {
+    ip.map(|ip| format!("account.failed.ip.{}", network(ip)))
 }
 
 /// One IPv6 customer has 2^64 addresses, so their first half stands for all of them.
@@ -93,9 +102,11 @@ mod tests {
             throttle.failed(&anna).await.unwrap();
         }
         clock.set(1000);
-        for blocked in
-            [Trier::new("aNNA", Some("10.0.0.2")), Trier::new("bert", Some("::ffff:10.0.0.1"))]
-        {
+        for blocked in [
+            Trier::new("aNNA", Some("10.0.0.2")),
+            Trier::new("ａｎｎａ", Some("10.0.0.2")),
+            Trier::new("bert", Some("::ffff:10.0.0.1")),
+        ] {
             let left = Duration::from_millis(WINDOW_MS.unsigned_abs() - 1000);
             assert_eq!(throttle.blocks(&blocked).await, Ok(Some(left)));
         }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -10,7 +10,11 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::center::{AccountCenter, AccountSettings, Gates};
+use super::{
+    center::{AccountCenter, AccountSettings, Gates},
+    codes::{CodeSendError, CodeSender, Phone, Sender, Taker},
+    refused::Refused,
+};
 use crate::{
     ask::{Asker, Calls},
     clock::Clock,
@@ -29,24 +33,86 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) gate_lives: Arc<AtomicBool>,
+    pub(super) phones: Phones,
     folder: tempfile::TempDir,
+}
+
+/// Every phone there is: what was sent to it is read here. A clone is the same.
+#[derive(Clone, Default)]
+pub(super) struct Phones {
+    sent: Arc<Mutex<Vec<(String, String)>>>,
+    /// How the next codes fare.
+    pub(super) way: Arc<Mutex<Way>>,
+}
+
+/// How a code fares.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Way {
+    #[default]
+    Arrives,
+    Fails,
+    Panics,
+    /// For ever.
+    Hangs,
+}
+
+impl Phones {
+    /// The code that a phone got last.
+    pub(super) fn code(&self, phone: &str) -> String {
+        let sent = self.sent.lock().unwrap();
+        sent.iter().rev().find(|(to, _)| to == phone).expect("a code was sent").1.clone()
+    }
+
+    /// How many codes were sent in all.
+    pub(super) fn count(&self) -> usize {
+        self.sent.lock().unwrap().len()
+    }
+}
+
+impl CodeSender for Phones {
+    async fn send(&self, phone: &str, code: &str) -> Result<(), CodeSendError> {
+        let way = *self.way.lock().unwrap();
+        self.sent.lock().unwrap().push((phone.to_owned(), code.to_owned()));
+        match way {
+            Way::Arrives => Ok(()),
+            Way::Fails => Err(CodeSendError::new("no net")),
+            Way::Panics => panic!("a bug of the studio's"),
+            Way::Hangs => std::future::pending().await,
+        }
+    }
 }
 
 impl World {
     pub(super) async fn new() -> Self {
-        Self::on(tempfile::tempdir().unwrap()).await
+        Self::with(|_| {}).await
     }
 
-    async fn on(folder: tempfile::TempDir) -> Self {
+    /// With other settings than the usual.
+    pub(super) async fn with(settings: impl FnOnce(&mut AccountSettings)) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), settings).await
+    }
+
+    async fn on(folder: tempfile::TempDir, change: impl FnOnce(&mut AccountSettings)) -> Self {
         let url = format!("sqlite://{}/town.db", folder.path().display());
         let store = Store::open(&url, Handle::current()).await.unwrap();
         let clock = Clock::fixed(1_000_000);
         let gate_lives = Arc::new(AtomicBool::new(true));
         let lives = Arc::clone(&gate_lives);
-        let gates: Gates =
-            Arc::new(move || lives.load(Ordering::Relaxed).then(|| "127.0.0.1:3017".to_owned()));
-        let settings =
-            AccountSettings { cluster: "test".to_owned(), token_ttl: Duration::from_secs(7200) };
+        let gate = move |at: &'static str| {
+            let lives = lives.clone();
+            Arc::new(move || lives.load(Ordering::Relaxed).then(|| at.to_owned()))
+        };
+        let gates = Gates { addr: gate("127.0.0.1:3017"), url: gate("ws://127.0.0.1:18080/ws") };
+        let phones = Phones::default();
+        let mut settings = AccountSettings {
+            cluster: "test".to_owned(),
+            token_ttl: Duration::from_secs(7200),
+            country_code: "+86".to_owned(),
+            guests_per_ip_hour: 0,
+            audit_keep: Duration::from_secs(90 * 24 * 3600),
+            sender: Sender::new(phones.clone()),
+        };
+        change(&mut settings);
         let (cache, asker) = (Cache::memory(), Asker::default());
         // Nobody plays here.
         let nobody = Calls::default().on(&(), async |(), _: end_session::Req| {
@@ -58,13 +124,13 @@ impl World {
         let center =
             AccountCenter::start(store.clone(), cache, sessions, gates, clock.clone(), settings)
                 .await;
-        Self { center: center.unwrap(), store, clock, gate_lives, folder }
+        Self { center: center.unwrap(), store, clock, gate_lives, phones, folder }
     }
 
     pub(super) async fn restart(self) -> Self {
-        let Self { center: _, store, clock: _, gate_lives: _, folder } = self;
+        let Self { center: _, store, clock: _, gate_lives: _, phones: _, folder } = self;
         store.close().await;
-        Self::on(folder).await
+        Self::on(folder, |_| {}).await
     }
 
     pub(super) async fn registry(
@@ -107,4 +173,51 @@ impl World {
         let req = msg::auth::Req { device_id: Some(device_id.to_owned()), ..Default::default() };
         self.center.clone().auth(req).await.map_err(|refusal| refusal.code)
     }
+
+    // === phones; refusals come with when to come back, in seconds ===
+
+    pub(super) async fn send(&self, phone: &str) -> Result<(), Told> {
+        self.send_from(phone, "10.0.0.1").await
+    }
+
+    pub(super) async fn send_from(&self, phone: &str, ip: &str) -> Result<(), Told> {
+        let phone = Phone::parse(None, phone).unwrap();
+        self.center.send_code(&phone, Some(ip)).await.map_err(told)
+    }
+
+    pub(super) async fn take(&self, phone: &str, code: &str, taker: Taker) -> Result<(), Told> {
+        let phone = Phone::parse(None, phone).unwrap();
+        self.center.0.take_code(&phone, code, taker, Some("10.0.0.1")).await.map_err(told)
+    }
+
+    pub(super) async fn bind_phone(
+        &self,
+        account: i64,
+        password: &str,
+        phone: &str,
+        code: &str,
+    ) -> Result<(), Code> {
+        let phone = Phone::parse(None, phone).unwrap();
+        let (password, ip) = (password.to_owned(), Some("10.0.0.1"));
+        let bound = self.center.bind_phone(account, password, &phone, code, ip).await;
+        bound.map_err(|refused| refused.refusal.code)
+    }
+
+    pub(super) async fn change_password(
+        &self,
+        account: i64,
+        password: &str,
+        new: &str,
+    ) -> Result<(), Code> {
+        let (password, new) = (password.to_owned(), new.to_owned());
+        let changed = self.center.change_password(account, password, new, None, None).await;
+        changed.map_err(|refusal| refusal.code)
+    }
+}
+
+/// A refusal's code, and the whole seconds after which to come back.
+pub(super) type Told = (Code, Option<u64>);
+
+fn told(refused: Refused) -> Told {
+    (refused.refusal.code, refused.retry_after.map(|after| after.as_secs()))
 }

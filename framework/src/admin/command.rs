@@ -45,6 +45,11 @@ enum Order {
         /// The account's number.
         account: i64,
     },
+    /// Shows an account, and what happened to it last.
+    Account {
+        /// The account's number.
+        account: i64,
+    },
 }
 
 /// Why an order was not done.
@@ -78,20 +83,27 @@ pub(crate) async fn give(flags: &AdminFlags) -> Result<String, OrderError> {
         .map_err(|source| OrderError::Secret { path: secret_file.clone(), source })?;
     let (path, body) = match order {
         Order::Kick { account, reason } => {
-            ("kick", json!({ "account": account, "reason": reason }))
+            ("kick".to_owned(), Some(json!({ "account": account, "reason": reason })))
         }
         Order::Ban { account, time, reason } => {
             let seconds = time.as_secs();
-            ("ban", json!({ "account": account, "seconds": seconds, "reason": reason }))
+            let body = json!({ "account": account, "seconds": seconds, "reason": reason });
+            ("ban".to_owned(), Some(body))
         }
-        Order::Unban { account } => ("unban", json!({ "account": account })),
+        Order::Unban { account } => ("unban".to_owned(), Some(json!({ "account": account }))),
+        Order::Account { account } => (format!("accounts/{account}"), None),
     };
     let host = addr.trim_start_matches("http://").trim_end_matches('/');
     let away = |e: reqwest::Error| OrderError::Away { addr: addr.clone(), why: root(&e) };
     let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
-    let asked = http.map_err(away)?.post(format!("http://{host}/admin/{path}"));
-    let asked = asked.bearer_auth(secret.trim()).header("content-type", "application/json");
-    let response = asked.body(body.to_string()).send().await.map_err(away)?;
+    let (http, url) = (http.map_err(away)?, format!("http://{host}/admin/{path}"));
+    let asked = match body {
+        Some(body) => {
+            http.post(url).header("content-type", "application/json").body(body.to_string())
+        }
+        None => http.get(url),
+    };
+    let response = asked.bearer_auth(secret.trim()).send().await.map_err(away)?;
     let status = response.status().as_u16();
     let text = response.text().await.map_err(away)?;
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -124,9 +136,47 @@ impl Order {
                 format!("account {account} may sign in again")
             }
             Self::Unban { account } => format!("account {account} was not banned"),
+            Self::Account { account } => sheet(*account, answer),
         }
     }
 }
+
+/// An account as a page of text: what it is, then what happened to it, the newest first.
+fn sheet(account: i64, answer: &Value) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("account {account}\n");
+    let said = |value: &Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        other => Some(other.to_string()),
+    };
+    for key in SHEET {
+        let value = said(&answer[key]).unwrap_or_else(|| "-".to_owned());
+        writeln!(text, "  {key:<14} {value}").expect("writing to a String does not fail");
+    }
+    for note in answer["notes"].as_array().into_iter().flatten() {
+        let words = ["at", "what", "way", "ip", "app_id", "detail"];
+        let words: Vec<_> = words.iter().filter_map(|key| said(&note[*key])).collect();
+        write!(text, "\n  {}", words.join("  ")).expect("writing to a String does not fail");
+    }
+    text
+}
+
+/// The members of an account's sheet, in their order.
+const SHEET: [&str; 12] = [
+    "openid",
+    "username",
+    "phone",
+    "email",
+    "guest",
+    "password",
+    "status",
+    "created",
+    "last_sign_in",
+    "last_play",
+    "banned_until",
+    "banned_reason",
+];
 
 /// The innermost reason: the outer ones of an HTTP client only say that there is one.
 fn root(error: &dyn std::error::Error) -> String {

@@ -1,4 +1,4 @@
-//! Owns what an operator tells a node to do: kick, ban, unban. Any node takes the order and hands
+//! Owns what an operator tells a node to do, kick, ban, unban, and what he asks about an account. Any node takes the order and hands
 //! it to an account center. Leaves who may give orders to `secret`.
 
 use std::{net::IpAddr, time::UNIX_EPOCH};
@@ -25,7 +25,8 @@ pub(super) fn configure(cfg: &mut web::ServiceConfig) {
     cfg.app_data(web::PayloadConfig::new(HTTP_BODY_BYTES_MAX))
         .route("/admin/kick", post().to(kick))
         .route("/admin/ban", post().to(ban))
-        .route("/admin/unban", post().to(unban));
+        .route("/admin/unban", post().to(unban))
+        .route("/admin/accounts/{account}", web::get().to(view));
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +84,56 @@ async fn unban(req: HttpRequest, body: Bytes, admin: Data<Admin>) -> HttpRespons
     order("unban", &req, &body, &admin, act).await
 }
 
+/// What there is to know of an account, and what happened to it last.
+async fn view(req: HttpRequest, path: web::Path<String>, admin: Data<Admin>) -> HttpResponse {
+    let by = match let_in("view", &req, &admin).await {
+        Ok(by) => by,
+        Err(denied) => return denied,
+    };
+    let Ok(account) = path.parse() else {
+        return refused(&Code::PARAMETER.because("the account in the path is not a number"));
+    };
+    match admin.asker.ask(Role::Account, &proto::view::Req { account }).await {
+        Ok(view) => {
+            // Who looked, and not what was seen: a phone has no business in the log.
+            tracing::info!(target: "admin", %by, what = "view", account, "order done");
+            HttpResponse::Ok().json(shown(view))
+        }
+        Err(refusal) => {
+            tracing::info!(target: "admin", %by, what = "view", account, "order not done: {refusal}");
+            refused(&refusal)
+        }
+    }
+}
+
+fn shown(view: proto::view::Res) -> Value {
+    let when = |ms: i64| (ms > 0).then(|| date(ms));
+    let note = |note: proto::view::Note| {
+        let proto::view::Note { at_ms, what, way, app_id, ip, detail } = note;
+        json!({
+            "at": date(at_ms), "what": what, "way": way, "app_id": app_id, "ip": ip,
+            "detail": detail,
+        })
+    };
+    json!({
+        "code": 0,
+        "account": view.account,
+        "openid": view.openid,
+        "username": view.username,
+        "phone": view.phone,
+        "email": view.email,
+        "guest": view.guest,
+        "password": view.password,
+        "status": view.status,
+        "created": date(view.created_ms),
+        "last_sign_in": when(view.last_sign_in_ms),
+        "last_play": when(view.last_play_ms),
+        "banned_until": when(view.banned_until_ms),
+        "banned_reason": view.banned_reason,
+        "notes": view.notes.into_iter().map(note).collect::<Vec<_>>(),
+    })
+}
+
 /// Lets the operator in, reads the order, does it, and writes down who did what to whom.
 async fn order<O, F>(
     what: &'static str,
@@ -95,22 +146,10 @@ where
     O: DeserializeOwned + std::fmt::Debug,
     F: AsyncFnOnce(O) -> Result<Value, Refusal>,
 {
-    let by = req.peer_addr().map_or(IpAddr::from([0; 4]), |peer| peer.ip());
-    let shown = req.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let shown = shown.and_then(|v| v.strip_prefix("Bearer ")).map(str::trim);
-    let denied = match admin.guard.judge(by, shown).await {
-        Verdict::Welcome => None,
-        Verdict::Closed => {
-            Some((403, "admin.secret is not set on this node: set it, the same on every node"))
-        }
-        Verdict::Wrong => Some((401, "the secret is missing or wrong: send Authorization: Bearer")),
-        Verdict::TooOften => Some((429, "too many wrong secrets: come back in a minute")),
+    let by = match let_in(what, req, admin).await {
+        Ok(by) => by,
+        Err(denied) => return denied,
     };
-    if let Some((status, message)) = denied {
-        tracing::warn!(target: "admin", %by, what, status, "order denied");
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-        return HttpResponse::build(status).json(json!({ "message": message }));
-    }
     let order: O = match serde_json::from_slice(body) {
         Ok(order) => order,
         Err(e) => return refused(&Code::PARAMETER.because(format!("the body: {e}"))),
@@ -128,6 +167,31 @@ where
             refused(&refusal)
         }
     }
+}
+
+/// Who shows the secret is let in; the answer is where from. `Err` is what anybody else is told.
+async fn let_in(
+    what: &'static str,
+    req: &HttpRequest,
+    admin: &Admin,
+) -> Result<IpAddr, HttpResponse> {
+    let by = req.peer_addr().map_or(IpAddr::from([0; 4]), |peer| peer.ip());
+    let shown = req.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let shown = shown.and_then(|v| v.strip_prefix("Bearer ")).map(str::trim);
+    let denied = match admin.guard.judge(by, shown).await {
+        Verdict::Welcome => None,
+        Verdict::Closed => {
+            Some((403, "admin.secret is not set on this node: set it, the same on every node"))
+        }
+        Verdict::Wrong => Some((401, "the secret is missing or wrong: send Authorization: Bearer")),
+        Verdict::TooOften => Some((429, "too many wrong secrets: come back in a minute")),
+    };
+    if let Some((status, message)) = denied {
+        tracing::warn!(target: "admin", %by, what, status, "order denied");
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+        return Err(HttpResponse::build(status).json(json!({ "message": message })));
+    }
+    Ok(by)
 }
 
 fn refused(Refusal { code, message }: &Refusal) -> HttpResponse {

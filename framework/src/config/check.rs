@@ -12,8 +12,8 @@ use std::{
 use figment::Figment;
 use humantime::format_duration;
 
-use super::{Config, Listen, Secret, listener_key, redacted, source::ConfigError};
-use crate::{directory::Role, gate::Transport, wire::FRAME_BYTES_MAX};
+use super::{CodeChannel, Config, Listen, Secret, listener_key, redacted, source::ConfigError};
+use crate::{account::is_country_code, directory::Role, gate::Transport, wire::FRAME_BYTES_MAX};
 
 impl Config {
     /// A node that `serve` runs is there for others: unless told otherwise, all but the operators'
@@ -103,6 +103,7 @@ impl Config {
         }
         for (key, value, from) in [
             ("account.token_ttl", self.account.token_ttl, Duration::from_secs(1)),
+            ("account.audit_keep", self.account.audit_keep, Duration::from_secs(1)),
             ("gate.sign_in_timeout", gate.sign_in_timeout, MILLISECOND),
             ("gate.idle_timeout", gate.idle_timeout, MILLISECOND),
             ("game.request_timeout", self.game.request_timeout, MILLISECOND),
@@ -129,9 +130,61 @@ impl Config {
             return Err(refused("admin.secret", "…", remedy));
         }
         self.check_announce()?;
+        self.check_codes()?;
         self.check_cluster()?;
         self.check_gate()?;
         self.check_addresses()
+    }
+
+    /// Codes get to phones as it says, or it says nothing.
+    fn check_codes(&self) -> Result<(), ConfigError> {
+        let account = &self.account;
+        let country_code = &account.country_code;
+        if !is_country_code(country_code) {
+            let remedy = "write `+` and 1 to 4 digits, such as +86";
+            return Err(refused("account.country_code", country_code, remedy));
+        }
+        let http = account.code_sender == Some(CodeChannel::Http);
+        let url = account.code_url.as_ref().map(|url| url.0.as_str());
+        let secret = account.code_secret.as_ref().map(|secret| secret.0.as_str());
+        match (http, url, secret) {
+            (true, Some(url), Some(secret)) => {
+                let web = reqwest::Url::parse(url)
+                    .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+                if !web {
+                    let remedy = "write a URL, such as https://sms.example/send";
+                    return Err(refused("account.code_url", redacted(url), remedy));
+                }
+                // What a header can carry.
+                if secret.is_empty() || !secret.bytes().all(|b| b.is_ascii_graphic()) {
+                    let remedy = "choose characters by chance, such as those of \
+                                  `openssl rand -hex 32`";
+                    return Err(refused("account.code_secret", "…", remedy));
+                }
+                Ok(())
+            }
+            (true, None, _) => {
+                let remedy =
+                    "account.code_sender = \"http\" needs it: write the URL that takes codes";
+                Err(refused("account.code_url", "", remedy))
+            }
+            (true, Some(_), None) => {
+                let remedy = "account.code_sender = \"http\" needs it: choose what the service of \
+                              account.code_url knows this server by";
+                Err(refused("account.code_secret", "", remedy))
+            }
+            (false, Some(url), _) => {
+                let remedy =
+                    "nothing posts to it: set account.code_sender to \"http\", or take it away";
+                Err(refused("account.code_url", redacted(url), remedy))
+            }
+            (false, None, Some(_)) => {
+                let remedy =
+                    "nothing shows it: set account.code_sender to \"http\", or take it away";
+                Err(refused("account.code_secret", "…", remedy))
+            }
+            (false, None, None) => Ok(()),
+        }
     }
 
     /// A gate is reached somehow, and has what its listeners need.

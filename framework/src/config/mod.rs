@@ -109,6 +109,22 @@ section! {
         /// Addresses and networks of load balancers, whose `X-Forwarded-For` or `Forwarded` is
         /// believed.
         proxies: Networks = Networks::default(),
+        /// How codes get to phones; absent: as the game says, and if it says nothing, in `dev` by
+        /// the log and elsewhere not at all.
+        code_sender: Option<CodeChannel> = None,
+        /// What `code_sender = "http"` posts `{phone, code, expires_in}` to, and the secret that it
+        /// shows there as `Authorization: Bearer`.
+        code_url: Option<Url> = None,
+        code_secret: Option<Secret> = None,
+        /// The country of a phone that is written without one.
+        country_code: String = "+86".to_owned(),
+        /// Guests that are made for one address, or one IPv6 network of 64 bits, in an hour; 0: no
+        /// limit, as in `dev` when it is absent. Elsewhere that is 10,000: no household has as
+        /// many, and one address fills no more than that of the store.
+        guests_per_ip_hour: Option<u64> = None,
+        /// How long is kept what happened to an account.
+        #[serde(deserialize_with = "duration")]
+        audit_keep: Duration = Duration::from_secs(90 * 24 * 3600),
     }
 }
 
@@ -270,6 +286,16 @@ section! {
     }
 }
 
+/// A built-in way for codes to get to phones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CodeChannel {
+    /// They are written to the log.
+    Log,
+    /// A service of the operator's is told.
+    Http,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -322,6 +348,12 @@ impl Config {
     /// Whether this node is one of several.
     pub(crate) fn clustered(&self) -> bool {
         !self.discovery.etcd.is_empty()
+    }
+
+    /// Guests that are made for one address in an hour; 0: no limit.
+    pub(crate) fn guests_per_ip_hour(&self) -> u64 {
+        let unsaid = if self.dev { 0 } else { 10_000 };
+        self.account.guests_per_ip_hour.unwrap_or(unsaid)
     }
 
     /// Where accounts and players are kept.

@@ -377,3 +377,38 @@ fn every_cluster_file_that_the_documents_print_is_one_that_a_node_starts_with() 
     }
     assert!(whole >= 3 && seen > whole, "one machine, several machines, and parts: {seen}");
 }
+
+#[test]
+fn how_codes_are_sent_is_said_whole_or_not_at_all() {
+    let set = |pairs: &[&str]| {
+        let flags: Vec<_> = pairs.iter().flat_map(|pair| ["--set", pair]).collect();
+        load(&flags, &[])
+    };
+    let (http, url, secret) = (
+        "account.code_sender=http",
+        "account.code_url=https://sms.example/send?key=hidden",
+        "account.code_secret=s3cret",
+    );
+    let config = set(&[http, url, secret]).expect("fine");
+    assert_eq!(config.account.code_sender, Some(CodeChannel::Http));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+    says(set(&[http, secret]), &["account.code_url", "write the URL"]);
+    says(set(&[http, url]), &["account.code_secret", "needs it"]);
+    says(set(&[url]), &["account.code_url", "account.code_sender"]);
+    says(set(&[secret]), &["account.code_secret", "account.code_sender"]);
+    for bad in ["sms.example", "ftp://sms.example", "https://"] {
+        says(set(&[http, &format!("account.code_url={bad}"), secret]), &["account.code_url", bad]);
+    }
+    says(set(&[http, url, "account.code_secret="]), &["account.code_secret"]);
+    says(set(&["account.code_sender=pigeon"]), &["account.code_sender", "pigeon"]);
+    for bad in ["86", "+", "+12345", ""] {
+        let set = set(&[&format!("account.country_code={bad}")]);
+        says(set, &["account.country_code", "such as +86"]);
+    }
+    says(set(&["account.audit_keep=0"]), &["account.audit_keep", "from 1s"]);
+    assert_eq!(load(&[], &[]).expect("fine").guests_per_ip_hour(), 0);
+    assert_eq!(serve("account,gate,game", &[]).expect("fine").guests_per_ip_hour(), 10_000);
+    let none = ["--set", "account.guests_per_ip_hour=0"];
+    assert_eq!(serve("account,gate,game", &none).expect("fine").guests_per_ip_hour(), 0);
+}

@@ -153,6 +153,11 @@ impl Directory {
         self.least_loaded(|n| n.gate.is_some())?.gate.clone()
     }
 
+    /// The same for clients that speak over WebSockets: a URL.
+    pub(crate) fn gate_for_websocket(&self) -> Option<String> {
+        self.least_loaded(|n| n.ws.is_some())?.ws.clone()
+    }
+
     /// A node that has a role and is up: this one, else the least loaded.
     pub(crate) fn with_role(&self, role: Role) -> Option<Arc<NodeInfo>> {
         self.least_loaded(|n| n.roles.contains(&role))
@@ -270,6 +275,14 @@ mod tests {
         assert_eq!(directory.gate_for_sign_in().as_deref(), Some("b"));
         directory.deregister();
         assert_eq!(directory.gate_for_sign_in().as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn a_client_of_websockets_is_sent_only_to_a_gate_that_takes_them() {
+        let ws = NodeInfo { ws: Some("ws://b/ws".into()), ..gate("b", 5) };
+        assert_eq!(directory(vec![gate("a", 0)]).gate_for_websocket(), None);
+        let directory = directory(vec![gate("a", 0), ws]);
+        assert_eq!(directory.gate_for_websocket().as_deref(), Some("ws://b/ws"));
     }
 
     #[test]

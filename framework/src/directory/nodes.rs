@@ -64,6 +64,9 @@ pub(crate) struct NodeInfo {
     pub(crate) apis: Vec<String>,
     /// Where clients reach its gate, `ip:port`.
     pub(crate) gate: Option<String>,
+    /// The same for WebSockets, `ws://ip:port/ws`; not told when it does not listen for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ws: Option<String>,
     /// Connections and entities; the smaller, the sooner it gets the next.
     pub(crate) load: u32,
     /// The version of bastide it was built with.
@@ -130,6 +133,7 @@ mod tests {
             roles: BTreeSet::from([Role::Account, Role::Gate, Role::Game, Role::Rooms]),
             apis: vec![text("msg.Echo.Req")],
             gate: Some(text("1.2.3.4:3017")),
+            ws: Some(text("ws://1.2.3.4:18080/ws")),
             load: 7,
             version: text("0.1.0"),
             incarnation: 3,

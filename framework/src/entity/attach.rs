@@ -234,6 +234,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             port.kick(code, reason);
         }
         self.hook("on_sign_out", self.kind.hooks.on_sign_out);
+        self.ctx.writer().note_played();
         self.ctx.end();
         (self.connection, self.away_until, self.moved) = (None, None, false);
         let now = Instant::now();

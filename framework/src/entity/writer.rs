@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{Mutex, oneshot};
 
-use super::{EntityId, World};
+use super::{EntityId, PLAYER, World};
 use crate::{directory::Claim, store::StoreError};
 
 /// Writes states to the store.
@@ -93,6 +93,20 @@ impl Writer {
             let stopped = || StoreError::Unavailable("the node is stopping".to_owned());
             result.await.unwrap_or_else(|_| Err(stopped()))
         }
+    }
+
+    /// Notes at the account that its session is over. Nobody waits for it: an operator wants to
+    /// know, the game does not.
+    pub(super) fn note_played(&self) {
+        let EntityId { kind, key } = &self.0.id;
+        let Some(account) = (*kind == PLAYER).then(|| key.parse().ok()).flatten() else { return };
+        let World { store, clock, tasks, .. } = &self.0.world;
+        let (store, now_ms) = (store.clone(), clock.now_ms());
+        tasks.spawn(async move {
+            if let Err(e) = store.note_played(account, now_ms).await {
+                tracing::debug!(target: "entity", account, "when it played last is not noted: {e}");
+            }
+        });
     }
 
     /// Whether another node has taken this entity over: what happens here is lost.

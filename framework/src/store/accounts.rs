@@ -5,15 +5,21 @@ use std::fmt;
 
 use rand::{TryRngCore as _, rngs::OsRng};
 use sqlx::{AnyPool, Row as _, any::AnyRow};
+use unicode_normalization::UnicodeNormalization as _;
 
-use super::{Backend, Sql, Store, StoreError, records::count, unavailable};
+use super::{
+    Backend, Sql, Store, StoreError,
+    audit::{Note, What},
+    records::count,
+    unavailable,
+};
 
 /// Below are numbers that people have used for tests and for robots in every game.
 const FIRST_ID: i64 = 10_001;
 
 const INSERT: &str = "INSERT INTO accounts (id, openid, username, username_key, device_id, \
-         password_hash, status, created_ms, last_sign_in_ms) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+         password_hash, status, created_ms, last_sign_in_ms, phone) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 /// A row of `accounts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +27,7 @@ pub(crate) struct Account {
     pub(crate) id: i64,
     /// What the outside knows the account by; says nothing about the id.
     pub(crate) openid: String,
-    /// As chosen; compares by its lower case. `None`: a guest.
+    /// As chosen; compares by [`username_key`]. `None`: a guest.
     pub(crate) username: Option<String>,
     pub(crate) device_id: Option<String>,
     pub(crate) password_hash: Option<PasswordHash>,
@@ -31,6 +37,11 @@ pub(crate) struct Account {
     /// 0: never was.
     pub(crate) banned_until_ms: i64,
     pub(crate) banned_reason: String,
+    /// E.164, such as `+8613812345678`.
+    pub(crate) phone: Option<String>,
+    pub(crate) email: Option<String>,
+    /// When a session of the account ended last; 0: none has.
+    pub(crate) last_play_ms: i64,
 }
 
 /// What an administrator said about an account.
@@ -50,27 +61,37 @@ pub(crate) struct PasswordHash(pub(crate) String);
 /// Who a new account is for.
 #[derive(Clone, Debug)]
 pub(crate) enum NewAccount {
-    Named { username: String, password_hash: PasswordHash },
-    Guest { device_id: String },
+    Named {
+        username: String,
+        password_hash: PasswordHash,
+    },
+    Guest {
+        device_id: String,
+    },
+    /// Who proved to own a phone, in E.164; the name is made for it.
+    Phone {
+        phone: String,
+        username: String,
+    },
 }
 
 /// Why an account was not created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CreateError {
-    /// Another account has that name or that device: choose another, or sign in.
-    #[error("another account has this name or device: choose another, or sign in")]
+    /// Another account has that name, device or phone: choose another, or sign in.
+    #[error("another account has this name, device or phone: choose another, or sign in")]
     Taken,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Store {
-    /// The account of that name, whatever the case of its letters.
+    /// The account of that name, whatever the case and the form of its letters.
     pub(crate) async fn account_by_username(
         &self,
         username: &str,
     ) -> Result<Option<Account>, StoreError> {
-        let key = username.to_lowercase();
+        let key = username_key(username);
         self.account("SELECT * FROM accounts WHERE username_key = $1", key).await
     }
 
@@ -82,11 +103,20 @@ impl Store {
         self.account("SELECT * FROM accounts WHERE device_id = $1", device_id).await
     }
 
+    /// By E.164.
+    pub(crate) async fn account_by_phone(
+        &self,
+        phone: &str,
+    ) -> Result<Option<Account>, StoreError> {
+        self.account("SELECT * FROM accounts WHERE phone = $1", phone.to_owned()).await
+    }
+
     pub(crate) async fn account_by_id(&self, id: i64) -> Result<Option<Account>, StoreError> {
         self.account("SELECT * FROM accounts WHERE id = $1", id).await
     }
 
-    /// Creates an account with the next id; of two that race for a name or a device, one.
+    /// Creates an account with the next id, and notes it; of two that race for a name, a device or
+    /// a phone, one.
     pub(crate) async fn create_account(
         &self,
         new: NewAccount,
@@ -95,26 +125,7 @@ impl Store {
         let sql = self.accounts()?;
         let pool = sql.write.clone();
         let created = sql.run_raw(async move { insert(&pool, new, now_ms).await });
-        created.await.map_err(|error| match error {
-            sqlx::Error::Database(e) if e.is_unique_violation() => CreateError::Taken,
-            other => CreateError::Store(unavailable(other)),
-        })
-    }
-
-    /// False when there is no such account.
-    #[cfg_attr(not(test), expect(dead_code, reason = "changing a password will ask"))]
-    pub(crate) async fn set_password_hash(
-        &self,
-        id: i64,
-        hash: PasswordHash,
-    ) -> Result<bool, StoreError> {
-        let sql = self.accounts()?;
-        let pool = sql.write.clone();
-        let changed = sql.run(async move {
-            let query = sqlx::query("UPDATE accounts SET password_hash = $1 WHERE id = $2");
-            Ok(query.bind(hash.0).bind(id).execute(&pool).await?.rows_affected())
-        });
-        Ok(changed.await? == 1)
+        created.await.map_err(CreateError::from_sql)
     }
 
     /// False when there is no such account.
@@ -129,24 +140,6 @@ impl Store {
         let changed = sql.run(async move {
             let query = sqlx::query("UPDATE accounts SET status = $1 WHERE id = $2");
             Ok(query.bind(status.number()).bind(id).execute(&pool).await?.rows_affected())
-        });
-        Ok(changed.await? == 1)
-    }
-
-    /// Bans an account until then; 0 ends a ban. False when there is no such account.
-    pub(crate) async fn set_ban(
-        &self,
-        id: i64,
-        until_ms: i64,
-        reason: String,
-    ) -> Result<bool, StoreError> {
-        let sql = self.accounts()?;
-        let pool = sql.write.clone();
-        let changed = sql.run(async move {
-            let query = sqlx::query(
-                "UPDATE accounts SET banned_until_ms = $1, banned_reason = $2 WHERE id = $3",
-            );
-            Ok(query.bind(until_ms).bind(reason).bind(id).execute(&pool).await?.rows_affected())
         });
         Ok(changed.await? == 1)
     }
@@ -170,17 +163,6 @@ impl Store {
         .await
     }
 
-    /// Notes that the account signed in.
-    pub(crate) async fn touch_sign_in(&self, id: i64, now_ms: i64) -> Result<(), StoreError> {
-        let sql = self.accounts()?;
-        let pool = sql.write.clone();
-        sql.run(async move {
-            let query = sqlx::query("UPDATE accounts SET last_sign_in_ms = $1 WHERE id = $2");
-            query.bind(now_ms).bind(id).execute(&pool).await.map(drop)
-        })
-        .await
-    }
-
     async fn account<V>(&self, query: &'static str, by: V) -> Result<Option<Account>, StoreError>
     where
         V: for<'q> sqlx::Encode<'q, sqlx::Any> + sqlx::Type<sqlx::Any> + Send + 'static,
@@ -194,7 +176,8 @@ impl Store {
         .await
     }
 
-    fn accounts(&self) -> Result<&Sql, StoreError> {
+    /// Where accounts are kept.
+    pub(super) fn accounts(&self) -> Result<&Sql, StoreError> {
         match &self.0 {
             Backend::Sql(sql) => Ok(sql),
             Backend::Memory(_) => {
@@ -217,7 +200,19 @@ impl Account {
             last_sign_in_ms: row.try_get("last_sign_in_ms")?,
             banned_until_ms: row.try_get("banned_until_ms")?,
             banned_reason: row.try_get("banned_reason")?,
+            phone: row.try_get("phone")?,
+            email: row.try_get("email")?,
+            last_play_ms: row.try_get("last_play_ms")?,
         })
+    }
+}
+
+impl CreateError {
+    pub(super) fn from_sql(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(e) if e.is_unique_violation() => Self::Taken,
+            other => Self::Store(unavailable(other)),
+        }
     }
 }
 
@@ -248,11 +243,14 @@ impl fmt::Debug for PasswordHash {
 }
 
 async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account, sqlx::Error> {
-    let (username, password_hash, device_id) = match new {
+    let (way, (username, password_hash, device_id, phone)) = match new {
         NewAccount::Named { username, password_hash } => {
-            (Some(username), Some(password_hash), None)
+            ("password", (Some(username), Some(password_hash), None, None))
         }
-        NewAccount::Guest { device_id } => (None, None, Some(device_id)),
+        NewAccount::Guest { device_id } => ("guest", (None, None, Some(device_id), None)),
+        NewAccount::Phone { phone, username } => {
+            ("phone", (Some(username), None, None, Some(phone)))
+        }
     };
     let account = Account {
         // A refused insert leaves a gap, which is better than a number given twice.
@@ -266,20 +264,34 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         last_sign_in_ms: now_ms,
         banned_until_ms: 0,
         banned_reason: String::new(),
+        phone,
+        email: None,
+        last_play_ms: 0,
     };
+    let mut both = pool.begin().await?;
     sqlx::query(INSERT)
         .bind(account.id)
         .bind(account.openid.clone())
         .bind(account.username.clone())
-        .bind(account.username.as_ref().map(|name| name.to_lowercase()))
+        .bind(account.username.as_deref().map(username_key))
         .bind(account.device_id.clone())
         .bind(account.password_hash.clone().map(|hash| hash.0))
         .bind(account.status.number())
         .bind(account.created_ms)
         .bind(account.last_sign_in_ms)
-        .execute(pool)
+        .bind(account.phone.clone())
+        .execute(&mut *both)
         .await?;
+    Note::new(What::Registered, way).write(account.id, now_ms, &mut *both).await?;
+    both.commit().await?;
     Ok(account)
+}
+
+/// What must be unique of a name: letters that look alike, such as those of full width, are the
+/// same, and so are large and small ones.
+pub(crate) fn username_key(username: &str) -> String {
+    // Lower case may leave the normal form again.
+    username.nfkc().collect::<String>().to_lowercase().nfkc().collect()
 }
 
 /// 128 bits from the system: nobody guesses another player's.
@@ -342,18 +354,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_and_a_sign_in_are_written_down() {
+    async fn a_name_in_another_form_of_its_letters_is_the_same_name() {
         let folder = tempfile::tempdir().unwrap();
         for url in urls(&folder) {
             let store = opened(&url).await;
-            let anna = store.create_account(named("anna"), 1).await.unwrap();
-            let hash = PasswordHash("other".to_owned());
-            assert_eq!(store.set_password_hash(anna.id, hash.clone()).await, Ok(true));
-            assert_eq!(store.set_password_hash(1, hash.clone()).await, Ok(false));
-            store.touch_sign_in(anna.id, 99).await.unwrap();
-            store.close().await;
-            let again = opened(&url).await.account_by_id(anna.id).await.unwrap().unwrap();
-            assert_eq!((again.password_hash, again.last_sign_in_ms), (Some(hash), 99));
+            let anna = store.create_account(named("Ａnｎa"), 1).await.unwrap();
+            let fish = store.create_account(named("Fi\u{301}sh"), 1).await.unwrap();
+            assert_eq!(anna.username.as_deref(), Some("Ａnｎa"), "it is shown as it was chosen");
+            for (form, account) in [("anna", &anna), ("ＡＮＮＡ", &anna), ("FÍSH", &fish)] {
+                let found = store.account_by_username(form).await.unwrap();
+                assert_eq!(found.as_ref(), Some(account), "{form}");
+                assert_eq!(store.create_account(named(form), 1).await, Err(CreateError::Taken));
+            }
+            assert_eq!(username_key("İ"), username_key(&username_key("İ")), "a key is its own");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_phone_has_one_account_and_its_creation_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let new = |phone: &str, username: &str| NewAccount::Phone {
+                phone: phone.to_owned(),
+                username: username.to_owned(),
+            };
+            let account = store.create_account(new("+8613812345678", "user_86_1"), 3).await;
+            let account = account.unwrap();
+            let found = store.account_by_phone("+8613812345678").await.unwrap();
+            assert_eq!(found.as_ref(), Some(&account));
+            for taken in [new("+8613812345678", "other"), new("+8613812345679", "USER_86_1")] {
+                assert_eq!(store.create_account(taken, 3).await, Err(CreateError::Taken));
+            }
+            let notes = store.last_notes(account.id, 9).await.unwrap();
+            assert_eq!((notes.len(), notes[0].what.as_str(), notes[0].at_ms), (1, "registered", 3));
+            assert_eq!(notes[0].way, "phone");
         }
     }
 

@@ -1,9 +1,11 @@
 //! Owns the SQL store: how it is opened, on which runtime its queries run, how long they may take.
-//! Leaves what is kept to `records` (entities, counters, secrets) and `accounts`; what need not
-//! survive a restart is in `cache`, which a cluster has in `redis`.
+//! Leaves what is kept to `records` (entities, counters, secrets), `accounts` with `changes`, and
+//! `audit`; what need not survive a restart is in `cache`, which a cluster has in `redis`.
 
 mod accounts;
+mod audit;
 mod cache;
+mod changes;
 mod open;
 mod postgres;
 mod records;
@@ -18,11 +20,19 @@ use std::{
 };
 
 use sqlx::{AnyPool, Executor as _};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{error::Elapsed, timeout},
+};
 
 pub(crate) use self::redis::{CacheOpenError, Cmd, Redis, Script};
-pub(crate) use accounts::{Account, AccountStatus, CreateError, NewAccount, PasswordHash};
+pub(crate) use accounts::{
+    Account, AccountStatus, CreateError, NewAccount, PasswordHash, username_key,
+};
+pub(crate) use audit::{Note, Noted, What};
 pub(crate) use cache::{Cache, CacheError};
+pub(crate) use changes::Change;
 pub(crate) use open::OpenError;
 
 use records::MemoryRecords;
@@ -126,14 +136,23 @@ impl Sql {
         self.run_raw(query).await.map_err(unavailable)
     }
 
+    /// Begins a query on the store's runtime, with the deadline; it goes on when nobody waits.
+    fn start<T, F>(&self, query: F) -> JoinHandle<Result<Result<T, sqlx::Error>, Elapsed>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
+        // The timer is made inside: the caller's runtime may have none.
+        self.handle.spawn(async { timeout(STORE_DEADLINE, query).await })
+    }
+
     /// Like [`Sql::run`], for whoever tells one database error from another.
     async fn run_raw<T, F>(&self, query: F) -> Result<T, sqlx::Error>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
     {
-        // The timer is made inside: the caller's runtime may have none.
-        let done = match self.handle.spawn(async { timeout(STORE_DEADLINE, query).await }).await {
+        let done = match self.start(query).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(sqlx::Error::PoolTimedOut),
             Err(_) => Err(sqlx::Error::WorkerCrashed),

@@ -19,7 +19,9 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let start = Migration::new(1, "start".into(), MigrationType::Simple, start, false);
     let bans = include_str!("../../migrations/0002_bans.sql").into_sql_str();
     let bans = Migration::new(2, "bans".into(), MigrationType::Simple, bans, false);
-    Migrator::with_migrations(vec![start, bans])
+    let accounts = include_str!("../../migrations/0003_accounts.sql").into_sql_str();
+    let accounts = Migration::new(3, "accounts".into(), MigrationType::Simple, accounts, false);
+    Migrator::with_migrations(vec![start, bans, accounts])
 });
 
 /// Why a store could not be opened; each is for the operator, who can set it right.

@@ -10,6 +10,7 @@ mod hooks;
 mod hostile;
 mod life;
 mod path;
+mod phones;
 mod proxy;
 mod resume;
 mod tidy;

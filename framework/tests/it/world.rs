@@ -154,7 +154,7 @@ pub(crate) fn game() -> App<Counter> {
 }
 
 /// How each node makes its game.
-type Game<'a> = &'a (dyn Fn() -> App<Counter> + Sync);
+pub(crate) type Game<'a> = &'a (dyn Fn() -> App<Counter> + Sync);
 
 /// A running game: one process that has everything, or, with `TEST_SET=cluster` in the
 /// environment, an account center, a gate and two game servers on etcd, Redis and PostgreSQL.
@@ -224,7 +224,8 @@ impl World {
         Self::playing(&|| game().gate(door.clone()), settings)
     }
 
-    fn playing(game: Game<'_>, settings: &[&str]) -> Self {
+    /// Another game than [`game`].
+    pub(crate) fn playing(game: Game<'_>, settings: &[&str]) -> Self {
         match std::env::var("TEST_SET").as_deref() {
             Ok("cluster") => {
                 let database = bastide_testkit::shared().postgres.database();
@@ -425,6 +426,15 @@ fn start(args: &[&str], game: Game<'_>, settings: &[&str]) -> Running {
         args.extend(["--set", setting]);
     }
     game().start(&args).unwrap()
+}
+
+/// Status and body of the answer to a JSON object.
+pub(crate) async fn post(url: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.post(url).header("content-type", "application/json");
+    let response = request.body(body.to_string()).send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
 }
 
 /// Status and body of a page.

@@ -95,6 +95,13 @@ async fn an_operator_kicks_and_bans_at_any_node_and_the_socket_closes_on_any_gat
     let (exit, said) = cluster.admin(&game, &["unban", &id]).await;
     assert!(exit == Some(0) && said.contains("may sign in again"), "{exit:?} {said}");
     assert_eq!(guest.sign_in_at(&other).await, Ok(()));
+    let (exit, said) = cluster.admin(&other, &["account", &id]).await;
+    assert_eq!(exit, Some(0), "{said}");
+    for shown in [&*format!("account {id}"), "last_sign_in", "unbanned  operator", "signed_in"] {
+        assert!(said.contains(shown), "{shown} is not in: {said}");
+    }
+    let (exit, said) = cluster.admin(&game, &["account", "1"]).await;
+    assert!(exit == Some(1) && said.contains("no such account"), "{exit:?} {said}");
     let (exit, said) = cluster.admin(&game, &["unban", "1"]).await;
     assert!(exit == Some(1) && said.contains("no such account"), "{exit:?} {said}");
     assert_eq!(other.logged(&["order done", "what=\"ban\"", &id]), 1, "{}", other.log());

@@ -90,6 +90,10 @@ pub(super) const PLATFORM: Dialect = Dialect {
     refuses: platform_refused,
 };
 
+/// The login server's routes: always 200, `success`, and `error` where it is false.
+pub(super) const LOGIN_SERVER: Dialect =
+    Dialect { name: "LoginServer", statuses: &[200], answer: &[], refuses: login_server_refused };
+
 /// What a page shows. Nobody is refused but for a query that cannot be read, or for asking too
 /// often.
 pub(super) const PAGE: Dialect =
@@ -101,8 +105,15 @@ impl Dialect {
             Ok(value) => no_store(StatusCode::OK, value),
             Err(Refused { refusal, retry_after }) => {
                 tracing::debug!(target: "account", code = %refusal.code, message = %refusal.message, "refused");
-                let (status, value) = (self.refuses)(&refusal);
+                let (status, mut value) = (self.refuses)(&refusal);
+                let id = status.is_server_error().then(RequestId::new);
+                if let (Some(RequestId(id)), Value::Object(value)) = (&id, &mut value) {
+                    value.insert("request_id".to_owned(), id.as_str().into());
+                }
                 let mut response = no_store(status, value);
+                if let Some(id) = id {
+                    response.extensions_mut().insert(id);
+                }
                 if let Some(after) = retry_after {
                     // Rounded up: who comes then is in time.
                     let seconds = after.as_millis().div_ceil(1000).max(1);
@@ -143,6 +154,10 @@ fn platform_refused(refusal: &Refusal) -> (StatusCode, Value) {
     (status_of(refusal.code), json!({ "error": refusal.message }))
 }
 
+fn login_server_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    (StatusCode::OK, json!({ "success": false, "error": refusal.message }))
+}
+
 /// The status of a code, where a status is all that there is.
 pub(super) fn status_of(code: Code) -> StatusCode {
     match code {
@@ -165,6 +180,15 @@ pub(super) fn problem(status: StatusCode, error: &str) -> HttpResponse {
     HttpResponse::build(status).json(json!({ "error": error }))
 }
 
+/// By what an operator finds a request in the log.
+struct RequestId(String);
+
+impl RequestId {
+    fn new() -> Self {
+        Self(format!("{:016x}", rand::random::<u64>()))
+    }
+}
+
 /// A 5xx: the log has the reason under the id that the answer carries.
 #[derive(Debug, thiserror::Error)]
 #[error("{status}, request {request_id}")]
@@ -175,7 +199,8 @@ struct Failure {
 
 impl Failure {
     fn new(status: StatusCode) -> Self {
-        Self { status, request_id: format!("{:016x}", rand::random::<u64>()) }
+        let RequestId(request_id) = RequestId::new();
+        Self { status, request_id }
     }
 }
 
@@ -211,6 +236,12 @@ pub(super) async fn guarded(
             tracing::debug!(target: "account", %method, path, status = status.as_u16(), "request");
             response
         }
+        // A refusal of ours says why, and has its id already.
+        Some(Ok(response)) if request_id(&response).is_some() => {
+            let (id, status) = (request_id(&response), status.as_u16());
+            tracing::error!(target: "account", %method, path, status, id, "request failed");
+            Ok(response)
+        }
         failed => {
             let failure = Failure::new(status);
             let (status, id, panicked) = (status.as_u16(), &failure.request_id, failed.is_none());
@@ -218,4 +249,8 @@ pub(super) async fn guarded(
             Err(failure.into())
         }
     }
+}
+
+fn request_id<B>(response: &ServiceResponse<B>) -> Option<String> {
+    response.response().extensions().get::<RequestId>().map(|RequestId(id)| id.clone())
 }

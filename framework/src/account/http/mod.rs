@@ -9,8 +9,10 @@ mod budget;
 mod enumeration;
 mod front;
 mod openapi;
+mod owner;
 mod pages;
 mod params;
+mod phone;
 mod route;
 mod v1;
 
@@ -69,7 +71,10 @@ fn serve_with(
 
 /// Every route with a dialect.
 fn routes() -> Vec<Route> {
-    [v1::routes(), pages::routes()].into_iter().flatten().collect()
+    [v1::routes(), owner::routes(), phone::routes(), pages::routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn configure(cfg: &mut web::ServiceConfig, front: &Front) {
@@ -107,7 +112,7 @@ mod tests {
     }
 
     impl Edge {
-        async fn new() -> Self {
+        pub(super) async fn new() -> Self {
             Self::with(config::Account::default()).await
         }
 
@@ -134,7 +139,7 @@ mod tests {
             Self { url, client: reqwest::Client::new(), handle, world }
         }
 
-        async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
+        pub(super) async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
             let response = request.send().await.unwrap();
             let status = response.status().as_u16();
             let text = response.text().await.unwrap();

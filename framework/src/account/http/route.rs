@@ -12,6 +12,7 @@ use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use serde_json::Value;
 use tokio::time::timeout;
 
+pub(super) use super::super::refused::Refused;
 use super::{
     super::AccountCenter,
     answers::{Dialect, problem},
@@ -23,8 +24,6 @@ use crate::{
     limits::ROLE_ASK_DEADLINE,
     wire::{Code, Refusal},
 };
-
-pub(super) use super::super::refused::Refused;
 
 /// One route.
 pub(super) struct Route {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::msg;
 
-const USERNAME: &str = "3 to 32 letters of any script, digits, `_`, `-` or `.`";
-const PASSWORD: &str = "6 to 128 bytes";
+pub(super) const USERNAME: &str = "3 to 32 letters of any script, digits, `_`, `-` or `.`";
+pub(super) const PASSWORD: &str = "6 to 128 bytes";
 
 pub(super) fn routes() -> Vec<Route> {
     let post = Methods::Post;
