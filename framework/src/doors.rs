@@ -109,6 +109,16 @@ impl Doors {
         Some(told.to_string())
     }
 
+    /// Where WebSockets are told to connect: at the address that clients are told, if one is said.
+    pub(crate) fn ws_advertised(&self, config: &Config) -> Option<String> {
+        let kinds = [(Transport::Ws, "ws"), (Transport::WsTls, "wss")];
+        let (scheme, bound) =
+            kinds.into_iter().find_map(|(kind, scheme)| Some((scheme, self.gate.first(kind)?)))?;
+        let said = config.gate.advertise.as_ref().and_then(|said| said.parse::<SocketAddr>().ok());
+        let ip = said.map_or_else(|| towards(config, bound).ip(), |said| said.ip());
+        Some(format!("{scheme}://{}", SocketAddr::new(ip, bound.port())))
+    }
+
     /// Where other nodes reach this one's link.
     pub(crate) fn link_advertised(&self, config: &Config) -> Option<String> {
         let bound = address(self.link.as_ref()?);

@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     account::{self, AccountCenter, AccountSettings},
-    admin::{Admin, Guard, SecretError},
+    admin::{Admin, Guard},
     app::Game,
     ask::{Asker, Calls},
     chance::Chance,
@@ -25,6 +25,7 @@ use crate::{
     link::{Hosts, Links, Me, Served, Tls, TlsError},
     outage::Outage,
     schema::Schema,
+    secret::{self, SecretError},
     sessions::{self, Sessions},
     shards::Shards,
     store::{Cache, CacheOpenError, OpenError, Redis, Store, StoreError},
@@ -78,7 +79,7 @@ pub(crate) enum StartError {
     /// The account center cannot start.
     #[error(transparent)]
     Account(#[from] account::StartError),
-    /// The operators' secret cannot be had.
+    /// A secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The operating system refuses what a node needs.
@@ -140,6 +141,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         roles: config.node.roles.iter().copied().collect(),
         apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
         gate: doors.gate_advertised(config),
+        ws: doors.ws_advertised(config),
         load: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: directory.incarnation(),
@@ -159,6 +161,9 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     }
     let load = tell_load(directory.clone(), gate.clone(), host.clone(), ground.tasks.clone());
     ground.tasks.spawn(load);
+    if let Some(center) = center.clone() {
+        ground.tasks.spawn(center.keep(directory.clone(), ground.tasks.clone()));
+    }
 
     // 7. The doors open.
     let admin = ground.admin(guard);
@@ -332,16 +337,26 @@ impl Ground {
         let Some(store) = self.store.as_ref().filter(|_| config.has(Role::Account)) else {
             return Ok(None);
         };
+        let (said, file) = (&config.account.internal_secret, &config.account.internal_secret_file);
+        let internal = secret::of("account.internal_secret", said, file)?;
         let center = loop {
             let gates = self.directory.clone();
             let gates = Arc::new(move || gates.gate_for_sign_in());
+            let gateways = self.directory.clone();
+            let gateways = Arc::new(move || gateways.gate_for_websocket());
+            let account = &config.account;
             let settings = AccountSettings {
                 cluster: config.cluster.name.clone(),
-                token_ttl: config.account.token_ttl,
+                token_ttl: account.token_ttl,
+                refresh_ttl: account.refresh_ttl,
+                key_ttl: account.key_ttl,
+                internal: internal.clone(),
             };
             let (store, cache) = (store.clone(), self.cache.clone());
             let (sessions, clock) = (self.sessions(), self.clock.clone());
-            match AccountCenter::start(store, cache, sessions, gates, clock, settings).await {
+            let center =
+                AccountCenter::start(store, cache, sessions, gates, gateways, clock, settings);
+            match center.await {
                 Ok(center) => break center,
                 // The store has said so itself.
                 Err(account::StartError::Store(_)) if config.clustered() => {}
@@ -355,7 +370,8 @@ impl Ground {
             .on(&center, AccountCenter::sign_out)
             .on(&center, AccountCenter::kick)
             .on(&center, AccountCenter::ban)
-            .on(&center, AccountCenter::unban);
+            .on(&center, AccountCenter::unban)
+            .on(&center, AccountCenter::rotate_key);
         self.asker.start(Role::Account, calls, &self.tasks);
         Ok(Some(center))
     }

@@ -1,5 +1,5 @@
 //! Owns signing in: by name, as a guest, for the first time; and what an answer holds.
-//! Leaves how a request arrives to `http`, what a name looks like to `rules`, what a hash costs to
+//! Leaves what a sign-in is once it has begun to `refresh`, how a request arrives to `http`, what a name looks like to `rules`, what a hash costs to
 //! `passwords`, how often one may fail to `throttle`.
 
 use std::{
@@ -15,21 +15,22 @@ use tokio::runtime::Handle;
 
 use super::{
     ends::ban_of,
+    keys::Keys,
     passwords::Passwords,
+    refresh::{Ends, RefreshToken},
     rules,
     throttle::{Throttle, Trier},
-    tokens::{self, Claims, KeyError, Subject, TokenIssuer, TokenVerifier},
+    tokens::{Claims, KeyError, Subject, random_id},
 };
 use crate::{
     clock::Clock,
     directory::Jwk,
     msg,
+    secret::Known,
     sessions::Sessions,
     store::{Account, AccountStatus, Cache, CreateError, NewAccount, Store, StoreError},
     wire::{Code, Refusal},
 };
-
-const SIGNING_KEY: &str = "token.signing.1";
 
 /// While the store or the cache is away the log says so once, then each minute.
 const AWAY_LOG_MS: i64 = 60_000;
@@ -44,6 +45,12 @@ pub(crate) struct AccountSettings {
     pub(crate) cluster: String,
     /// How long an access token lives; 2 h by the contract.
     pub(crate) token_ttl: Duration,
+    /// How long a refresh token lives.
+    pub(crate) refresh_ttl: Duration,
+    /// How long a key signs.
+    pub(crate) key_ttl: Duration,
+    /// What other servers of the studio show; `None`: they are not let in.
+    pub(crate) internal: Option<Known>,
 }
 
 /// Signs people in. A clone is a handle to the same center.
@@ -53,12 +60,13 @@ pub(crate) struct AccountCenter(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) store: Store,
     gates: Gates,
+    gateways: Gates,
     pub(super) clock: Clock,
     pub(super) throttle: Throttle,
     pub(super) passwords: Passwords,
-    pub(super) issuer: TokenIssuer,
-    pub(super) verifier: TokenVerifier,
-    pub(super) token_ttl: Duration,
+    pub(super) keys: Keys,
+    pub(super) refresh_ttl: Duration,
+    pub(super) internal: Option<Known>,
     pub(super) sessions: Sessions,
     away_logged_ms: AtomicI64,
 }
@@ -66,15 +74,15 @@ pub(super) struct Inner {
 /// Why an account center could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    /// The signing key could not be read or kept.
-    #[error("the key that signs tokens could not be read: {0}")]
+    /// The signing keys could not be read or kept.
+    #[error("the keys that sign tokens could not be read: {0}")]
     Store(#[from] StoreError),
-    /// Someone changed the key in the database.
+    /// Someone changed a key in the database.
     #[error(
-        "the row `{SIGNING_KEY}` of table `secrets` is damaged ({0}): \
-         delete it and start again; everybody signs in anew"
+        "the row {seq} of table `signing_keys` is damaged ({source}): \
+         delete it and start again; whose token it signed signs in anew"
     )]
-    Key(#[from] KeyError),
+    Key { seq: i64, source: KeyError },
 }
 
 impl AccountCenter {
@@ -85,21 +93,21 @@ impl AccountCenter {
         cache: Cache,
         sessions: Sessions,
         gates: Gates,
+        gateways: Gates,
         clock: Clock,
         settings: AccountSettings,
     ) -> Result<Self, StartError> {
-        let key = store.secret(SIGNING_KEY, tokens::new_signing_key).await?;
-        let issuer = TokenIssuer::new(&key, &settings.cluster, settings.token_ttl)?;
-        let verifier = TokenVerifier::new(&[issuer.jwk()], &settings.cluster);
+        let keys = Keys::open(store.clone(), clock.clone(), &settings).await?;
         let center = Self(Arc::new(Inner {
             store,
             gates,
+            gateways,
             throttle: Throttle::new(cache, clock.clone()),
             clock,
             passwords: Passwords::new(Handle::current()),
-            issuer,
-            verifier,
-            token_ttl: settings.token_ttl,
+            keys,
+            refresh_ttl: settings.refresh_ttl,
+            internal: settings.internal,
             sessions,
             away_logged_ms: AtomicI64::new(i64::MIN),
         }));
@@ -148,9 +156,18 @@ impl AccountCenter {
         Ok(msg::registry::Res { code, token, addr, account_id, openid, refresh_token, expires_in })
     }
 
-    /// The public keys that tokens of this center are checked with.
+    /// The public keys that tokens of this center are checked with, oldest first.
     pub(crate) fn jwks(&self) -> Vec<Jwk> {
-        vec![self.0.issuer.jwk()]
+        self.0.keys.jwks()
+    }
+
+    /// Whether what signing in needs is there.
+    ///
+    /// # Errors
+    /// 101 when the store or the cache is away.
+    pub(super) async fn healthy(&self) -> Result<(), Refusal> {
+        self.0.store.ping().await.map_err(|e| self.0.away(e))?;
+        self.0.sessions.marks().reached().await.map_err(|e| self.0.away(e))
     }
 
     /// A live gate to send somebody to.
@@ -164,12 +181,13 @@ impl fmt::Debug for AccountCenter {
         let Inner {
             store,
             gates: _,
+            gateways: _,
             clock: _,
             throttle,
             passwords,
-            issuer,
-            verifier: _,
-            token_ttl: _,
+            keys,
+            refresh_ttl: _,
+            internal: _,
             sessions: _,
             away_logged_ms: _,
         } = &*self.0;
@@ -177,7 +195,7 @@ impl fmt::Debug for AccountCenter {
             .field("store", store)
             .field("throttle", throttle)
             .field("passwords", passwords)
-            .field("issuer", issuer)
+            .field("keys", keys)
             .finish_non_exhaustive()
     }
 }
@@ -312,21 +330,33 @@ impl Inner {
     ) -> Result<Signed, Refusal> {
         let now_ms = self.clock.now_ms();
         may_sign_in(&account, now_ms)?;
-        self.store.touch_sign_in(account.id, now_ms).await.map_err(|e| self.away(e))?;
+        let sid = random_id();
+        let (begun, refresh) = self.begin(&account, entry, &sid, Ends::Refreshed).await?;
         let Entry { way, app_id, ip: _ } = entry;
-        let openid = account.openid.clone();
-        let subject =
-            Subject { account_id: account.id, openid: &openid, app: app_id, ..Subject::default() };
-        let (token, claims) = self.issuer.issue(&subject, now_ms);
-        tracing::info!(target: "account", account = account.id, sid = claims.sid, way, "signed in");
+        let openid = begun.openid;
+        let subject = Subject {
+            account_id: account.id,
+            openid: &openid,
+            app: app_id,
+            sid: Some(&sid),
+            ..Subject::default()
+        };
+        let (token, claims) = self.keys.issue(&subject, now_ms);
+        tracing::info!(target: "account", account = account.id, sid, way, "signed in");
         Ok(Signed {
             account,
             openid,
             token,
             claims,
-            refresh_token: None,
-            expires_in: self.issuer.ttl_secs(),
+            refresh_token: refresh.as_ref().map(RefreshToken::to_text),
+            expires_in: self.keys.ttl_secs(),
         })
+    }
+
+    /// Where a WebSocket of the login server's clients goes.
+    pub(super) fn gateway_url(&self) -> Result<String, Refusal> {
+        let gateway = (self.gateways)().ok_or(Code::NOT_READY)?;
+        Ok(format!("{gateway}/ws"))
     }
 
     pub(super) async fn throttle(&self, trier: &Trier) -> Result<(), Refusal> {
@@ -351,7 +381,10 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::world::World, *};
+    use super::{
+        super::{tokens::TokenVerifier, world::World},
+        *,
+    };
 
     #[tokio::test]
     async fn whoever_registers_is_signed_in_and_can_sign_in_again() {
@@ -359,7 +392,8 @@ mod tests {
         let new = w.registry("Anna", "secret1").await.unwrap();
         let again = w.auth("aNNA", "secret1").await.unwrap();
         assert_eq!((new.account_id, again.account_id), (Some(10_001), Some(10_001)));
-        assert_eq!((again.code, again.expires_in, &again.refresh_token), (0, Some(7200), &None));
+        assert_eq!((again.code, again.expires_in), (0, Some(7200)));
+        assert!(again.refresh_token.is_some() && again.refresh_token != new.refresh_token);
         assert_eq!(again.addr.as_deref(), Some("127.0.0.1:3017"));
         assert_eq!(again.openid, new.openid);
         let verifier = TokenVerifier::new(&w.center.jwks(), "test");

@@ -2,9 +2,13 @@
 //! Leaves rows and counters to `store`, where sessions are to `sessions`, how it is asked to `ask`.
 
 mod center;
+mod credentials;
 mod ends;
 mod http;
+mod keys;
 mod passwords;
+mod platform;
+mod refresh;
 mod rules;
 mod throttle;
 mod tokens;

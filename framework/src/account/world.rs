@@ -17,36 +17,62 @@ use crate::{
     directory::{Directory, Role},
     msg,
     proto::link::end_session,
+    secret::Known,
     sessions::Sessions,
     store::{Cache, Store},
     tasks::Tasks,
     wire::Code,
 };
 
-/// An account center on a SQLite file, a clock to set and one gate to switch off.
+/// An account center on a store, a clock to set and one gate to switch off.
 pub(super) struct World {
     pub(super) center: AccountCenter,
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) gate_lives: Arc<AtomicBool>,
+    url: String,
     folder: tempfile::TempDir,
 }
 
+/// What other servers show here.
+pub(super) const INTERNAL: &str = "a-secret-between-the-servers";
+
 impl World {
     pub(super) async fn new() -> Self {
-        Self::on(tempfile::tempdir().unwrap()).await
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/town.db", folder.path().display());
+        Self::on(url, folder, Clock::fixed(1_000_000)).await
     }
 
-    async fn on(folder: tempfile::TempDir) -> Self {
-        let url = format!("sqlite://{}/town.db", folder.path().display());
+    /// One on SQLite, and one on PostgreSQL.
+    pub(super) async fn both() -> [Self; 2] {
+        let url = bastide_testkit::shared().postgres.database();
+        let folder = tempfile::tempdir().unwrap();
+        [Self::new().await, Self::on(url, folder, Clock::fixed(1_000_000)).await]
+    }
+
+    /// Another center on the same store and the same clock, as a cluster has it.
+    pub(super) async fn beside(&self) -> Self {
+        Self::on(self.url.clone(), tempfile::tempdir().unwrap(), self.clock.clone()).await
+    }
+
+    async fn on(url: String, folder: tempfile::TempDir, clock: Clock) -> Self {
         let store = Store::open(&url, Handle::current()).await.unwrap();
-        let clock = Clock::fixed(1_000_000);
         let gate_lives = Arc::new(AtomicBool::new(true));
         let lives = Arc::clone(&gate_lives);
         let gates: Gates =
             Arc::new(move || lives.load(Ordering::Relaxed).then(|| "127.0.0.1:3017".to_owned()));
-        let settings =
-            AccountSettings { cluster: "test".to_owned(), token_ttl: Duration::from_secs(7200) };
+        let lives = Arc::clone(&gate_lives);
+        let gateways: Gates = Arc::new(move || {
+            lives.load(Ordering::Relaxed).then(|| "ws://127.0.0.1:18080".to_owned())
+        });
+        let settings = AccountSettings {
+            cluster: "test".to_owned(),
+            token_ttl: Duration::from_secs(7200),
+            refresh_ttl: Duration::from_secs(30 * 24 * 3600),
+            key_ttl: Duration::from_secs(30 * 24 * 3600),
+            internal: Some(Known::new(INTERNAL)),
+        };
         let (cache, asker) = (Cache::memory(), Asker::default());
         // Nobody plays here.
         let nobody = Calls::default().on(&(), async |(), _: end_session::Req| {
@@ -55,16 +81,16 @@ impl World {
         asker.start(Role::Game, nobody, &Tasks::default());
         let directory = Directory::alone("here", 1);
         let sessions = Sessions::new(directory, asker, cache.clone(), clock.clone());
+        let (kept, time) = (store.clone(), clock.clone());
         let center =
-            AccountCenter::start(store.clone(), cache, sessions, gates, clock.clone(), settings)
-                .await;
-        Self { center: center.unwrap(), store, clock, gate_lives, folder }
+            AccountCenter::start(kept, cache, sessions, gates, gateways, time, settings).await;
+        Self { center: center.unwrap(), store, clock, gate_lives, url, folder }
     }
 
     pub(super) async fn restart(self) -> Self {
-        let Self { center: _, store, clock: _, gate_lives: _, folder } = self;
+        let Self { center: _, store, clock, gate_lives: _, url, folder } = self;
         store.close().await;
-        Self::on(folder).await
+        Self::on(url, folder, clock).await
     }
 
     pub(super) async fn registry(

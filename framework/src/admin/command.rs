@@ -45,6 +45,8 @@ enum Order {
         /// The account's number.
         account: i64,
     },
+    /// Makes a new key to sign tokens with; tokens that the old one has signed stay good.
+    RotateKey,
 }
 
 /// Why an order was not done.
@@ -85,6 +87,7 @@ pub(crate) async fn give(flags: &AdminFlags) -> Result<String, OrderError> {
             ("ban", json!({ "account": account, "seconds": seconds, "reason": reason }))
         }
         Order::Unban { account } => ("unban", json!({ "account": account })),
+        Order::RotateKey => ("keys/rotate", json!({})),
     };
     let host = addr.trim_start_matches("http://").trim_end_matches('/');
     let away = |e: reqwest::Error| OrderError::Away { addr: addr.clone(), why: root(&e) };
@@ -124,6 +127,14 @@ impl Order {
                 format!("account {account} may sign in again")
             }
             Self::Unban { account } => format!("account {account} was not banned"),
+            Self::RotateKey => {
+                let said = |member: &str| answer[member].as_str().unwrap_or("?").to_owned();
+                format!(
+                    "the key {} is published, and signs from {} on",
+                    said("kid"),
+                    said("signs_from")
+                )
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Owns what an operator tells a node to do: kick, ban, unban. Any node takes the order and hands
-//! it to an account center. Leaves who may give orders to `secret`.
+//! Owns what an operator tells a node to do: kick, ban, unban, sign with a new key. Any node takes
+//! the order and hands it to an account center. Leaves who may give orders to `guard`.
 
 use std::{net::IpAddr, time::UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use actix_web::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{Admin, secret::Verdict};
+use super::{Admin, guard::Verdict};
 use crate::{
     directory::Role,
     limits::{BAN_MAX, HTTP_BODY_BYTES_MAX, REASON_BYTES_MAX},
@@ -25,7 +25,8 @@ pub(super) fn configure(cfg: &mut web::ServiceConfig) {
     cfg.app_data(web::PayloadConfig::new(HTTP_BODY_BYTES_MAX))
         .route("/admin/kick", post().to(kick))
         .route("/admin/ban", post().to(ban))
-        .route("/admin/unban", post().to(unban));
+        .route("/admin/unban", post().to(unban))
+        .route("/admin/keys/rotate", post().to(rotate_key));
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +55,10 @@ struct Unban {
     account: i64,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateKey {}
+
 async fn kick(req: HttpRequest, body: Bytes, admin: Data<Admin>) -> HttpResponse {
     let act = async |Kick { account, reason }: Kick| {
         let request = proto::kick::Req { account, reason: checked(reason)? };
@@ -81,6 +86,16 @@ async fn unban(req: HttpRequest, body: Bytes, admin: Data<Admin>) -> HttpRespons
         Ok(json!({ "account": account, "was_banned": answer.was_banned }))
     };
     order("unban", &req, &body, &admin, act).await
+}
+
+async fn rotate_key(req: HttpRequest, body: Bytes, admin: Data<Admin>) -> HttpResponse {
+    let act = async |RotateKey {}: RotateKey| {
+        let answer = admin.asker.ask(Role::Account, &proto::rotate_key::Req {}).await?;
+        Ok(json!({ "kid": answer.kid, "signs_from": date(answer.signs_from_ms) }))
+    };
+    // There is nothing to say.
+    let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    order("rotate-key", &req, body, &admin, act).await
 }
 
 /// Lets the operator in, reads the order, does it, and writes down who did what to whom.

@@ -153,6 +153,11 @@ impl Directory {
         self.least_loaded(|n| n.gate.is_some())?.gate.clone()
     }
 
+    /// The address that WebSockets are sent to, as [`Directory::gate_for_sign_in`].
+    pub(crate) fn gate_for_websocket(&self) -> Option<String> {
+        self.least_loaded(|n| n.ws.is_some())?.ws.clone()
+    }
+
     /// A node that has a role and is up: this one, else the least loaded.
     pub(crate) fn with_role(&self, role: Role) -> Option<Arc<NodeInfo>> {
         self.least_loaded(|n| n.roles.contains(&role))

@@ -64,6 +64,8 @@ pub(crate) struct NodeInfo {
     pub(crate) apis: Vec<String>,
     /// Where clients reach its gate, `ip:port`.
     pub(crate) gate: Option<String>,
+    /// Where WebSockets reach its gate, such as `ws://ip:port`.
+    pub(crate) ws: Option<String>,
     /// Connections and entities; the smaller, the sooner it gets the next.
     pub(crate) load: u32,
     /// The version of bastide it was built with.
@@ -130,6 +132,7 @@ mod tests {
             roles: BTreeSet::from([Role::Account, Role::Gate, Role::Game, Role::Rooms]),
             apis: vec![text("msg.Echo.Req")],
             gate: Some(text("1.2.3.4:3017")),
+            ws: Some(text("ws://1.2.3.4:18080")),
             load: 7,
             version: text("0.1.0"),
             incarnation: 3,

@@ -50,15 +50,26 @@ pub(crate) struct PasswordHash(pub(crate) String);
 /// Who a new account is for.
 #[derive(Clone, Debug)]
 pub(crate) enum NewAccount {
-    Named { username: String, password_hash: PasswordHash },
-    Guest { device_id: String },
+    Named {
+        username: String,
+        password_hash: PasswordHash,
+    },
+    /// With an address that no other account has.
+    Reachable {
+        username: String,
+        password_hash: PasswordHash,
+        email: String,
+    },
+    Guest {
+        device_id: String,
+    },
 }
 
 /// Why an account was not created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CreateError {
-    /// Another account has that name or that device: choose another, or sign in.
-    #[error("another account has this name or device: choose another, or sign in")]
+    /// Another account has that name, that device or that address: choose another, or sign in.
+    #[error("another account has this name, device or address: choose another, or sign in")]
     Taken,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -170,17 +181,6 @@ impl Store {
         .await
     }
 
-    /// Notes that the account signed in.
-    pub(crate) async fn touch_sign_in(&self, id: i64, now_ms: i64) -> Result<(), StoreError> {
-        let sql = self.accounts()?;
-        let pool = sql.write.clone();
-        sql.run(async move {
-            let query = sqlx::query("UPDATE accounts SET last_sign_in_ms = $1 WHERE id = $2");
-            query.bind(now_ms).bind(id).execute(&pool).await.map(drop)
-        })
-        .await
-    }
-
     async fn account<V>(&self, query: &'static str, by: V) -> Result<Option<Account>, StoreError>
     where
         V: for<'q> sqlx::Encode<'q, sqlx::Any> + sqlx::Type<sqlx::Any> + Send + 'static,
@@ -194,7 +194,7 @@ impl Store {
         .await
     }
 
-    fn accounts(&self) -> Result<&Sql, StoreError> {
+    pub(super) fn accounts(&self) -> Result<&Sql, StoreError> {
         match &self.0 {
             Backend::Sql(sql) => Ok(sql),
             Backend::Memory(_) => {
@@ -248,11 +248,14 @@ impl fmt::Debug for PasswordHash {
 }
 
 async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account, sqlx::Error> {
-    let (username, password_hash, device_id) = match new {
+    let (username, password_hash, device_id, email) = match new {
         NewAccount::Named { username, password_hash } => {
-            (Some(username), Some(password_hash), None)
+            (Some(username), Some(password_hash), None, None)
         }
-        NewAccount::Guest { device_id } => (None, None, Some(device_id)),
+        NewAccount::Reachable { username, password_hash, email } => {
+            (Some(username), Some(password_hash), None, Some(email))
+        }
+        NewAccount::Guest { device_id } => (None, None, Some(device_id), None),
     };
     let account = Account {
         // A refused insert leaves a gap, which is better than a number given twice.
@@ -267,6 +270,7 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         banned_until_ms: 0,
         banned_reason: String::new(),
     };
+    let mut tx = pool.begin().await?;
     sqlx::query(INSERT)
         .bind(account.id)
         .bind(account.openid.clone())
@@ -277,13 +281,19 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         .bind(account.status.number())
         .bind(account.created_ms)
         .bind(account.last_sign_in_ms)
-        .execute(pool)
+        .execute(&mut *tx)
         .await?;
+    if let Some(email) = email {
+        let query = "INSERT INTO emails (account_id, email, email_key) VALUES ($1, $2, $3)";
+        let query = sqlx::query(query).bind(account.id).bind(email.clone());
+        query.bind(email.to_lowercase()).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
     Ok(account)
 }
 
 /// 128 bits from the system: nobody guesses another player's.
-fn openid() -> String {
+pub(super) fn openid() -> String {
     let mut bytes = [0; 16];
     OsRng.try_fill_bytes(&mut bytes).expect("the system has a source of randomness");
     format!("{:032x}", u128::from_be_bytes(bytes))
@@ -342,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_and_a_sign_in_are_written_down() {
+    async fn a_password_is_written_down() {
         let folder = tempfile::tempdir().unwrap();
         for url in urls(&folder) {
             let store = opened(&url).await;
@@ -350,10 +360,9 @@ mod tests {
             let hash = PasswordHash("other".to_owned());
             assert_eq!(store.set_password_hash(anna.id, hash.clone()).await, Ok(true));
             assert_eq!(store.set_password_hash(1, hash.clone()).await, Ok(false));
-            store.touch_sign_in(anna.id, 99).await.unwrap();
             store.close().await;
             let again = opened(&url).await.account_by_id(anna.id).await.unwrap().unwrap();
-            assert_eq!((again.password_hash, again.last_sign_in_ms), (Some(hash), 99));
+            assert_eq!(again.password_hash, Some(hash));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Owns the SQL store: how it is opened, on which runtime its queries run, how long they may take.
-//! Leaves what is kept to `records` (entities, counters, secrets) and `accounts`; what need not
-//! survive a restart is in `cache`, which a cluster has in `redis`.
+//! Leaves what is kept to `records` (entities, counters, secrets), `accounts`, `sign_ins` and
+//! `signing_keys`; what need not survive a restart is in `cache`, which a cluster has in `redis`.
 
 mod accounts;
 mod cache;
@@ -8,6 +8,8 @@ mod open;
 mod postgres;
 mod records;
 mod redis;
+mod sign_ins;
+mod signing_keys;
 mod sqlite;
 
 use std::{
@@ -24,6 +26,8 @@ pub(crate) use self::redis::{CacheOpenError, Cmd, Redis, Script};
 pub(crate) use accounts::{Account, AccountStatus, CreateError, NewAccount, PasswordHash};
 pub(crate) use cache::{Cache, CacheError};
 pub(crate) use open::OpenError;
+pub(crate) use sign_ins::{Begun, NewSignIn, NotBegun, RefreshHash, SignIn};
+pub(crate) use signing_keys::SigningKey;
 
 use records::MemoryRecords;
 

@@ -19,7 +19,9 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let start = Migration::new(1, "start".into(), MigrationType::Simple, start, false);
     let bans = include_str!("../../migrations/0002_bans.sql").into_sql_str();
     let bans = Migration::new(2, "bans".into(), MigrationType::Simple, bans, false);
-    Migrator::with_migrations(vec![start, bans])
+    let sign_ins = include_str!("../../migrations/0004_sign_ins.sql").into_sql_str();
+    let sign_ins = Migration::new(4, "sign_ins".into(), MigrationType::Simple, sign_ins, false);
+    Migrator::with_migrations(vec![start, bans, sign_ins])
 });
 
 /// Why a store could not be opened; each is for the operator, who can set it right.

@@ -34,6 +34,20 @@ pub(super) const SIGN_IN: Dialect = Dialect { statuses: &[200], refuses: sign_in
 /// The other account routes: always 200 and a `code`.
 pub(super) const CODE: Dialect = Dialect { statuses: &[200], refuses: code_refused };
 
+/// A refresh: always 200, all members always there, null when unset.
+pub(super) const REFRESH: Dialect = Dialect { statuses: &[200], refuses: refresh_refused };
+
+/// The refresh of WebSocket clients: always 200, with a status as `code`.
+pub(super) const ENVELOPE: Dialect = Dialect { statuses: &[200], refuses: envelope_refused };
+
+/// The login server's routes: a status, `success` and `error`.
+pub(super) const LOGIN_SERVER: Dialect =
+    Dialect { statuses: &[200, 400, 401, 403, 429], refuses: login_server_refused };
+
+/// The platform's routes for the studio's own servers: who may not ask is told so by the status.
+pub(super) const INTERNAL: Dialect =
+    Dialect { statuses: &[200, 400, 401, 403], refuses: internal_refused };
+
 /// The platform's routes: a status, and `error`.
 pub(super) const PLATFORM: Dialect =
     Dialect { statuses: &[200, 400, 401, 403, 429], refuses: platform_refused };
@@ -81,6 +95,33 @@ fn sign_in_refused(refusal: &Refusal) -> (StatusCode, Value) {
 
 fn code_refused(refusal: &Refusal) -> (StatusCode, Value) {
     (StatusCode::OK, json!({ "code": refusal.code.0, "message": refusal.message }))
+}
+
+fn refresh_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    let value = json!({
+        "code": refusal.code.0, "token": null, "refresh_token": null, "expires_in": null,
+        "message": refusal.message,
+    });
+    (StatusCode::OK, value)
+}
+
+fn envelope_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    let code = status_of(refusal.code).as_u16();
+    (StatusCode::OK, json!({ "code": code, "body": null, "err_msg": refusal.message }))
+}
+
+fn login_server_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    (status_of(refusal.code), json!({ "success": false, "error": refusal.message }))
+}
+
+/// Here nobody signs in, so the codes of signing in are those of the header.
+fn internal_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    let status = match refusal.code {
+        Code::NOT_SIGNED_IN => StatusCode::UNAUTHORIZED,
+        Code::WRONG_CREDENTIALS => StatusCode::FORBIDDEN,
+        code => status_of(code),
+    };
+    (status, json!({ "error": refusal.message }))
 }
 
 fn platform_refused(refusal: &Refusal) -> (StatusCode, Value) {

@@ -1,4 +1,4 @@
-//! Owns what anybody may look at: the keys that check tokens, whether it lives.
+//! Owns what anybody may look at: the keys that check tokens, whether people can sign in.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub(super) fn routes() -> Vec<Route> {
             PAGE,
             jwks,
         ),
-        Route::new(get, "/health", "Whether it lives.", PAGE, health),
+        Route::new(get, "/health", "Whether people can sign in.", PAGE, health),
     ]
 }
 
@@ -25,6 +25,7 @@ async fn jwks(call: Call) -> Result<Value, Refused> {
     Ok(json!({ "keys": call.center.jwks() }))
 }
 
-async fn health(_: Call) -> Result<Value, Refused> {
+async fn health(call: Call) -> Result<Value, Refused> {
+    call.center.healthy().await?;
     Ok(json!({ "status": "ok" }))
 }
