@@ -298,3 +298,157 @@ impl fmt::Debug for Keys {
 fn ms(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::world::World, *};
+
+    const KEY_TTL_MS: i64 = 30 * 24 * 3600 * 1000;
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+
+    /// The key that the next token is signed with.
+    fn signs(w: &World) -> String {
+        let token = w.center.0.keys.issue(&Subject::player(1, "a"), w.clock.now_ms()).0;
+        jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
+    }
+
+    fn published(w: &World) -> Vec<String> {
+        w.center.jwks().into_iter().map(|jwk| jwk.kid).collect()
+    }
+
+    /// As the loop does; discovery shows the keys or not.
+    async fn renew(w: &World, shown: bool) {
+        w.center.0.keys.renew(|_| shown).await.unwrap();
+    }
+
+    async fn rotate(w: &World) -> Result<String, Code> {
+        let res = w.center.clone().rotate_key(proto::rotate_key::Req {}).await;
+        let res = res.map_err(|refusal| refusal.code)?;
+        assert_eq!(res.signs_from_ms - w.clock.now_ms(), ms(KEY_LEAD));
+        Ok(res.kid)
+    }
+
+    fn later(w: &World, ms: i64) {
+        w.clock.set(w.clock.now_ms() + ms);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_published_before_it_signs_and_until_its_last_token_has_run_out() {
+        for w in World::both().await {
+            let old = signs(&w);
+            assert_eq!(published(&w), [old.clone()]);
+            later(&w, KEY_TTL_MS - 1);
+            renew(&w, true).await;
+            assert_eq!(published(&w), [old.clone()]);
+            later(&w, 1);
+            renew(&w, true).await;
+            let both = published(&w);
+            let new = both[1].clone();
+            assert_eq!((both.len(), &both[0], signs(&w)), (2, &old, old.clone()));
+            later(&w, ms(KEY_LEAD) - 1);
+            renew(&w, true).await;
+            assert_eq!(signs(&w), old);
+            let last = w.center.0.keys.issue(&Subject::player(1, "a"), w.clock.now_ms()).0;
+            later(&w, 1);
+            renew(&w, true).await;
+            assert_eq!((signs(&w), published(&w)), (new.clone(), both));
+            let good = |token: &str| w.center.0.keys.verify(token, w.clock.now_ms()).is_ok();
+            assert!(good(&last), "what the old one signed");
+            later(&w, DAY_MS + OVER_MS - 1);
+            renew(&w, true).await;
+            assert_eq!(published(&w).len(), 2, "credentials are good for a day");
+            later(&w, 1);
+            renew(&w, true).await;
+            assert_eq!((published(&w), signs(&w)), (vec![new.clone()], new));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_discovery_does_not_show_does_not_sign_and_the_one_before_stays() {
+        let w = World::new().await;
+        let old = signs(&w);
+        let new = rotate(&w).await.unwrap();
+        for _ in 0..4 {
+            later(&w, DAY_MS);
+            renew(&w, false).await;
+            assert_eq!(signs(&w), old);
+            assert_eq!(published(&w), [old.clone(), new.clone()]);
+        }
+        renew(&w, true).await;
+        later(&w, SHOWN_MS - 1);
+        renew(&w, true).await;
+        assert_eq!(signs(&w), old, "not before it was shown for long enough");
+        later(&w, 1);
+        renew(&w, true).await;
+        assert_eq!(signs(&w), new);
+    }
+
+    #[tokio::test]
+    async fn two_centers_agree_on_the_next_key_and_each_takes_the_others_tokens() {
+        let [_, one] = World::both().await;
+        let other = one.beside().await;
+        assert_eq!(published(&one), published(&other));
+        let (a, b) = tokio::join!(rotate(&one), rotate(&other));
+        assert_eq!(a, b);
+        for w in [&one, &other] {
+            renew(w, true).await;
+        }
+        assert_eq!(published(&one), published(&other));
+        assert_eq!(published(&one).len(), 2);
+        later(&one, ms(KEY_LEAD));
+        renew(&one, true).await;
+        assert_ne!(signs(&one), signs(&other), "one was a moment slower");
+        for (signer, checker) in [(&one, &other), (&other, &one)] {
+            let (token, claims) = signer.center.0.keys.issue(&Subject::player(1, "a"), 1_000_000);
+            assert_eq!(checker.center.0.keys.verify(&token, 1_000_000), Ok(claims));
+        }
+        renew(&other, true).await;
+        later(&one, KEY_TTL_MS);
+        tokio::join!(renew(&one, true), renew(&other, true));
+        renew(&one, true).await;
+        assert_eq!(published(&one).len(), 2, "the third key, and the second");
+        assert_eq!(published(&one), published(&other));
+    }
+
+    #[tokio::test]
+    async fn a_restart_changes_nothing() {
+        let w = World::new().await;
+        let old = signs(&w);
+        let new = rotate(&w).await.unwrap();
+        let w = w.restart().await;
+        assert_eq!((signs(&w), published(&w)), (old.clone(), vec![old.clone(), new.clone()]));
+        later(&w, ms(KEY_LEAD));
+        let w = w.restart().await;
+        assert_eq!((signs(&w), published(&w)), (new.clone(), vec![old, new]));
+    }
+
+    #[tokio::test]
+    async fn asked_again_a_coming_key_is_told_and_there_are_never_too_many() {
+        let w = World::new().await;
+        let next = rotate(&w).await.unwrap();
+        assert_eq!(rotate(&w).await, Ok(next));
+        for _ in 2..SIGNING_KEYS_MAX {
+            later(&w, ms(KEY_LEAD));
+            rotate(&w).await.unwrap();
+        }
+        later(&w, ms(KEY_LEAD));
+        assert_eq!(rotate(&w).await, Err(Code::BUSY));
+        renew(&w, true).await;
+        assert_eq!(published(&w).len(), SIGNING_KEYS_MAX);
+        assert!(!format!("{:?}", w.center).contains("data"));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_key_is_told_at_the_start() {
+        let w = World::new().await;
+        let (data, made_ms) = (b"nonsense".to_vec(), 1_000_000);
+        let key = SigningKey { seq: 2, data, made_ms, signs_from_ms: 0 };
+        assert!(w.store.add_signing_key(key.clone()).await.unwrap());
+        assert!(!w.store.add_signing_key(key).await.unwrap(), "the first one counts");
+        let said = w.center.0.keys.renew(|_| true).await.unwrap_err().to_string();
+        assert!(
+            said.contains("row 2 of table `signing_keys`") && said.contains("delete"),
+            "{said}"
+        );
+    }
+}

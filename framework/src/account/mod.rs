@@ -66,6 +66,9 @@ mod tests {
         let signed_in = w.registry("anna", "hunter2-right").await.unwrap();
         w.auth("anna", "hunter2-right").await.unwrap();
         w.auth("anna", "hunter2-wrong").await.unwrap_err();
+        let refreshed =
+            w.center.refresh(signed_in.refresh_token.as_deref().unwrap()).await.unwrap();
+        w.center.refresh(signed_in.refresh_token.as_deref().unwrap()).await.err().unwrap();
         w.store.close().await;
         w.auth("anna", "hunter2-late").await.unwrap_err();
         drop(listening);
@@ -73,7 +76,11 @@ mod tests {
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert!(log.contains("signed in") && log.contains("nobody can sign in"), "{log}");
         let token = signed_in.token.unwrap();
-        for secret in ["hunter2", "argon2id$", token.rsplit('.').next().unwrap()] {
+        let (first, next) = (signed_in.refresh_token.unwrap(), refreshed.refresh_token);
+        let tail = |token: &str| token.rsplit('.').next().unwrap().to_owned();
+        let (token, again) = (tail(&token), tail(&refreshed.token));
+        assert!(log.contains("used twice"), "{log}");
+        for secret in ["hunter2", "argon2id$", &token, &again, &first[32..], &next[32..]] {
             assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
         }
     }

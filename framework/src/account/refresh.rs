@@ -265,3 +265,215 @@ impl RefreshToken {
         RefreshHash { family: hash(&self.family), secret: hash(&self.secret) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::world::World, *};
+    use crate::{
+        limits::SIGN_INS_PER_ACCOUNT_MAX,
+        msg,
+        proto::admin as proto,
+        store::{AccountStatus, PasswordHash},
+    };
+
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+
+    async fn refresh(w: &World, token: &str) -> Result<Refreshed, Code> {
+        w.center.refresh(token).await.map_err(|refusal| refusal.code)
+    }
+
+    async fn guest(w: &World) -> (String, String) {
+        let res = w.guest("phone").await.unwrap();
+        (res.token.unwrap(), res.refresh_token.unwrap())
+    }
+
+    fn said(w: &World, token: &str) -> Claims {
+        w.center.0.keys.verify(token, w.clock.now_ms()).unwrap()
+    }
+
+    async fn is_good(w: &World, token: &str) -> bool {
+        w.center.0.living(token).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_refresh_gives_new_tokens_of_the_same_sign_in() {
+        for w in World::both().await {
+            let (token, refresh_token) = guest(&w).await;
+            w.clock.set(1_000_000 + DAY_MS);
+            let next = refresh(&w, &refresh_token).await.unwrap();
+            w.clock.set(1_000_000);
+            let (old, new) = (said(&w, &token), said(&w, &next.token));
+            assert_eq!((&old.sub, &old.openid, &old.sid), (&new.sub, &new.openid, &new.sid));
+            assert!(old.jti != new.jti && new.iat == 1000 + DAY_MS / 1000);
+            assert_eq!((next.expires_in, next.refresh_token.len()), (7200, 96));
+            w.clock.set(1_000_000 + 2 * DAY_MS);
+            refresh(&w, &next.refresh_token).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_used_token_ends_every_token_of_its_sign_in_and_of_no_other() {
+        for w in World::both().await {
+            let ((other, mine), (token, first)) = (guest(&w).await, guest(&w).await);
+            let next = refresh(&w, &first).await.unwrap();
+            let newest = refresh(&w, &next.refresh_token).await.unwrap();
+            assert!(is_good(&w, &token).await && is_good(&w, &newest.token).await);
+            let refused = w.center.refresh(&first).await.err().unwrap();
+            assert_eq!((refused.code, &*refused.message), (Code::TOKEN_INVALID, REUSED));
+            for dead in [&first, &next.refresh_token, &newest.refresh_token] {
+                assert_eq!(refresh(&w, dead).await.err(), Some(Code::TOKEN_INVALID));
+            }
+            assert!(!is_good(&w, &token).await && !is_good(&w, &newest.token).await);
+            assert!(is_good(&w, &other).await);
+            refresh(&w, &mine).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_that_show_one_token_at_once_one_refreshes_and_the_other_ends_the_sign_in() {
+        for w in World::both().await {
+            for _ in 0..20 {
+                let (_, token) = guest(&w).await;
+                let (a, b) = tokio::join!(refresh(&w, &token), refresh(&w, &token));
+                let (won, lost) = match (a, b) {
+                    (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => (won, lost),
+                    (a, b) => panic!("{:?} {:?}", a.err(), b.err()),
+                };
+                assert_eq!(lost, Code::TOKEN_INVALID);
+                let after = refresh(&w, &won.refresh_token).await;
+                assert_eq!(after.err(), Some(Code::TOKEN_INVALID));
+                assert!(!is_good(&w, &won.token).await);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_too_old_is_told_so_and_after_a_day_is_unknown() {
+        for w in World::both().await {
+            let (_, token) = guest(&w).await;
+            w.clock.set(1_000_000 + 30 * DAY_MS - 1);
+            let next = refresh(&w, &token).await.unwrap().refresh_token;
+            w.clock.set(1_000_000 + 60 * DAY_MS);
+            assert_eq!(refresh(&w, &next).await.err(), Some(Code::TOKEN_EXPIRED));
+            let sweep = async |before_ms| w.store.sweep_sign_ins(before_ms).await;
+            assert_eq!(sweep(1_000_000 + 59 * DAY_MS).await, Ok(false));
+            assert_eq!(refresh(&w, &next).await.err(), Some(Code::TOKEN_EXPIRED));
+            assert_eq!(sweep(1_000_000 + 60 * DAY_MS).await, Ok(false));
+            assert_eq!(refresh(&w, &next).await.err(), Some(Code::TOKEN_INVALID));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_token_of_ours_is_refused() {
+        let w = World::new().await;
+        let (_, token) = guest(&w).await;
+        let upper = token.to_uppercase();
+        let odd = ["", "x", &"0".repeat(96), &"ä".repeat(48), &token[1..], &token.repeat(2)];
+        for unknown in odd {
+            assert_eq!(refresh(&w, unknown).await.err(), Some(Code::TOKEN_INVALID), "{unknown}");
+        }
+        refresh(&w, &upper).await.expect("hex is hex");
+    }
+
+    #[tokio::test]
+    async fn who_may_not_sign_in_does_not_refresh() {
+        let w = World::new().await;
+        let (_, token) = guest(&w).await;
+        w.store.set_account_status(10_001, AccountStatus::Locked).await.unwrap();
+        assert_eq!(refresh(&w, &token).await.err(), Some(Code::BANNED));
+        w.store.set_account_status(10_001, AccountStatus::Open).await.unwrap();
+        let token = refresh(&w, &token).await.expect("it was not used").refresh_token;
+        w.store.set_ban(10_001, 2_000_000, String::new()).await.unwrap();
+        assert_eq!(refresh(&w, &token).await.err(), Some(Code::BANNED));
+        w.clock.set(2_000_000);
+        let token = refresh(&w, &token).await.unwrap().refresh_token;
+        let ban = proto::ban::Req { account: 10_001, until_ms: 3_000_000, reason: String::new() };
+        w.center.clone().ban(ban).await.unwrap();
+        w.clock.set(3_000_000);
+        assert_eq!(refresh(&w, &token).await.err(), Some(Code::TOKEN_INVALID), "for good");
+    }
+
+    #[tokio::test]
+    async fn an_account_has_so_many_sign_ins_and_the_oldest_makes_room() {
+        for w in World::both().await {
+            let mut given = Vec::new();
+            for n in 0..=SIGN_INS_PER_ACCOUNT_MAX {
+                w.clock.set(1_000_000 + n / 4);
+                given.push(guest(&w).await);
+            }
+            let mut living = 0;
+            for (token, refresh_token) in &given {
+                let good = is_good(&w, token).await;
+                assert_eq!(good, refresh(&w, refresh_token).await.is_ok());
+                living += i64::from(good);
+            }
+            assert_eq!(living, SIGN_INS_PER_ACCOUNT_MAX);
+            assert!(is_good(&w, &given[32].0).await && is_good(&w, &given[4].0).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn all_sign_ins_end_but_the_one_that_asks() {
+        let w = World::new().await;
+        let (a, b, c) = (guest(&w).await, guest(&w).await, guest(&w).await);
+        let keep = said(&w, &b.0).sid;
+        let ended = w.center.0.end_sign_ins(10_001, Some(&keep), "password changed").await;
+        assert_eq!(ended, Ok(Outcome::None), "nobody plays here");
+        for (token, refresh_token) in [&a, &c] {
+            assert!(!is_good(&w, token).await);
+            assert_eq!(refresh(&w, refresh_token).await.err(), Some(Code::TOKEN_INVALID));
+        }
+        assert!(is_good(&w, &b.0).await);
+        let next = refresh(&w, &b.1).await.unwrap();
+        w.center.0.end_sign_ins(10_001, None, "password changed").await.unwrap();
+        assert!(!is_good(&w, &next.token).await);
+        assert_eq!(refresh(&w, &next.refresh_token).await.err(), Some(Code::TOKEN_INVALID));
+    }
+
+    #[tokio::test]
+    async fn a_logout_by_refresh_token_ends_the_sign_in() {
+        let w = World::new().await;
+        let (token, refresh_token) = guest(&w).await;
+        let sign_out = async |token: &str| {
+            let req = msg::sign_out::Req { token: None, refresh_token: Some(token.to_owned()) };
+            w.center.clone().sign_out(req).await.map(|res| res.code).map_err(|r| r.code)
+        };
+        assert_eq!(sign_out(&refresh_token).await, Ok(0));
+        assert!(!is_good(&w, &token).await);
+        assert_eq!(refresh(&w, &refresh_token).await.err(), Some(Code::TOKEN_INVALID));
+        assert_eq!(sign_out(&refresh_token).await, Err(Code::TOKEN_INVALID));
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_that_began_with_the_password_before_does_not_succeed() {
+        for w in World::both().await {
+            w.registry("anna", "secret1").await.unwrap();
+            let before = w.store.account_by_username("anna").await.unwrap().unwrap();
+            let other = PasswordHash("$argon2id$other".to_owned());
+            w.store.set_password_hash(before.id, other).await.unwrap();
+            let entry = Entry { way: "password", app_id: None, ip: None };
+            let refused = w.center.0.admit(before, entry).await.err().unwrap();
+            assert_eq!(refused.code, Code::WRONG_CREDENTIALS);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_restart_keeps_refresh_tokens_used_and_unused() {
+        let w = World::new().await;
+        let (_, used) = guest(&w).await;
+        let next = refresh(&w, &used).await.unwrap().refresh_token;
+        let (_, other) = guest(&w).await;
+        let w = w.restart().await;
+        refresh(&w, &other).await.unwrap();
+        assert_eq!(refresh(&w, &used).await.err(), Some(Code::TOKEN_INVALID));
+        assert_eq!(refresh(&w, &next).await.err(), Some(Code::TOKEN_INVALID));
+    }
+
+    #[tokio::test]
+    async fn without_the_store_nobody_refreshes() {
+        let w = World::new().await;
+        let (_, token) = guest(&w).await;
+        w.store.close().await;
+        assert_eq!(refresh(&w, &token).await.err(), Some(Code::NOT_READY));
+    }
+}
