@@ -60,6 +60,9 @@ mod tests {
             .with_max_level(LevelFilter::TRACE)
             .with_writer(log.clone())
             .finish();
+        // With a second one, tracing asks every subscriber about a new line; with one it asks that of
+        // the thread that comes first, which may be another test's.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
         // This test has one thread, so the subscriber of the thread sees all but the hashing.
         let listening = tracing::subscriber::set_default(subscriber);
         let w = World::new().await;

@@ -362,3 +362,17 @@ fn every_cluster_file_that_the_documents_print_is_one_that_a_node_starts_with() 
     }
     assert!(whole >= 3 && seen > whole, "one machine, several machines, and parts: {seen}");
 }
+
+#[test]
+fn the_secret_between_servers_is_long_and_dev_has_a_file_for_one() {
+    says(
+        load(&["--set", "account.internal_secret=short"], &[]),
+        &["account.internal_secret = …", "24"],
+    );
+    let dev = load(&["--data", "here"], &[]).expect("defaults").account;
+    assert_eq!(dev.internal_secret_file.as_deref(), Some(Path::new("here/internal.secret")));
+    let node = serve("account,gate,game", &[]).expect("fine").account;
+    assert!(node.internal_secret.is_none() && node.internal_secret_file.is_none());
+    says(load(&["--set", "account.key_ttl=1h"], &[]), &["account.key_ttl", "6h"]);
+    says(load(&["--set", "account.refresh_ttl=0"], &[]), &["account.refresh_ttl", "1s"]);
+}

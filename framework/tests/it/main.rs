@@ -11,6 +11,7 @@ mod hostile;
 mod life;
 mod path;
 mod proxy;
+mod refresh;
 mod resume;
 mod tidy;
 mod transports;
