@@ -161,9 +161,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     }
     let load = tell_load(directory.clone(), gate.clone(), host.clone(), ground.tasks.clone());
     ground.tasks.spawn(load);
-    if let Some(center) = center.clone() {
-        ground.tasks.spawn(center.keep(directory.clone(), ground.tasks.clone()));
-    }
+    ground.keep(center.clone());
 
     // 7. The doors open.
     let admin = ground.admin(guard);
@@ -374,6 +372,13 @@ impl Ground {
             .on(&center, AccountCenter::rotate_key);
         self.asker.start(Role::Account, calls, &self.tasks);
         Ok(Some(center))
+    }
+
+    /// Has the account center keep its keys, when this node is one; discovery knows it by now.
+    fn keep(&self, center: Option<AccountCenter>) {
+        if let Some(center) = center {
+            self.tasks.spawn(center.keep(self.directory.clone(), self.tasks.clone()));
+        }
     }
 
     /// Lets other nodes in, where there are others.

@@ -336,10 +336,10 @@ mod tests {
     async fn a_key_is_published_before_it_signs_and_until_its_last_token_has_run_out() {
         for w in World::both().await {
             let old = signs(&w);
-            assert_eq!(published(&w), [old.clone()]);
+            assert_eq!(published(&w), vec![old.clone()]);
             later(&w, KEY_TTL_MS - 1);
             renew(&w, true).await;
-            assert_eq!(published(&w), [old.clone()]);
+            assert_eq!(published(&w), vec![old.clone()]);
             later(&w, 1);
             renew(&w, true).await;
             let both = published(&w);
@@ -372,7 +372,7 @@ mod tests {
             later(&w, DAY_MS);
             renew(&w, false).await;
             assert_eq!(signs(&w), old);
-            assert_eq!(published(&w), [old.clone(), new.clone()]);
+            assert_eq!(published(&w), vec![old.clone(), new.clone()]);
         }
         renew(&w, true).await;
         later(&w, SHOWN_MS - 1);

@@ -341,3 +341,158 @@ async fn openid_for(
     query.execute(tx).await?;
     Ok(Some(new))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::{
+        super::{
+            Account, NewAccount,
+            tests::{opened, urls},
+        },
+        *,
+    };
+
+    async fn guest(store: &Store) -> Account {
+        let new = NewAccount::Guest { device_id: "phone".to_owned() };
+        store.create_account(new, 1).await.unwrap()
+    }
+
+    /// Of an app or of none; with a refresh token or without.
+    fn of(account: &Account, sid: &str, app_id: &str, token: bool) -> NewSignIn {
+        let bytes = |kind: &str| format!("{kind} of {sid}").into_bytes();
+        NewSignIn {
+            sid: sid.to_owned(),
+            account_id: account.id,
+            openid: account.openid.clone(),
+            app_id: app_id.to_owned(),
+            role: String::new(),
+            parent: String::new(),
+            token: token.then(|| RefreshHash { family: bytes("family"), secret: bytes("secret") }),
+            password_hash: None,
+            began_ms: 1,
+            expires_ms: 100,
+        }
+    }
+
+    async fn living(store: &Store, sids: &[&str]) -> Vec<bool> {
+        let mut living = Vec::new();
+        for sid in sids {
+            living.push(store.sign_in(sid).await.unwrap().is_some());
+        }
+        living
+    }
+
+    #[tokio::test]
+    async fn an_app_has_one_sign_in_and_one_credential_of_an_account() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let anna = guest(&store).await;
+            let begin = async |sid: &str, app: &str, token: bool| {
+                store.begin_sign_in(of(&anna, sid, app, token)).await.unwrap()
+            };
+            let first = begin("a", "app", true).await;
+            assert_ne!(first.openid, anna.openid);
+            assert_eq!(begin("c", "app", false).await.displaced, [""; 0], "another kind");
+            assert_eq!(
+                begin("b", "app", true).await,
+                Begun { displaced: vec!["a".into()], ..first }
+            );
+            assert_eq!(begin("d", "app", false).await.displaced, ["c"]);
+            assert_eq!(begin("e", "other", false).await.displaced, [""; 0]);
+            for (sid, openid) in [("f", &anna.openid), ("g", &anna.openid)] {
+                let begun = begin(sid, "", true).await;
+                assert_eq!((&begun.openid, begun.displaced), (openid, vec![]), "of no app");
+            }
+            let sids = ["a", "b", "c", "d", "e", "f", "g"];
+            assert_eq!(living(&store, &sids).await, [false, true, false, true, true, true, true]);
+            let row = store.account_by_id(anna.id).await.unwrap().unwrap();
+            assert_eq!(row.last_sign_in_ms, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_that_sign_in_at_once_as_many_stay_as_there_may_be() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let anna = guest(&store).await;
+            let racers = (0..60).map(|n| {
+                let (store, app) = (store.clone(), if n % 3 == 0 { "app" } else { "" });
+                let new = of(&anna, &format!("sid-{n}"), app, true);
+                Handle::current().spawn(async move { store.begin_sign_in(new).await })
+            });
+            let (mut gone, mut openids) = (0, std::collections::HashSet::new());
+            for racer in racers.collect::<Vec<_>>() {
+                let Begun { openid, displaced, trimmed } = racer.await.unwrap().unwrap();
+                gone += displaced.len() + trimmed.len();
+                openids.insert(openid);
+            }
+            assert_eq!(openids.len(), 2, "one of the app, one of none");
+            let left = store.end_sign_ins(anna.id, None).await.unwrap().len();
+            assert_eq!(gone + left, 60, "each is told once");
+            assert!(i64::try_from(left).unwrap() <= SIGN_INS_PER_ACCOUNT_MAX, "{left}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_drawn_from_a_sign_in_ends_with_it_and_cannot_begin_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let anna = guest(&store).await;
+            store.begin_sign_in(of(&anna, "a", "app", true)).await.unwrap();
+            let drawn =
+                |sid: &str| NewSignIn { parent: "a".into(), ..of(&anna, sid, "app", false) };
+            store.begin_sign_in(drawn("b")).await.unwrap();
+            let strangers = store.end_sign_in(anna.id + 1, "a").await;
+            assert_eq!(strangers, Ok(vec![]), "another account's");
+            let mut ended = store.end_sign_in(anna.id, "a").await.unwrap();
+            ended.sort();
+            assert_eq!(ended, ["a", "b"]);
+            assert_eq!(store.begin_sign_in(drawn("c")).await, Err(NotBegun::ParentEnded));
+            assert_eq!(living(&store, &["a", "b", "c"]).await, [false; 3]);
+            let nobody = Account { id: 1, ..anna };
+            let begun = store.begin_sign_in(of(&nobody, "d", "", true)).await;
+            assert_eq!(begun, Err(NotBegun::Changed));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_is_known_to_so_many_apps() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let anna = guest(&store).await;
+            for n in 0..APPS_PER_ACCOUNT_MAX {
+                let new = of(&anna, &format!("{n}"), &format!("app-{n}"), false);
+                store.begin_sign_in(new).await.unwrap();
+            }
+            let one_more = store.begin_sign_in(of(&anna, "x", "one-more", false)).await;
+            assert_eq!(one_more, Err(NotBegun::TooManyApps));
+            store.begin_sign_in(of(&anna, "y", "app-7", false)).await.expect("it is known there");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_given_once_in_any_case_and_with_it_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let create = async |username: &str, email: &str| {
+                let (username, email) = (username.to_owned(), email.to_owned());
+                let password_hash = PasswordHash("$argon2id$".to_owned());
+                let new = NewAccount::Reachable { username, password_hash, email };
+                store.create_account(new, 1).await.map(|account| account.id)
+            };
+            let anna = create("anna", "Anna@example.org").await.unwrap();
+            assert_eq!(store.email_of(anna).await.unwrap().as_deref(), Some("Anna@example.org"));
+            assert_eq!(store.email_is_taken("aNNA@example.org").await, Ok(true));
+            assert!(create("bert", "anna@EXAMPLE.org").await.is_err());
+            assert_eq!(store.account_by_username("bert").await, Ok(None), "nothing is half done");
+            create("bert", "bert@example.org").await.unwrap();
+        }
+    }
+}

@@ -76,3 +76,35 @@ impl fmt::Debug for SigningKey {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{opened, urls},
+        *,
+    };
+
+    #[tokio::test]
+    async fn the_key_of_the_release_before_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in urls(&folder) {
+            let store = opened(&url).await;
+            let sql = store.accounts().unwrap();
+            // As that release left it.
+            for table in ["sign_ins", "openids", "emails", "signing_keys"] {
+                let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
+                sqlx::query(drop).execute(&sql.write).await.unwrap();
+            }
+            let forget = sqlx::query("DELETE FROM _sqlx_migrations WHERE version >= 4");
+            forget.execute(&sql.write).await.unwrap();
+            store.secret("token.signing.1", || b"the key".to_vec()).await.unwrap();
+            store.close().await;
+            let store = opened(&url).await;
+            let data = b"the key".to_vec();
+            let kept = SigningKey { seq: 1, data, made_ms: 0, signs_from_ms: 0 };
+            assert_eq!(store.signing_keys().await.unwrap(), [kept]);
+            let left = store.secret("token.signing.1", || b"none".to_vec()).await.unwrap();
+            assert_eq!(left, b"none", "it lies in one place");
+        }
+    }
+}
