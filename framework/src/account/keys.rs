@@ -52,7 +52,7 @@ pub(super) struct Keys {
 }
 
 struct Held {
-    /// Oldest first, never empty.
+    /// Oldest first; from [`Keys::open`] on never empty.
     keys: Vec<Key>,
     /// The place of the one that signs.
     signs: usize,
@@ -85,6 +85,10 @@ impl Keys {
             made: Notify::new(),
         };
         keys.renew(|_| false).await?;
+        if keys.held().keys.is_empty() {
+            let why = "it does not show the signing key that was just added";
+            return Err(StoreError::Unavailable(why.to_owned()).into());
+        }
         Ok(keys)
     }
 

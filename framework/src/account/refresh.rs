@@ -147,8 +147,8 @@ impl Inner {
         found.map(|(sign_in, _)| sign_in).ok_or_else(unknown)
     }
 
-    /// Ends one sign-in and what belongs to it: its row first, so that nobody refreshes, then its
-    /// tokens at every gate, then its session.
+    /// Ends one sign-in and what belongs to it: its tokens at every gate, its refresh token, its
+    /// session.
     ///
     /// # Errors
     /// 101 when the store or the cache is away: ask again.
