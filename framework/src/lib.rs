@@ -53,6 +53,7 @@ mod node;
 mod outage;
 mod play;
 mod schema;
+mod secret;
 mod sessions;
 mod shards;
 mod store;

@@ -385,7 +385,28 @@ pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Wrong secrets of one address at the operators' pages, and in which time. Beyond: refused, 429.
 pub(crate) const ADMIN_FAILURES_MAX: (u64, Duration) = (10, Duration::from_secs(60));
 
+/// Sign-ins of one account that can be refreshed: more devices than people own. Beyond: the oldest
+/// is ended.
+pub(crate) const SIGN_INS_PER_ACCOUNT_MAX: i64 = 32;
+
+/// Apps that one account is known to under an openid of its own. Beyond: refused, 210.
+pub(crate) const APPS_PER_ACCOUNT_MAX: i64 = 32;
+
+/// How long a new signing key is known to the gates before it signs: what they need to learn it,
+/// and a beat of a lease, after which a node that had lost touch knows it too. Beyond: it signs.
+pub(crate) const KEY_LEAD: Duration =
+    Duration::from_millis(5_000 + NODE_LEASE.as_millis() as u64 / 3);
+
+/// How often an account center looks whether there is a new signing key. Beyond: the next look.
+pub(crate) const KEYS_READ: Duration = Duration::from_secs(2);
+
+/// Signing keys at once, each published until its last token has run out. Beyond: no new one is
+/// made, 1002.
+pub(crate) const SIGNING_KEYS_MAX: usize = 8;
+
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
+// Whoever checks a token knows each key before it signs.
+const _: () = assert!(KEYS_READ.as_millis() * 2 < KEY_LEAD.as_millis());
 const _: () = assert!(HANDSHAKES_PER_IP_MAX * 2 <= HANDSHAKES_MAX);
 const _: () = assert!(QUIC_HANDSHAKES_UNPROVEN_MAX < HANDSHAKES_PER_IP_MAX);
 const _: () = assert!(PROXY_HEADER_DEADLINE.as_secs() <= HANDSHAKE_DEADLINE.as_secs());

@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     account::{self, AccountCenter, AccountSettings, Gates, Sender, SenderError},
-    admin::{Admin, Guard, SecretError},
+    admin::{Admin, Guard},
     app::Game,
     ask::{Asker, Calls},
     chance::Chance,
@@ -25,6 +25,7 @@ use crate::{
     link::{Hosts, Links, Me, Served, Tls, TlsError},
     outage::Outage,
     schema::Schema,
+    secret::{self, SecretError},
     sessions::{self, Sessions},
     shards::Shards,
     store::{Cache, CacheOpenError, OpenError, Redis, Store, StoreError},
@@ -78,7 +79,7 @@ pub(crate) enum StartError {
     /// The account center cannot start.
     #[error(transparent)]
     Account(#[from] account::StartError),
-    /// The operators' secret cannot be had.
+    /// A secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// Codes cannot be sent as `[account]` says.
@@ -163,6 +164,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     }
     let load = tell_load(directory.clone(), gate.clone(), host.clone(), ground.tasks.clone());
     ground.tasks.spawn(load);
+    ground.keep(center.clone());
 
     // 7. The doors open.
     let admin = ground.admin(guard);
@@ -340,13 +342,18 @@ impl Ground {
         let Some(store) = self.store.as_ref().filter(|_| config.has(Role::Account)) else {
             return Ok(None);
         };
+        let account = &config.account;
+        let (said, file) = (&account.internal_secret, &account.internal_secret_file);
         let settings = AccountSettings {
             cluster: config.cluster.name.clone(),
-            token_ttl: config.account.token_ttl,
-            country_code: config.account.country_code.clone(),
+            token_ttl: account.token_ttl,
+            refresh_ttl: account.refresh_ttl,
+            key_ttl: account.key_ttl,
+            internal: secret::of("account.internal_secret", said, file)?,
+            country_code: account.country_code.clone(),
             guests_per_ip_hour: config.guests_per_ip_hour(),
-            audit_keep: config.account.audit_keep,
-            sender: Sender::of(&config.account, config.dev, sender)?,
+            audit_keep: account.audit_keep,
+            sender: Sender::of(account, config.dev, sender)?,
         };
         let (frames, sockets) = (self.directory.clone(), self.directory.clone());
         let gates = Gates {
@@ -372,10 +379,18 @@ impl Ground {
             .on(&center, AccountCenter::kick)
             .on(&center, AccountCenter::ban)
             .on(&center, AccountCenter::unban)
-            .on(&center, AccountCenter::view);
+            .on(&center, AccountCenter::view)
+            .on(&center, AccountCenter::rotate_key);
         self.asker.start(Role::Account, calls, &self.tasks);
         self.tasks.spawn(center.clone().keep_swept(self.tasks.clone()));
         Ok(Some(center))
+    }
+
+    /// Has the account center keep its keys, when this node is one; discovery knows it by now.
+    fn keep(&self, center: Option<AccountCenter>) {
+        if let Some(center) = center {
+            self.tasks.spawn(center.keep(self.directory.clone(), self.tasks.clone()));
+        }
     }
 
     /// Lets other nodes in, where there are others.

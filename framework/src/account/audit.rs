@@ -147,7 +147,7 @@ mod tests {
         for n in 0..210 {
             let note = Note::new(What::SignedIn, "guest");
             let change = Change { account: id, at_ms: 2_000_000 + n, note };
-            w.store.note_sign_in(change).await.unwrap();
+            w.store.set_ban(change, 0, String::new()).await.unwrap();
         }
         // The two of the registration are too old; ten of the others are too many.
         assert_eq!(w.center.sweep().await, Ok(12));

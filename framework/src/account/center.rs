@@ -1,5 +1,5 @@
 //! Owns signing in: by name, as a guest, for the first time; and what an answer holds.
-//! Leaves how a request arrives to `http`, what a name looks like to `rules`, what a hash costs to
+//! Leaves what a sign-in is once it has begun to `refresh`, how a request arrives to `http`, what a name looks like to `rules`, what a hash costs to
 //! `passwords`, how often one may fail to `throttle`.
 
 use std::{
@@ -16,25 +16,26 @@ use rand::{TryRngCore as _, rngs::OsRng};
 use super::{
     codes::{Codes, Sender},
     ends::ban_of,
+    keys::Keys,
     passwords::Passwords,
+    refresh::{Ends, RefreshToken},
     refused::Refused,
     rules,
     throttle::{Throttle, Trier, network},
-    tokens::{self, Claims, KeyError, Subject, TokenIssuer, TokenVerifier},
+    tokens::{Claims, KeyError, Subject, random_id},
 };
 use crate::{
     clock::Clock,
     directory::Jwk,
     msg,
+    secret::Known,
     sessions::Sessions,
     store::{
-        Account, AccountStatus, Cache, Change, CreateError, NewAccount, Note, PasswordHash, Store,
+        Account, AccountStatus, Cache, CreateError, NewAccount, Note, PasswordHash, Store,
         StoreError, What,
     },
     wire::{Code, Refusal},
 };
-
-const SIGNING_KEY: &str = "token.signing.1";
 
 /// What hides in the cache which code was sent.
 const CODES_KEY: &str = "codes.key.1";
@@ -70,6 +71,12 @@ pub(crate) struct AccountSettings {
     pub(crate) audit_keep: Duration,
     /// The way that codes take to phones.
     pub(crate) sender: Sender,
+    /// How long a refresh token lives.
+    pub(crate) refresh_ttl: Duration,
+    /// How long a key signs.
+    pub(crate) key_ttl: Duration,
+    /// What other servers of the studio show; `None`: they are not let in.
+    pub(crate) internal: Option<Known>,
 }
 
 /// Signs people in. A clone is a handle to the same center.
@@ -82,9 +89,9 @@ pub(super) struct Inner {
     pub(super) clock: Clock,
     pub(super) throttle: Throttle,
     pub(super) passwords: Passwords,
-    pub(super) issuer: TokenIssuer,
-    pub(super) verifier: TokenVerifier,
-    pub(super) token_ttl: Duration,
+    pub(super) keys: Keys,
+    pub(super) refresh_ttl: Duration,
+    pub(super) internal: Option<Known>,
     pub(super) sessions: Sessions,
     pub(super) codes: Codes,
     pub(super) country_code: String,
@@ -97,15 +104,15 @@ pub(super) struct Inner {
 /// Why an account center could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    /// The signing key could not be read or kept.
-    #[error("the key that signs tokens could not be read: {0}")]
+    /// The signing keys could not be read or kept.
+    #[error("the keys that sign tokens could not be read: {0}")]
     Store(#[from] StoreError),
-    /// Someone changed the key in the database.
+    /// Someone changed a key in the database.
     #[error(
-        "the row `{SIGNING_KEY}` of table `secrets` is damaged ({0}): \
-         delete it and start again; everybody signs in anew"
+        "the row {seq} of table `signing_keys` is damaged ({source}): \
+         delete it and start again; whose token it signed signs in anew"
     )]
-    Key(#[from] KeyError),
+    Key { seq: i64, source: KeyError },
     /// The operating system refuses the threads that hash.
     #[error(
         "the threads that hash passwords: {0}; free some resources of this machine, or raise its limits"
@@ -123,17 +130,18 @@ impl AccountCenter {
         clock: Clock,
         settings: AccountSettings,
     ) -> Result<Self, StartError> {
+        let keys = Keys::open(store.clone(), clock.clone(), &settings).await?;
         let AccountSettings {
-            cluster,
-            token_ttl,
+            cluster: _,
+            token_ttl: _,
+            key_ttl: _,
+            refresh_ttl,
+            internal,
             country_code,
             guests_per_ip_hour,
             audit_keep,
             sender,
         } = settings;
-        let key = store.secret(SIGNING_KEY, tokens::new_signing_key).await?;
-        let issuer = TokenIssuer::new(&key, &cluster, token_ttl)?;
-        let verifier = TokenVerifier::new(&[issuer.jwk()], &cluster);
         let key = store.secret(CODES_KEY, || new_codes_key().to_vec()).await?;
         let center = Self(Arc::new(Inner {
             store,
@@ -143,9 +151,9 @@ impl AccountCenter {
             cache,
             clock,
             passwords: Passwords::new().map_err(StartError::Threads)?,
-            issuer,
-            verifier,
-            token_ttl,
+            keys,
+            refresh_ttl,
+            internal,
             sessions,
             country_code,
             audit_keep,
@@ -203,9 +211,18 @@ impl AccountCenter {
         Ok(msg::registry::Res { code, token, addr, account_id, openid, refresh_token, expires_in })
     }
 
-    /// The public keys that tokens of this center are checked with.
+    /// The public keys that tokens of this center are checked with, oldest first.
     pub(crate) fn jwks(&self) -> Vec<Jwk> {
-        vec![self.0.issuer.jwk()]
+        self.0.keys.jwks()
+    }
+
+    /// Whether what signing in needs is there.
+    ///
+    /// # Errors
+    /// 101 when the store or the cache is away.
+    pub(super) async fn healthy(&self) -> Result<(), Refusal> {
+        self.0.store.ping().await.map_err(|e| self.0.away(e))?;
+        self.0.sessions.marks().reached().await.map_err(|e| self.0.away(e))
     }
 
     /// A live gate to send somebody to.
@@ -222,9 +239,9 @@ impl fmt::Debug for AccountCenter {
             clock: _,
             throttle,
             passwords,
-            issuer,
-            verifier: _,
-            token_ttl: _,
+            keys,
+            refresh_ttl: _,
+            internal: _,
             sessions: _,
             codes,
             country_code: _,
@@ -237,7 +254,7 @@ impl fmt::Debug for AccountCenter {
             .field("store", store)
             .field("throttle", throttle)
             .field("passwords", passwords)
-            .field("issuer", issuer)
+            .field("keys", keys)
             .field("codes", codes)
             .finish_non_exhaustive()
     }
@@ -250,6 +267,13 @@ pub(super) struct Entry<'a> {
     pub(super) way: &'a str,
     pub(super) app_id: Option<&'a str>,
     pub(super) ip: Option<&'a str>,
+}
+
+impl Entry<'_> {
+    /// What is noted of it.
+    pub(super) fn note(&self, what: What) -> Note {
+        Note::new(what, self.way).from(self.ip).for_app(self.app_id)
+    }
 }
 
 /// Somebody who is signed in, and what he is given.
@@ -344,10 +368,12 @@ impl Inner {
         self.throttle(trier).await?;
         let (right, turn) = turn.verify(tried.clone(), hash.clone()).await?;
         if right && let (Some(account), Some(hash)) = (&found, hash) {
+            let mut account = account.clone();
             if hash.is_weaker() {
-                self.rehash(account.id, hash, turn.hash(tried).await?).await;
+                let anew = turn.hash(tried).await?;
+                account.password_hash = Some(self.rehash(account.id, hash, anew).await);
             }
-            return Ok(account.clone());
+            return Ok(account);
         }
         self.throttle.failed(trier).await.map_err(|e| self.away(e))?;
         drop(turn);
@@ -358,12 +384,18 @@ impl Inner {
         Err(Code::WRONG_CREDENTIALS.into())
     }
 
-    /// A password from before the parameters were raised gets a hash of today. One that cannot be
-    /// kept is made anew at the next sign-in.
-    async fn rehash(&self, account: i64, before: PasswordHash, hash: PasswordHash) {
-        match self.store.rehash(account, before, hash).await {
-            Ok(()) => tracing::info!(target: "account", account, "password hashed anew"),
-            Err(e) => tracing::debug!(target: "account", account, "not hashed anew: {e}"),
+    /// A password from before the parameters were raised gets a hash of today; the one that is
+    /// kept. What cannot be kept is made anew at the next sign-in.
+    async fn rehash(&self, account: i64, before: PasswordHash, hash: PasswordHash) -> PasswordHash {
+        match self.store.rehash(account, before.clone(), hash.clone()).await {
+            Ok(()) => {
+                tracing::info!(target: "account", account, "password hashed anew");
+                hash
+            }
+            Err(e) => {
+                tracing::debug!(target: "account", account, "not hashed anew: {e}");
+                before
+            }
         }
     }
 
@@ -437,38 +469,41 @@ impl Inner {
         entry: Entry<'_>,
     ) -> Result<Signed, Refusal> {
         let now_ms = self.clock.now_ms();
-        self.let_in(&account, &entry, now_ms).await?;
+        self.lets_in(&account, entry, now_ms)?;
+        let sid = random_id();
+        let (begun, refresh) = self.begin(&account, entry, &sid, Ends::Refreshed).await?;
         let Entry { way, app_id, ip: _ } = entry;
-        let openid = account.openid.clone();
-        let subject =
-            Subject { account_id: account.id, openid: &openid, app: app_id, ..Subject::default() };
-        let (token, claims) = self.issuer.issue(&subject, now_ms);
-        tracing::info!(target: "account", account = account.id, sid = claims.sid, way, "signed in");
+        let openid = begun.openid;
+        let subject = Subject {
+            account_id: account.id,
+            openid: &openid,
+            app: app_id,
+            sid: Some(&sid),
+            ..Subject::default()
+        };
+        let (token, claims) = self.keys.issue(&subject, now_ms);
+        tracing::info!(target: "account", account = account.id, sid, way, "signed in");
         Ok(Signed {
             account,
             openid,
             token,
             claims,
-            refresh_token: None,
-            expires_in: self.issuer.ttl_secs(),
+            refresh_token: refresh.as_ref().map(RefreshToken::to_text),
+            expires_in: self.keys.ttl_secs(),
         })
     }
 
-    /// Lets in who may sign in, and notes it either way.
-    pub(super) async fn let_in(
+    /// Whether an account may sign in; a refusal is noted.
+    pub(super) fn lets_in(
         &self,
         account: &Account,
-        entry: &Entry<'_>,
+        entry: Entry<'_>,
         now_ms: i64,
     ) -> Result<(), Refusal> {
-        let note = |what| Note::new(what, entry.way).from(entry.ip).for_app(entry.app_id);
-        if let Err(refusal) = may_sign_in(account, now_ms) {
-            let note = note(What::Refused).saying(&refusal.message);
+        may_sign_in(account, now_ms).inspect_err(|refusal| {
+            let note = entry.note(What::Refused).saying(&refusal.message);
             self.store.note_later(account.id, now_ms, note);
-            return Err(refusal);
-        }
-        let change = Change { account: account.id, at_ms: now_ms, note: note(What::SignedIn) };
-        self.store.note_sign_in(change).await.map_err(|e| self.away(e))
+        })
     }
 
     /// Where a client that speaks over a WebSocket goes.
@@ -506,7 +541,10 @@ fn new_codes_key() -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::world::World, *};
+    use super::{
+        super::{tokens::TokenVerifier, world::World},
+        *,
+    };
 
     #[tokio::test]
     async fn whoever_registers_is_signed_in_and_can_sign_in_again() {
@@ -514,7 +552,8 @@ mod tests {
         let new = w.registry("Anna", "secret1").await.unwrap();
         let again = w.auth("aNNA", "secret1").await.unwrap();
         assert_eq!((new.account_id, again.account_id), (Some(10_001), Some(10_001)));
-        assert_eq!((again.code, again.expires_in, &again.refresh_token), (0, Some(7200), &None));
+        assert_eq!((again.code, again.expires_in), (0, Some(7200)));
+        assert!(again.refresh_token.is_some() && again.refresh_token != new.refresh_token);
         assert_eq!(again.addr.as_deref(), Some("127.0.0.1:3017"));
         assert_eq!(again.openid, new.openid);
         let verifier = TokenVerifier::new(&w.center.jwks(), "test");

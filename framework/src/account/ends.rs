@@ -1,7 +1,7 @@
 //! Owns what ends a sign-in before its tokens run out: logout, and an operator who kicks or bans.
 //! Leaves where the session is, and the marks for who is just signing in, to `sessions`.
 
-use super::center::{AccountCenter, Inner};
+use super::center::AccountCenter;
 use crate::{
     limits::BANS_TOLD_MAX,
     msg,
@@ -12,31 +12,35 @@ use crate::{
 };
 
 impl AccountCenter {
-    /// Ends the sign-in that a token belongs to: its tokens are no good any more, and the session
-    /// that was begun with one of them is over. Another sign-in of the account is not touched.
+    /// Ends the sign-in that a token or a refresh token belongs to: its tokens are no good any
+    /// more, and the session that was begun with one of them is over. Another sign-in of the account is not touched.
     pub(crate) async fn sign_out(
         self,
         req: msg::sign_out::Req,
     ) -> Result<msg::sign_out::Res, Refusal> {
-        let Some(token) = req.token.filter(|token| !token.is_empty()) else {
-            return Err(match req.refresh_token {
-                Some(_) => Code::TOKEN_INVALID.because("the refresh token is not one of ours"),
-                None => Code::PARAMETER.because(
-                    "parameter `token` is missing (or the header `Authorization: Bearer …`)",
-                ),
-            });
+        let inner = &*self.0;
+        let shown = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let (account, sid) = match (shown(req.token), shown(req.refresh_token)) {
+            (Some(token), _) => {
+                let claims = inner.keys.verify(&token, inner.clock.now_ms());
+                let claims = claims.map_err(|e| Code::from(e).because(e.to_string()))?;
+                (claims.sub.parse().map_err(|_| Code::TOKEN_INVALID)?, claims.sid)
+            }
+            (None, Some(refresh_token)) => {
+                let sign_in = inner.sign_in_of(&refresh_token).await?;
+                (sign_in.account_id, sign_in.sid)
+            }
+            (None, None) => {
+                return Err(Code::PARAMETER.because(
+                    "parameter `token` is missing (or `refresh_token`, or the header \
+                     `Authorization: Bearer …`)",
+                ));
+            }
         };
-        let claims = self.0.verifier.verify(&token, self.0.clock.now_ms());
-        let claims = claims.map_err(|e| Code::from(e).because(e.to_string()))?;
-        let account = claims.sub.parse().map_err(|_| Code::TOKEN_INVALID)?;
-        let marks = self.0.sessions.marks();
-        marks.revoke(&claims.sid, self.0.token_ttl).await.map_err(|e| self.0.away(e))?;
-        let reason = REVOKED.to_owned();
-        let end = End { sid: Some(claims.sid), code: Code::TOKEN_INVALID, reason };
-        match self.0.sessions.end(account, &end).await {
+        match inner.end_sign_in(account, &sid, REVOKED).await? {
             Outcome::Ended | Outcome::None => {
                 let note = Note::new(What::SignedOut, "token");
-                self.0.store.note_later(account, self.0.clock.now_ms(), note);
+                inner.store.note_later(account, inner.clock.now_ms(), note);
                 tracing::info!(target: "account", account, "signed out");
                 Ok(msg::sign_out::Res { code: Code::OK.0 })
             }
@@ -69,6 +73,9 @@ impl AccountCenter {
             return Err(Code::NO_SUCH_ACCOUNT.because("no such account"));
         }
         self.0.sessions.marks().ban(account, &ban).await.map_err(|e| self.0.away(e))?;
+        // Nobody refreshes any more, not even after it. What access tokens are left is under the
+        // ban's own mark.
+        self.0.store.end_sign_ins(account, None).await.map_err(|e| self.0.away(e))?;
         let session = self.remove(account, Code::BANNED, &ban.to_string()).await;
         Ok(proto::ban::Res { session: session.into() })
     }
@@ -117,24 +124,6 @@ impl AccountCenter {
     }
 }
 
-impl Inner {
-    /// Ends every sign-in of an account but one.
-    pub(super) async fn end_sign_ins(
-        &self,
-        account: i64,
-        except_sid: Option<&str>,
-        reason: &str,
-    ) -> Result<(), Refusal> {
-        tracing::info!(target: "account", account, kept = except_sid.is_some(), "sign-ins ended");
-        let end = End { sid: None, code: Code::TOKEN_INVALID, reason: reason.to_owned() };
-        match self.sessions.end(account, &end).await {
-            Outcome::Ended | Outcome::None => Ok(()),
-            Outcome::Unknown => Err(Code::DEADLINE
-                .because("it is done; whether the account's session is over is unknown")),
-        }
-    }
-}
-
 /// How an operator's word is noted.
 const OPERATOR: &str = "operator";
 
@@ -159,7 +148,7 @@ mod tests {
         let (one, other) = (w.guest("phone").await.unwrap(), w.guest("phone").await.unwrap());
         assert_eq!(sign_out(&w, one.token.clone()).await, Ok(0));
         let claims = |token: &Option<String>| {
-            w.center.0.verifier.verify(token.as_deref().unwrap(), 1_000_000).unwrap()
+            w.center.0.keys.verify(token.as_deref().unwrap(), 1_000_000).unwrap()
         };
         let (marks, id) = (w.center.0.sessions.marks(), one.account_id.unwrap());
         let revoked = marks.check(id, &claims(&one.token).sid).await;

@@ -7,9 +7,12 @@ mod codes;
 mod credentials;
 mod ends;
 mod http;
+mod keys;
 mod owner;
 mod passwords;
 mod phones;
+mod platform;
+mod refresh;
 mod refused;
 mod rules;
 mod throttle;
@@ -76,12 +79,18 @@ mod tests {
     #[tokio::test]
     async fn no_log_line_at_any_level_holds_a_password_a_token_or_a_hash() {
         let log = Log::default();
+        // With a second one, tracing asks every subscriber about a new line; with one it asks that of
+        // the thread that comes first, which may be another test's.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
         // This test has one thread, so the subscriber of the thread sees all but the hashing.
         let listening = log.listen();
         let w = World::new().await;
         let signed_in = w.registry("anna", "hunter2-right").await.unwrap();
         w.auth("anna", "hunter2-right").await.unwrap();
         w.auth("anna", "hunter2-wrong").await.unwrap_err();
+        let refreshed =
+            w.center.refresh(signed_in.refresh_token.as_deref().unwrap()).await.unwrap();
+        w.center.refresh(signed_in.refresh_token.as_deref().unwrap()).await.err().unwrap();
         let phone = "+8613812345678";
         w.send(phone).await.unwrap();
         let (account, code) = (signed_in.account_id.unwrap(), w.phones.code(phone));
@@ -94,7 +103,11 @@ mod tests {
         let log = log.text();
         assert!(log.contains("signed in") && log.contains("nobody can sign in"), "{log}");
         let token = signed_in.token.unwrap();
-        for secret in ["hunter2", "argon2id$", token.rsplit('.').next().unwrap(), &code] {
+        let (first, next) = (signed_in.refresh_token.unwrap(), refreshed.refresh_token);
+        let tail = |token: &str| token.rsplit('.').next().unwrap().to_owned();
+        let (token, again) = (tail(&token), tail(&refreshed.token));
+        assert!(log.contains("used twice"), "{log}");
+        for secret in ["hunter2", "argon2id$", &token, &again, &first[32..], &next[32..], &code] {
             assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
         }
     }

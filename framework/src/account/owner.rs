@@ -9,6 +9,7 @@ use super::{
     tokens::Claims,
 };
 use crate::{
+    sessions::Outcome,
     store::{Account, Change, CreateError, Note, What},
     wire::{Code, Refusal},
 };
@@ -100,7 +101,7 @@ impl AccountCenter {
         new_password: String,
         token: Option<&str>,
         ip: Option<&str>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Refused> {
         let inner = &*self.0;
         let new_password = rules::password_named("new_password", new_password)?;
         let before = inner.by_id_and_password(account, password, ip).await?;
@@ -109,7 +110,7 @@ impl AccountCenter {
         let kept = inner.owner(account, token).await.ok().map(|claims| claims.sid);
         let change = inner.change(account, What::PasswordChanged, "password", ip);
         inner.set_password(before, new_password, change).await?;
-        inner.end_sign_ins(account, kept.as_deref(), PASSWORD_CHANGED).await
+        Ok(settled(inner.end_sign_ins(account, kept.as_deref(), PASSWORD_CHANGED).await?)?)
     }
 
     /// Sets a password for who got the code at the account's phone, and ends every sign-in.
@@ -138,8 +139,18 @@ impl AccountCenter {
         may_sign_in(&before, inner.clock.now_ms())?;
         let change = inner.change(account, What::PasswordReset, "phone", ip);
         inner.set_password(before, new_password, change).await?;
-        inner.end_sign_ins(account, None, PASSWORD_CHANGED).await?;
-        Ok(())
+        Ok(settled(inner.end_sign_ins(account, None, PASSWORD_CHANGED).await?)?)
+    }
+}
+
+/// Whether what had to end has ended.
+fn settled(outcome: Outcome) -> Result<(), Refusal> {
+    match outcome {
+        Outcome::Ended | Outcome::None => Ok(()),
+        Outcome::Unknown => {
+            Err(Code::DEADLINE
+                .because("it is done; whether the account's session is over is unknown"))
+        }
     }
 }
 
@@ -150,13 +161,11 @@ impl Inner {
             Code::TOKEN_INVALID
                 .because("parameter `token` is missing (or the header `Authorization: Bearer …`)")
         })?;
-        let claims = self.verifier.verify(token, self.clock.now_ms());
-        let claims = claims.map_err(|e| Code::from(e).because(e.to_string()))?;
+        let (owner, claims) = self.living(token).await?;
         // An administrator's token opens what operators do, and nothing here.
-        if claims.sub != account.to_string() || claims.role.is_some() {
+        if owner != account || claims.role.is_some() {
             return Err(Code::TOKEN_INVALID.because("the token is not one of `account_id`"));
         }
-        self.sessions.marks().check(account, &claims.sid).await?;
         Ok(claims)
     }
 

@@ -8,6 +8,9 @@ use crate::wire::{Code, Refusal};
 const USERNAME_CHARS: RangeInclusive<usize> = 3..=32;
 const PASSWORD_BYTES: RangeInclusive<usize> = 6..=128;
 const DEVICE_ID_BYTES_MAX: usize = 128;
+/// The longest address that mail can be sent to (RFC 5321).
+const EMAIL_BYTES_MAX: usize = 254;
+const APP_ID_BYTES_MAX: usize = 64;
 
 /// Above, what is tried at sign-in is nobody's password and is not even hashed.
 pub(super) const PASSWORD_TRIED_BYTES_MAX: usize = 1024;
@@ -58,6 +61,36 @@ pub(super) fn device_id(device_id: String) -> Result<String, Refusal> {
     Ok(device_id)
 }
 
+/// Something before an `@` and something after it; whether mail arrives there nobody knows.
+pub(super) fn email(email: String) -> Result<String, Refusal> {
+    if email.is_empty() {
+        return Err(missing("email"));
+    }
+    let whole = |(name, host): (&str, &str)| !name.is_empty() && !host.is_empty();
+    let plain = |c: char| !c.is_control() && !c.is_whitespace();
+    if email.len() > EMAIL_BYTES_MAX
+        || !email.rsplit_once('@').is_some_and(whole)
+        || !email.chars().all(plain)
+    {
+        return Err(Code::PARAMETER.because(
+            "parameter `email` is not an address: a name, `@` and a host, at most 254 bytes",
+        ));
+    }
+    Ok(email)
+}
+
+pub(super) fn app_id(app_id: &str) -> Result<(), Refusal> {
+    if app_id.is_empty() {
+        return Err(missing("app_id"));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if app_id.len() > APP_ID_BYTES_MAX || !app_id.chars().all(plain) {
+        return Err(Code::PARAMETER
+            .because("parameter `app_id` is not 1 to 64 letters, digits, `_`, `-` or `.`"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +116,21 @@ mod tests {
             let refusal = password(bad.to_owned()).unwrap_err();
             assert_eq!(refusal.code, Code::PARAMETER);
             assert!(refusal.message.contains("`password`"));
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_name_and_a_host_and_an_app_a_plain_id() {
+        let host = "x".repeat(252);
+        for good in ["a@b", "玩家@例子.cn", "a@b@c", &format!("a@{host}")] {
+            assert_eq!(email(good.to_owned()).as_deref(), Ok(good));
+        }
+        for bad in ["", "a", "@b", "a@", "a b@c", "a@b\0", &format!("aa@{host}")] {
+            assert!(email(bad.to_owned()).unwrap_err().message.contains("`email`"), "{bad}");
+        }
+        assert_eq!(app_id("jigger_game"), Ok(()));
+        for bad in ["", "a b", "a/b", "ä", &"a".repeat(65)] {
+            assert!(app_id(bad).unwrap_err().message.contains("`app_id`"), "{bad}");
         }
     }
 

@@ -242,10 +242,15 @@ fn issuer(cluster: &str) -> String {
 }
 
 /// 128 bits from the system, in hex.
-fn random_id() -> String {
-    let mut bytes = [0; 16];
+pub(super) fn random_id() -> String {
+    format!("{:032x}", u128::from_be_bytes(random()))
+}
+
+/// Bytes from the system: nobody guesses them.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     OsRng.try_fill_bytes(&mut bytes).expect("the system has a source of randomness");
-    format!("{:032x}", u128::from_be_bytes(bytes))
+    bytes
 }
 
 // === ring behind jsonwebtoken ===

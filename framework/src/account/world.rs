@@ -21,21 +21,26 @@ use crate::{
     directory::{Directory, Role},
     msg,
     proto::link::end_session,
+    secret::Known,
     sessions::Sessions,
     store::{Cache, Store},
     tasks::Tasks,
     wire::Code,
 };
 
-/// An account center on a SQLite file, a clock to set and one gate to switch off.
+/// An account center on a store, a clock to set and one gate to switch off.
 pub(super) struct World {
     pub(super) center: AccountCenter,
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) gate_lives: Arc<AtomicBool>,
     pub(super) phones: Phones,
+    url: String,
     folder: tempfile::TempDir,
 }
+
+/// What other servers show here.
+pub(super) const INTERNAL: &str = "a-secret-between-the-servers";
 
 /// Every phone there is: what was sent to it is read here. A clone is the same.
 #[derive(Clone, Default)]
@@ -89,13 +94,31 @@ impl World {
 
     /// With other settings than the usual.
     pub(super) async fn with(settings: impl FnOnce(&mut AccountSettings)) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), settings).await
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/town.db", folder.path().display());
+        Self::on(url, folder, Clock::fixed(1_000_000), settings).await
     }
 
-    async fn on(folder: tempfile::TempDir, change: impl FnOnce(&mut AccountSettings)) -> Self {
-        let url = format!("sqlite://{}/town.db", folder.path().display());
+    /// One on SQLite, and one on PostgreSQL.
+    pub(super) async fn both() -> [Self; 2] {
+        let url = bastide_testkit::shared().postgres.database();
+        let folder = tempfile::tempdir().unwrap();
+        [Self::new().await, Self::on(url, folder, Clock::fixed(1_000_000), |_| {}).await]
+    }
+
+    /// Another center on the same store and the same clock, as a cluster has it.
+    pub(super) async fn beside(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::on(self.url.clone(), folder, self.clock.clone(), |_| {}).await
+    }
+
+    async fn on(
+        url: String,
+        folder: tempfile::TempDir,
+        clock: Clock,
+        change: impl FnOnce(&mut AccountSettings),
+    ) -> Self {
         let store = Store::open(&url, Handle::current()).await.unwrap();
-        let clock = Clock::fixed(1_000_000);
         let gate_lives = Arc::new(AtomicBool::new(true));
         let lives = Arc::clone(&gate_lives);
         let gate = move |at: &'static str| {
@@ -107,6 +130,9 @@ impl World {
         let mut settings = AccountSettings {
             cluster: "test".to_owned(),
             token_ttl: Duration::from_secs(7200),
+            refresh_ttl: Duration::from_secs(30 * 24 * 3600),
+            key_ttl: Duration::from_secs(30 * 24 * 3600),
+            internal: Some(Known::new(INTERNAL)),
             country_code: "+86".to_owned(),
             guests_per_ip_hour: 0,
             audit_keep: Duration::from_secs(90 * 24 * 3600),
@@ -121,16 +147,15 @@ impl World {
         asker.start(Role::Game, nobody, &Tasks::default());
         let directory = Directory::alone("here", 1);
         let sessions = Sessions::new(directory, asker, cache.clone(), clock.clone());
-        let center =
-            AccountCenter::start(store.clone(), cache, sessions, gates, clock.clone(), settings)
-                .await;
-        Self { center: center.unwrap(), store, clock, gate_lives, phones, folder }
+        let (kept, time) = (store.clone(), clock.clone());
+        let center = AccountCenter::start(kept, cache, sessions, gates, time, settings).await;
+        Self { center: center.unwrap(), store, clock, gate_lives, phones, url, folder }
     }
 
     pub(super) async fn restart(self) -> Self {
-        let Self { center: _, store, clock: _, gate_lives: _, phones: _, folder } = self;
+        let Self { center: _, store, clock, gate_lives: _, phones: _, url, folder } = self;
         store.close().await;
-        Self::on(folder, |_| {}).await
+        Self::on(url, folder, clock, |_| {}).await
     }
 
     pub(super) async fn registry(
@@ -211,7 +236,7 @@ impl World {
     ) -> Result<(), Code> {
         let (password, new) = (password.to_owned(), new.to_owned());
         let changed = self.center.change_password(account, password, new, None, None).await;
-        changed.map_err(|refusal| refusal.code)
+        changed.map_err(|refused| refused.refusal.code)
     }
 }
 

@@ -50,6 +50,8 @@ enum Order {
         /// The account's number.
         account: i64,
     },
+    /// Makes a new key to sign tokens with; tokens that the old one has signed stay good.
+    RotateKey,
 }
 
 /// Why an order was not done.
@@ -92,6 +94,7 @@ pub(crate) async fn give(flags: &AdminFlags) -> Result<String, OrderError> {
         }
         Order::Unban { account } => ("unban".to_owned(), Some(json!({ "account": account }))),
         Order::Account { account } => (format!("accounts/{account}"), None),
+        Order::RotateKey => ("keys/rotate".to_owned(), Some(json!({}))),
     };
     let host = addr.trim_start_matches("http://").trim_end_matches('/');
     let away = |e: reqwest::Error| OrderError::Away { addr: addr.clone(), why: root(&e) };
@@ -137,6 +140,14 @@ impl Order {
             }
             Self::Unban { account } => format!("account {account} was not banned"),
             Self::Account { account } => sheet(*account, answer),
+            Self::RotateKey => {
+                let said = |member: &str| answer[member].as_str().unwrap_or("?").to_owned();
+                format!(
+                    "the key {} is published, and signs from {} on",
+                    said("kid"),
+                    said("signs_from")
+                )
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 //! what operators tell it to do.
 
 pub(crate) mod command;
+mod guard;
 mod orders;
-mod secret;
 
 use std::{net::TcpListener, sync::Arc};
 
@@ -14,7 +14,7 @@ use actix_web::{
 };
 use serde_json::json;
 
-pub(crate) use self::secret::{Guard, SecretError};
+pub(crate) use self::guard::Guard;
 
 use crate::{
     ask::Asker,

@@ -1,5 +1,6 @@
-//! Owns what an operator tells a node to do, kick, ban, unban, and what he asks about an account. Any node takes the order and hands
-//! it to an account center. Leaves who may give orders to `secret`.
+//! Owns what an operator tells a node to do, kick, ban, unban, sign with a new key, and what he
+//! asks about an account. Any node takes the order and hands it to an account center. Leaves who
+//! may give orders to `guard`.
 
 use std::{net::IpAddr, time::UNIX_EPOCH};
 
@@ -11,7 +12,7 @@ use actix_web::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{Admin, secret::Verdict};
+use super::{Admin, guard::Verdict};
 use crate::{
     directory::Role,
     limits::{BAN_MAX, HTTP_BODY_BYTES_MAX, REASON_BYTES_MAX},
@@ -26,7 +27,8 @@ pub(super) fn configure(cfg: &mut web::ServiceConfig) {
         .route("/admin/kick", post().to(kick))
         .route("/admin/ban", post().to(ban))
         .route("/admin/unban", post().to(unban))
-        .route("/admin/accounts/{account}", web::get().to(view));
+        .route("/admin/accounts/{account}", web::get().to(view))
+        .route("/admin/keys/rotate", post().to(rotate_key));
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +56,10 @@ struct Ban {
 struct Unban {
     account: i64,
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateKey {}
 
 async fn kick(req: HttpRequest, body: Bytes, admin: Data<Admin>) -> HttpResponse {
     let act = async |Kick { account, reason }: Kick| {
@@ -132,6 +138,16 @@ fn shown(view: proto::view::Res) -> Value {
         "banned_reason": view.banned_reason,
         "notes": view.notes.into_iter().map(note).collect::<Vec<_>>(),
     })
+}
+
+async fn rotate_key(req: HttpRequest, body: Bytes, admin: Data<Admin>) -> HttpResponse {
+    let act = async |RotateKey {}: RotateKey| {
+        let answer = admin.asker.ask(Role::Account, &proto::rotate_key::Req {}).await?;
+        Ok(json!({ "kid": answer.kid, "signs_from": date(answer.signs_from_ms) }))
+    };
+    // There is nothing to say.
+    let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    order("rotate-key", &req, body, &admin, act).await
 }
 
 /// Lets the operator in, reads the order, does it, and writes down who did what to whom.

@@ -104,6 +104,8 @@ impl Config {
         for (key, value, from) in [
             ("account.token_ttl", self.account.token_ttl, Duration::from_secs(1)),
             ("account.audit_keep", self.account.audit_keep, Duration::from_secs(1)),
+            ("account.refresh_ttl", self.account.refresh_ttl, Duration::from_secs(1)),
+            ("account.key_ttl", self.account.key_ttl, KEY_TTL_MIN),
             ("gate.sign_in_timeout", gate.sign_in_timeout, MILLISECOND),
             ("gate.idle_timeout", gate.idle_timeout, MILLISECOND),
             ("game.request_timeout", self.game.request_timeout, MILLISECOND),
@@ -122,12 +124,17 @@ impl Config {
             return Err(refused("data", "\"\"", "name a folder, such as ./bastide-data"));
         }
         let short = |secret: &Secret| secret.0.len() < ADMIN_SECRET_BYTES_MIN;
-        if self.admin.secret.as_ref().is_some_and(short) {
-            let remedy = format!(
-                "choose at least {ADMIN_SECRET_BYTES_MIN} characters by chance, such as those of \
-                 `openssl rand -hex 32`"
-            );
-            return Err(refused("admin.secret", "…", remedy));
+        for (key, secret) in [
+            ("admin.secret", &self.admin.secret),
+            ("account.internal_secret", &self.account.internal_secret),
+        ] {
+            if secret.as_ref().is_some_and(short) {
+                let remedy = format!(
+                    "choose at least {ADMIN_SECRET_BYTES_MIN} characters by chance, such as those \
+                     of `openssl rand -hex 32`"
+                );
+                return Err(refused(key, "…", remedy));
+            }
         }
         self.check_announce()?;
         self.check_codes()?;
@@ -323,6 +330,10 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// A secret by chance of this length is not guessed; a word that people choose is shorter.
 pub(crate) const ADMIN_SECRET_BYTES_MIN: usize = 24;
+
+/// Tokens of a key are good for a day at most, unless an operator says more: with a key an hour,
+/// the published ones would be more than there may be.
+const KEY_TTL_MIN: Duration = Duration::from_secs(6 * 3600);
 
 /// A year: far above any use, far below what a clock can count.
 const TIME_MAX: Duration = Duration::from_secs(31_557_600);

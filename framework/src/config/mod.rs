@@ -125,6 +125,19 @@ section! {
         /// How long is kept what happened to an account.
         #[serde(deserialize_with = "duration")]
         audit_keep: Duration = Duration::from_secs(90 * 24 * 3600),
+        /// How long a refresh token is good; each use gives a new one.
+        #[serde(deserialize_with = "duration")]
+        refresh_ttl: Duration = Duration::from_secs(30 * 24 * 3600),
+        /// How long a key signs tokens before the next one does.
+        #[serde(deserialize_with = "duration")]
+        key_ttl: Duration = Duration::from_secs(30 * 24 * 3600),
+        /// What other servers of the studio show in `X-Internal-Auth` to have a token checked: at
+        /// least 24 characters; absent: nobody may. `dev` makes one, in `internal.secret` of the
+        /// data folder.
+        internal_secret: Option<Secret> = None,
+        /// Where `dev` keeps the one it makes.
+        #[serde(skip)]
+        internal_secret_file: Option<PathBuf> = None,
     }
 }
 

@@ -126,6 +126,7 @@ impl Config {
             config.open_up(&figment);
         } else {
             config.admin.secret_file = Some(config.data.0.join("admin.secret"));
+            config.account.internal_secret_file = Some(config.data.0.join("internal.secret"));
         }
         let checked = config.move_ports(&figment).and_then(|()| config.check());
         let checked = checked.and_then(|()| if serves { config.check_serve() } else { Ok(()) });

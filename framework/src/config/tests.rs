@@ -412,3 +412,17 @@ fn how_codes_are_sent_is_said_whole_or_not_at_all() {
     let none = ["--set", "account.guests_per_ip_hour=0"];
     assert_eq!(serve("account,gate,game", &none).expect("fine").guests_per_ip_hour(), 0);
 }
+
+#[test]
+fn the_secret_between_servers_is_long_and_dev_has_a_file_for_one() {
+    says(
+        load(&["--set", "account.internal_secret=short"], &[]),
+        &["account.internal_secret = …", "24"],
+    );
+    let dev = load(&["--data", "here"], &[]).expect("defaults").account;
+    assert_eq!(dev.internal_secret_file.as_deref(), Some(Path::new("here/internal.secret")));
+    let node = serve("account,gate,game", &[]).expect("fine").account;
+    assert!(node.internal_secret.is_none() && node.internal_secret_file.is_none());
+    says(load(&["--set", "account.key_ttl=1h"], &[]), &["account.key_ttl", "6h"]);
+    says(load(&["--set", "account.refresh_ttl=0"], &[]), &["account.refresh_ttl", "1s"]);
+}

@@ -48,6 +48,11 @@ impl Marks {
         }
     }
 
+    /// Whether marks can be read and written.
+    pub(crate) async fn reached(&self) -> Result<(), CacheError> {
+        self.cache.get(&revoked_key("nobody"), self.clock.now_ms()).await.map(drop)
+    }
+
     /// From now on no token of this sign-in is good; `ttl` is how long one could be.
     pub(crate) async fn revoke(&self, sid: &str, ttl: Duration) -> Result<(), CacheError> {
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);

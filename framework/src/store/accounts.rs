@@ -18,8 +18,9 @@ use super::{
 const FIRST_ID: i64 = 10_001;
 
 const INSERT: &str = "INSERT INTO accounts (id, openid, username, username_key, device_id, \
-         password_hash, status, created_ms, last_sign_in_ms, phone) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+         password_hash, status, created_ms, last_sign_in_ms, phone, email, \
+         email_key) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 /// A row of `accounts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,13 +74,19 @@ pub(crate) enum NewAccount {
         phone: String,
         username: String,
     },
+    /// With an address that no other account has.
+    Reachable {
+        username: String,
+        password_hash: PasswordHash,
+        email: String,
+    },
 }
 
 /// Why an account was not created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CreateError {
-    /// Another account has that name, device or phone: choose another, or sign in.
-    #[error("another account has this name, device or phone: choose another, or sign in")]
+    /// Another account has that name, device, phone or address: choose another, or sign in.
+    #[error("another account has this name, device, phone or address: choose another, or sign in")]
     Taken,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,6 +116,14 @@ impl Store {
         phone: &str,
     ) -> Result<Option<Account>, StoreError> {
         self.account("SELECT * FROM accounts WHERE phone = $1", phone.to_owned()).await
+    }
+
+    /// The account of that address, whatever the case of its letters.
+    pub(crate) async fn account_by_email(
+        &self,
+        email: &str,
+    ) -> Result<Option<Account>, StoreError> {
+        self.account("SELECT * FROM accounts WHERE email_key = $1", email.to_lowercase()).await
     }
 
     pub(crate) async fn account_by_id(&self, id: i64) -> Result<Option<Account>, StoreError> {
@@ -243,13 +258,16 @@ impl fmt::Debug for PasswordHash {
 }
 
 async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account, sqlx::Error> {
-    let (way, (username, password_hash, device_id, phone)) = match new {
+    let (way, (username, password_hash, device_id, phone, email)) = match new {
         NewAccount::Named { username, password_hash } => {
-            ("password", (Some(username), Some(password_hash), None, None))
+            ("password", (Some(username), Some(password_hash), None, None, None))
         }
-        NewAccount::Guest { device_id } => ("guest", (None, None, Some(device_id), None)),
+        NewAccount::Reachable { username, password_hash, email } => {
+            ("password", (Some(username), Some(password_hash), None, None, Some(email)))
+        }
+        NewAccount::Guest { device_id } => ("guest", (None, None, Some(device_id), None, None)),
         NewAccount::Phone { phone, username } => {
-            ("phone", (Some(username), None, None, Some(phone)))
+            ("phone", (Some(username), None, None, Some(phone), None))
         }
     };
     let account = Account {
@@ -265,7 +283,7 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         banned_until_ms: 0,
         banned_reason: String::new(),
         phone,
-        email: None,
+        email,
         last_play_ms: 0,
     };
     let mut both = pool.begin().await?;
@@ -280,6 +298,8 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         .bind(account.created_ms)
         .bind(account.last_sign_in_ms)
         .bind(account.phone.clone())
+        .bind(account.email.clone())
+        .bind(account.email.as_ref().map(|email| email.to_lowercase()))
         .execute(&mut *both)
         .await?;
     Note::new(What::Registered, way).write(account.id, now_ms, &mut *both).await?;
@@ -295,7 +315,7 @@ pub(crate) fn username_key(username: &str) -> String {
 }
 
 /// 128 bits from the system: nobody guesses another player's.
-fn openid() -> String {
+pub(super) fn openid() -> String {
     let mut bytes = [0; 16];
     OsRng.try_fill_bytes(&mut bytes).expect("the system has a source of randomness");
     format!("{:032x}", u128::from_be_bytes(bytes))

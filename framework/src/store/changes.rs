@@ -101,20 +101,6 @@ impl Store {
         self.accounts()?.change(change, query).await.map_err(unavailable)
     }
 
-    /// Writes down that the account signed in: beside each other, so that a sign-in waits for no
-    /// more than before.
-    pub(crate) async fn note_sign_in(&self, change: Change) -> Result<(), StoreError> {
-        let sql = self.accounts()?;
-        let pool = sql.write.clone();
-        let Change { account, at_ms, note } = change;
-        sql.run(async move {
-            let touch = sqlx::query("UPDATE accounts SET last_sign_in_ms = $1 WHERE id = $2");
-            let touched = touch.bind(at_ms).bind(account).execute(&pool);
-            tokio::try_join!(touched, note.write(account, at_ms, &pool)).map(drop)
-        })
-        .await
-    }
-
     /// Notes that a session of the account is over. A store that keeps no accounts does nothing.
     pub(crate) async fn note_played(&self, account: i64, now_ms: i64) -> Result<(), StoreError> {
         let Ok(sql) = self.accounts() else { return Ok(()) };
@@ -230,16 +216,13 @@ mod tests {
             assert_eq!(to(Some("one"), "two").await, Ok(true));
             store.rehash(id, hash("one"), hash("late")).await.unwrap();
             store.rehash(id, hash("two"), hash("stronger")).await.unwrap();
-            let sign_in = change(id, What::SignedIn);
-            let at_ms = sign_in.at_ms;
-            store.note_sign_in(sign_in).await.unwrap();
             store.note_played(id, 77).await.unwrap();
             store.close().await;
             let store = opened(&url).await;
             let kept = store.account_by_id(id).await.unwrap().unwrap();
             assert_eq!(kept.password_hash, Some(hash("stronger")));
-            assert_eq!((kept.last_sign_in_ms, kept.last_play_ms), (at_ms, 77));
-            let all = ["registered", "password_changed", "password_changed", "signed_in"];
+            assert_eq!(kept.last_play_ms, 77);
+            let all = ["registered", "password_changed", "password_changed"];
             assert_eq!(notes(&store, id).await, all);
         }
     }

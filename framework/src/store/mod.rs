@@ -1,6 +1,7 @@
 //! Owns the SQL store: how it is opened, on which runtime its queries run, how long they may take.
-//! Leaves what is kept to `records` (entities, counters, secrets), `accounts` with `changes`, and
-//! `audit`; what need not survive a restart is in `cache`, which a cluster has in `redis`.
+//! Leaves what is kept to `records` (entities, counters, secrets), `accounts` with `changes`,
+//! `sign_ins`, `signing_keys` and `audit`; what need not survive a restart is in `cache`, which a
+//! cluster has in `redis`.
 
 mod accounts;
 mod audit;
@@ -10,6 +11,8 @@ mod open;
 mod postgres;
 mod records;
 mod redis;
+mod sign_ins;
+mod signing_keys;
 mod sqlite;
 
 use std::{
@@ -34,6 +37,8 @@ pub(crate) use audit::{Note, Noted, What};
 pub(crate) use cache::{Cache, CacheError};
 pub(crate) use changes::Change;
 pub(crate) use open::OpenError;
+pub(crate) use sign_ins::{Begun, NewSignIn, NotBegun, RefreshHash, SignIn};
+pub(crate) use signing_keys::SigningKey;
 
 use records::MemoryRecords;
 

@@ -21,7 +21,9 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let bans = Migration::new(2, "bans".into(), MigrationType::Simple, bans, false);
     let accounts = include_str!("../../migrations/0003_accounts.sql").into_sql_str();
     let accounts = Migration::new(3, "accounts".into(), MigrationType::Simple, accounts, false);
-    Migrator::with_migrations(vec![start, bans, accounts])
+    let sign_ins = include_str!("../../migrations/0004_sign_ins.sql").into_sql_str();
+    let sign_ins = Migration::new(4, "sign_ins".into(), MigrationType::Simple, sign_ins, false);
+    Migrator::with_migrations(vec![start, bans, accounts, sign_ins])
 });
 
 /// Why a store could not be opened; each is for the operator, who can set it right.

@@ -12,6 +12,7 @@ mod life;
 mod path;
 mod phones;
 mod proxy;
+mod refresh;
 mod resume;
 mod tidy;
 mod transports;

@@ -105,6 +105,8 @@ async fn an_operator_kicks_and_bans_at_any_node_and_the_socket_closes_on_any_gat
     let (exit, said) = cluster.admin(&game, &["unban", "1"]).await;
     assert!(exit == Some(1) && said.contains("no such account"), "{exit:?} {said}");
     assert_eq!(other.logged(&["order done", "what=\"ban\"", &id]), 1, "{}", other.log());
+    let (exit, said) = cluster.admin(&other, &["rotate-key"]).await;
+    assert!(exit == Some(0) && said.contains("is published, and signs from"), "{exit:?} {said}");
     std::fs::write(cluster.folder.path().join("admin.secret"), "wrong").unwrap();
     let (exit, said) = cluster.admin(&one, &["kick", &id]).await;
     assert!(exit == Some(2) && said.contains("secret"), "{exit:?} {said}");

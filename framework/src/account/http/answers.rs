@@ -82,6 +82,36 @@ pub(super) const CODE: Dialect = Dialect {
     refuses: code_refused,
 };
 
+/// A refresh: always 200, all members always there, null when unset.
+pub(super) const REFRESH: Dialect = Dialect {
+    name: "Refresh",
+    statuses: &[200],
+    answer: &[
+        member("code", Kind::Integer),
+        member("token", Kind::TextOrNull),
+        member("refresh_token", Kind::TextOrNull),
+        member("expires_in", Kind::IntegerOrNull),
+        MESSAGE,
+    ],
+    refuses: refresh_refused,
+};
+
+/// The refresh of WebSocket clients: always 200, with a status as `code`.
+pub(super) const ENVELOPE: Dialect = Dialect {
+    name: "Envelope",
+    statuses: &[200],
+    answer: &[member("code", Kind::Integer), member("err_msg", Kind::Text)],
+    refuses: envelope_refused,
+};
+
+/// The platform's routes for the studio's own servers: who may not ask is told so by the status.
+pub(super) const INTERNAL: Dialect = Dialect {
+    name: "Internal",
+    statuses: &[200, 400, 401, 403, 429],
+    answer: &[],
+    refuses: internal_refused,
+};
+
 /// The platform's routes: a status, and `error`.
 pub(super) const PLATFORM: Dialect = Dialect {
     name: "Platform",
@@ -148,6 +178,29 @@ fn sign_in_refused(refusal: &Refusal) -> (StatusCode, Value) {
 
 fn code_refused(refusal: &Refusal) -> (StatusCode, Value) {
     (StatusCode::OK, json!({ "code": refusal.code.0, "message": refusal.message }))
+}
+
+fn refresh_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    let value = json!({
+        "code": refusal.code.0, "token": null, "refresh_token": null, "expires_in": null,
+        "message": refusal.message,
+    });
+    (StatusCode::OK, value)
+}
+
+fn envelope_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    let code = status_of(refusal.code).as_u16();
+    (StatusCode::OK, json!({ "code": code, "body": null, "err_msg": refusal.message }))
+}
+
+/// Here nobody signs in, so the codes of signing in are those of the header.
+fn internal_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    let status = match refusal.code {
+        Code::NOT_SIGNED_IN => StatusCode::UNAUTHORIZED,
+        Code::WRONG_CREDENTIALS => StatusCode::FORBIDDEN,
+        code => status_of(code),
+    };
+    (status, json!({ "error": refusal.message }))
 }
 
 fn platform_refused(refusal: &Refusal) -> (StatusCode, Value) {

@@ -1,5 +1,5 @@
-//! Owns what anybody may look at: the keys that check tokens, whether it lives, what routes there
-//! are.
+//! Owns what anybody may look at: the keys that check tokens, whether people can sign in, what
+//! routes there are.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ pub(super) fn routes() -> Vec<Route> {
             PAGE,
             jwks,
         ),
-        Route::new(get, "/health", "Whether it lives.", PAGE, health),
+        Route::new(get, "/health", "Whether people can sign in.", PAGE, health),
         Route::new(get, "/openapi.json", "This description.", PAGE, description),
     ]
 }
@@ -31,6 +31,7 @@ async fn description(call: Call) -> Result<Value, Refused> {
     Ok(call.front.description())
 }
 
-async fn health(_: Call) -> Result<Value, Refused> {
+async fn health(call: Call) -> Result<Value, Refused> {
+    call.center.healthy().await?;
     Ok(json!({ "status": "ok" }))
 }

@@ -37,7 +37,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new(
             post,
             "/v1/account/logout",
-            "Ends the sign-in of a token, and its session.",
+            "Ends the sign-in of a token or of a refresh token, and its session.",
             CODE,
             logout,
         )

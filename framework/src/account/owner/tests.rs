@@ -66,7 +66,7 @@ async fn a_name_is_bound_only_with_a_good_token_of_that_account() {
     }
     let id = guest.account_id.unwrap();
     let admin = Subject { account_id: id, openid: "x", role: Some("admin"), ..Subject::default() };
-    let admin = w.center.0.issuer.issue(&admin, 1_000_000).0;
+    let admin = w.center.0.keys.issue(&admin, 1_000_000).0;
     assert_eq!(bind_name(&w, &guest, Some(&admin), "anna").await, invalid);
     let revoked = w.guest("phone").await.unwrap().token;
     let sign_out = msg::sign_out::Req { token: revoked.clone(), refresh_token: None };

@@ -79,9 +79,9 @@ async fn the_platform_and_the_login_server_take_the_same_code_once_each() {
     let signed = login(&w, &code).await.unwrap();
     let session = login_server(&w, &code).await.unwrap();
     assert_eq!(session.gateway_url, "ws://127.0.0.1:18080/ws");
-    let claims = w.center.0.verifier.verify(&session.id, 1_000_000 + 86_399_999).unwrap();
+    let claims = w.center.0.keys.verify(&session.id, 1_000_000 + 86_399_999).unwrap();
     assert_eq!(claims.sub, signed.account.id.to_string());
-    assert!(w.center.0.verifier.verify(&session.id, 1_000_000 + 86_400_000).is_err());
+    assert!(w.center.0.keys.verify(&session.id, 1_000_000 + 86_400_000).is_err());
     assert_eq!(login(&w, &code).await.err(), Some(Code::CODE_EXPIRED));
     assert_eq!(login_server(&w, &code).await.err(), Some(Code::CODE_EXPIRED));
 }

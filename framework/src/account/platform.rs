@@ -1,0 +1,169 @@
+//! Owns what a platform does that several apps share: registering with an address, one sign-in for
+//! each app, and telling other servers whether a token is good.
+
+use super::{
+    center::{AccountCenter, Entry, Inner, Signed, may_sign_in},
+    refused::Refused,
+    rules,
+    tokens::Claims,
+};
+use crate::{
+    secret::Known,
+    store::{Account, CreateError, NewAccount},
+    wire::{Code, Refusal},
+};
+
+/// Why a token of the platform is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Not one of ours, too old, or another app's.
+    Invalid,
+    /// Its sign-in has ended: signed out, banned, or signed in anew.
+    RevokedOrKicked,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Invalid => "invalid_token",
+            Self::RevokedOrKicked => "revoked_or_kicked",
+        })
+    }
+}
+
+impl AccountCenter {
+    /// Creates an account with a name and an address, and signs it in to an app.
+    pub(super) async fn platform_register(
+        &self,
+        username: String,
+        password: String,
+        email: String,
+        app_id: &str,
+        ip: Option<&str>,
+    ) -> Result<Signed, Refused> {
+        let (username, password) = (rules::username(username)?, rules::password(password)?);
+        let email = rules::email(email)?;
+        rules::app_id(app_id)?;
+        let account = self.0.register_at(username, password, Some(email)).await?;
+        Ok(self.0.admit(account, Entry { way: "platform", app_id: Some(app_id), ip }).await?)
+    }
+
+    /// Signs in to an app; a sign-in to it from before is no good any more.
+    pub(super) async fn platform_login(
+        &self,
+        username: &str,
+        password: String,
+        app_id: &str,
+        ip: Option<&str>,
+    ) -> Result<Signed, Refused> {
+        rules::app_id(app_id)?;
+        let account = self.0.by_password(username, password, ip).await?;
+        Ok(self.0.admit(account, Entry { way: "platform", app_id: Some(app_id), ip }).await?)
+    }
+
+    /// Whether another server of the studio asks. `Err`: why not.
+    pub(super) fn is_internal(&self, shown: Option<&str>) -> Result<(), NotInternal> {
+        match (&self.0.internal, shown) {
+            (_, None) => Err(NotInternal::Missing),
+            (None, Some(_)) => Err(NotInternal::Closed),
+            (Some(secret), Some(shown)) if Known::is(secret, shown) => Ok(()),
+            (Some(_), Some(_)) => Err(NotInternal::Wrong),
+        }
+    }
+}
+
+/// Why somebody is not taken for another server of the studio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotInternal {
+    Missing,
+    Wrong,
+    /// There is no secret that would let anybody in.
+    Closed,
+}
+
+impl Inner {
+    /// Whether a token is good for an app, and whose it is.
+    ///
+    /// # Errors
+    /// 101 when the store is away.
+    pub(super) async fn check_token(
+        &self,
+        token: &str,
+        app_id: &str,
+    ) -> Result<Result<(Account, Claims), Reason>, Refusal> {
+        let Ok(claims) = self.keys.verify(token, self.clock.now_ms()) else {
+            return Ok(Err(Reason::Invalid));
+        };
+        if claims.app.as_deref() != Some(app_id) {
+            return Ok(Err(Reason::Invalid));
+        }
+        self.checked(claims).await
+    }
+
+    /// Whose token it is, whatever the app.
+    pub(super) async fn verify_token(
+        &self,
+        token: &str,
+    ) -> Result<Result<(Account, Claims), Reason>, Refusal> {
+        match self.keys.verify(token, self.clock.now_ms()) {
+            Ok(claims) => self.checked(claims).await,
+            Err(_) => Ok(Err(Reason::Invalid)),
+        }
+    }
+
+    /// The rows say it and not the marks, which a cache may lose.
+    async fn checked(&self, claims: Claims) -> Result<Result<(Account, Claims), Reason>, Refusal> {
+        let sign_in = self.store.sign_in(&claims.sid).await.map_err(|e| self.away(e))?;
+        let Some(sign_in) = sign_in else { return Ok(Err(Reason::RevokedOrKicked)) };
+        let account = self.store.account_by_id(sign_in.account_id).await;
+        Ok(match account.map_err(|e| self.away(e))? {
+            Some(account) if may_sign_in(&account, self.clock.now_ms()).is_ok() => {
+                Ok((account, claims))
+            }
+            Some(_) | None => Err(Reason::RevokedOrKicked),
+        })
+    }
+
+    /// Whether a name is taken.
+    pub(super) async fn taken(&self, username: &str) -> Result<bool, Refusal> {
+        let found = self.store.account_by_username(username).await;
+        Ok(found.map_err(|e| self.away(e))?.is_some())
+    }
+
+    /// Creates an account with a name, and an address if one was given.
+    pub(super) async fn register_at(
+        &self,
+        username: String,
+        password: String,
+        email: Option<String>,
+    ) -> Result<Account, Refusal> {
+        let Some(email) = email else { return self.register(username, password).await };
+        // Before the hash: what is taken costs no 15 ms. The insert decides all the same.
+        if self.taken(&username).await? {
+            return Err(Code::NAME_TAKEN.into());
+        }
+        let other = self.store.account_by_email(&email).await.map_err(|e| self.away(e))?;
+        if other.is_some() {
+            return Err(Code::PARAMETER.because("parameter `email` is another account's"));
+        }
+        let password_hash = self.passwords.turn().await?.hash(password).await?;
+        let new = NewAccount::Reachable { username, password_hash, email };
+        match self.store.create_account(new, self.clock.now_ms()).await {
+            Ok(account) => {
+                tracing::info!(target: "account", account = account.id, "account created");
+                Ok(account)
+            }
+            Err(CreateError::Taken) => Err(Code::NAME_TAKEN.because("name or email taken")),
+            Err(CreateError::Store(error)) => Err(self.away(error)),
+        }
+    }
+}
+
+/// What an account is called: its name, or what stands for one.
+pub(super) fn shown_name(account: &Account) -> String {
+    match (&account.username, &account.device_id) {
+        (Some(username), _) => username.clone(),
+        (None, Some(device_id)) => format!("guest_{device_id}"),
+        (None, None) => format!("user_{}", account.id),
+    }
+}
