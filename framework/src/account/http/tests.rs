@@ -381,38 +381,36 @@ async fn the_login_server_says_what_is_wrong() {
     let edge = Edge::new().await;
     edge.json("/auth/register", anna()).await;
     let both = |name: &str, password: &str| json!({ "username": name, "password": password });
-    for (path, body, status, said) in [
-        ("/register", both("anna", "secret2"), 400, "name taken"),
-        ("/register", both("", "secret1"), 400, "`username`"),
-        ("/register", both("carl", ""), 400, "`password`"),
-        ("/register", both("c", "secret1"), 400, "`username`"),
-        ("/register", both("carl", "short"), 400, "`password`"),
+    for (path, body, said) in [
+        ("/register", both("anna", "secret2"), "name taken"),
+        ("/register", both("", "secret1"), "`username`"),
+        ("/register", both("carl", ""), "`password`"),
+        ("/register", both("c", "secret1"), "`username`"),
+        ("/register", both("carl", "short"), "`password`"),
         (
             "/register",
             json!({ "username": "carl", "password": "secret1", "email": "x" }),
-            400,
             "`email`",
         ),
         (
             "/register",
             json!({ "username": "carl", "password": "secret1", "email": "ANNA@example.org" }),
-            400,
             "`email`",
         ),
-        ("/login", both("anna", "secret2"), 401, "wrong"),
-        ("/login", both("nobody", "secret2"), 401, "wrong"),
-        ("/login", both("anna", ""), 400, "`password`"),
-        ("/login", json!({}), 400, "`username`"),
-        ("/login", json!({ "device_id": "phone" }), 400, "`username`"),
-        ("/login", json!({ "is_guest": true }), 400, "`device_id`"),
-        ("/login", json!({ "is_guest": "maybe" }), 400, "`is_guest`"),
-        ("/login", json!({ "is_guest": true, "device_id": "a\nb" }), 400, "`device_id`"),
-        ("/login", json!({ "token": "x" }), 400, "`app_id`"),
-        ("/login", json!({ "token": "x", "app_id": "y" }), 401, "Platform token validation failed"),
-        ("/login", json!({ "username": ["a"] }), 400, "`username`"),
+        ("/login", both("anna", "secret2"), "wrong"),
+        ("/login", both("nobody", "secret2"), "wrong"),
+        ("/login", both("anna", ""), "`password`"),
+        ("/login", json!({}), "`username`"),
+        ("/login", json!({ "device_id": "phone" }), "`username`"),
+        ("/login", json!({ "is_guest": true }), "`device_id`"),
+        ("/login", json!({ "is_guest": "maybe" }), "`is_guest`"),
+        ("/login", json!({ "is_guest": true, "device_id": "a\nb" }), "`device_id`"),
+        ("/login", json!({ "token": "x" }), "`app_id`"),
+        ("/login", json!({ "token": "x", "app_id": "y" }), "Platform token validation failed"),
+        ("/login", json!({ "username": ["a"] }), "`username`"),
     ] {
         let (told, answer) = edge.json(path, body.clone()).await;
-        assert_eq!((told, members(&answer)), (status, vec!["error", "success"]), "{path} {body}");
+        assert_eq!((told, members(&answer)), (200, vec!["error", "success"]), "{path} {body}");
         assert_eq!(answer["success"], false);
         assert!(answer["error"].as_str().unwrap().contains(said), "{path} {body}: {answer}");
     }
