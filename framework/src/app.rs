@@ -5,7 +5,9 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use tokio::runtime::Runtime;
 
 use crate::{
-    Named, Request, cli,
+    Named, Request,
+    account::{Validator, Validators},
+    cli,
     doors::Addresses,
     entity::{AnyKind, Classes, Handler, Kind, Player, Table},
     gate::{GateHooks, Hooks},
@@ -40,6 +42,7 @@ pub struct App<S = ()> {
     table: Table<S>,
     classes: Classes,
     hooks: Hooks,
+    validators: Validators,
     script: Option<AnyScript>,
 }
 
@@ -48,6 +51,7 @@ pub struct App<S = ()> {
 pub(crate) struct Game {
     pub(crate) player: Arc<dyn AnyKind>,
     pub(crate) hooks: Hooks,
+    pub(crate) validators: Validators,
 }
 
 impl App {
@@ -58,14 +62,15 @@ impl App {
             table: Table::new(),
             classes: Classes::default(),
             hooks: Hooks::default(),
+            validators: Validators::default(),
             script: None,
         }
     }
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self { name, table: _, classes, hooks, script } = self;
-        App { name, table: Table::new(), classes, hooks, script }
+        let Self { name, table: _, classes, hooks, validators, script } = self;
+        App { name, table: Table::new(), classes, hooks, validators, script }
     }
 }
 
@@ -74,6 +79,18 @@ impl<S> App<S> {
     #[must_use]
     pub fn gate(mut self, hooks: impl GateHooks) -> Self {
         self.hooks = Hooks::new(hooks);
+        self
+    }
+
+    /// Adds a way to sign in: an `openid` that begins with `name` and a dot is judged by this
+    /// validator. `official`, `360`, `tx` and `admin` are built in.
+    ///
+    /// # Panics
+    /// When there is a validator of that name already; when the name is not 1 to 32 letters,
+    /// digits, `-` and `_`; when a page of its is taken, or is no path.
+    #[must_use]
+    pub fn validator(mut self, name: &'static str, validator: impl Validator) -> Self {
+        self.validators.add(name, validator);
         self
     }
 }
@@ -137,7 +154,8 @@ impl<P: Player> App<P> {
     }
 
     fn into_game(self) -> Game {
-        Game { player: Arc::new(Kind::player(self.table, self.classes)), hooks: self.hooks }
+        let Self { name: _, table, classes, hooks, validators, script: _ } = self;
+        Game { player: Arc::new(Kind::player(table, classes)), hooks, validators }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -232,12 +250,13 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, classes, hooks, script } = self;
+        let Self { name, table, classes, hooks, validators, script } = self;
         f.debug_struct("App")
             .field("name", name)
             .field("handlers", table)
             .field("classes", classes)
             .field("gate", hooks)
+            .field("validators", validators)
             .field("play", &script.is_some())
             .finish()
     }

@@ -109,6 +109,19 @@ impl Doors {
         Some(told.to_string())
     }
 
+    /// The URL that WebSockets are opened at, where there are any.
+    pub(crate) fn ws_advertised(&self, config: &Config) -> Option<String> {
+        let kinds = [(Transport::Ws, "ws"), (Transport::WsTls, "wss")];
+        let (scheme, bound) =
+            kinds.into_iter().find_map(|(kind, scheme)| Some((scheme, self.gate.first(kind)?)))?;
+        let mut told = towards(config, bound);
+        let said = config.gate.advertise.as_ref().and_then(|said| said.parse::<SocketAddr>().ok());
+        if let Some(said) = said {
+            told.set_ip(said.ip());
+        }
+        Some(format!("{scheme}://{told}"))
+    }
+
     /// Where other nodes reach this one's link.
     pub(crate) fn link_advertised(&self, config: &Config) -> Option<String> {
         let bound = address(self.link.as_ref()?);

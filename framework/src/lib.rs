@@ -64,6 +64,7 @@ mod proto {
 }
 
 pub use self::{
+    account::{Fields, Identity, Proof, Validator, ValidatorCtx},
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
     gate::{Arrival, CloseReason, Closed, GateHooks, Transport},

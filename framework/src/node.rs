@@ -7,8 +7,8 @@ use actix_web::dev::ServerHandle;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    account::{self, AccountCenter, AccountSettings},
-    admin::{Admin, Guard, SecretError},
+    account::{self, AccountCenter, AccountSettings, ProofSettings, Validators},
+    admin::{self, Admin, Guard, SecretError},
     app::Game,
     ask::{Asker, Calls},
     chance::Chance,
@@ -128,7 +128,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let gate = config.has(Role::Gate).then(|| gate(game.hooks));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
-    let center = ground.center(config).await?;
+    let center = ground.center(config, game.validators).await?;
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
@@ -140,6 +140,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         roles: config.node.roles.iter().copied().collect(),
         apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
         gate: doors.gate_advertised(config),
+        ws: doors.ws_advertised(config),
         load: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: directory.incarnation(),
@@ -161,7 +162,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     ground.tasks.spawn(load);
 
     // 7. The doors open.
-    let admin = ground.admin(guard);
+    let admin = ground.admin(config, guard);
     let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
     let entrance =
         |gate: &Arc<Gate>| Entrance::new(gate.clone(), shards.clone(), certificates.as_ref());
@@ -280,7 +281,7 @@ impl Ground {
     }
 
     /// What operators see and may do.
-    fn admin(&self, guard: Arc<Guard>) -> Admin {
+    fn admin(&self, config: &Config, guard: Arc<Guard>) -> Admin {
         Admin {
             directory: self.directory.clone(),
             store: self.store.clone(),
@@ -288,6 +289,8 @@ impl Ground {
             asker: self.asker.clone(),
             clock: self.clock.clone(),
             guard,
+            cluster: config.cluster.name.clone(),
+            marks: self.sessions().marks(),
         }
     }
 
@@ -328,16 +331,28 @@ impl Ground {
     }
 
     /// The account center, when this node is one, as an actor that any node may ask.
-    async fn center(&self, config: &Config) -> Result<Option<AccountCenter>, StartError> {
+    async fn center(
+        &self,
+        config: &Config,
+        validators: Validators,
+    ) -> Result<Option<AccountCenter>, StartError> {
         let Some(store) = self.store.as_ref().filter(|_| config.has(Role::Account)) else {
             return Ok(None);
         };
+        let proofs = ProofSettings {
+            validators,
+            settings: config.validators.clone(),
+            dev: config.dev,
+            admin_secret: admin::secret(&config.admin)?,
+        };
         let center = loop {
-            let gates = self.directory.clone();
+            let (gates, fronts) = (self.directory.clone(), self.directory.clone());
             let gates = Arc::new(move || gates.gate_for_sign_in());
             let settings = AccountSettings {
                 cluster: config.cluster.name.clone(),
                 token_ttl: config.account.token_ttl,
+                proofs: proofs.clone(),
+                fronts: Arc::new(move |whom: &str| fronts.gate_of(whom)),
             };
             let (store, cache) = (store.clone(), self.cache.clone());
             let (sessions, clock) = (self.sessions(), self.clock.clone());

@@ -19,10 +19,11 @@ use super::{
     rules,
     throttle::{Throttle, Trier},
     tokens::{self, Claims, KeyError, Subject, TokenIssuer, TokenVerifier},
+    validators::{ProofSettings, Proofs, SettingsError},
 };
 use crate::{
     clock::Clock,
-    directory::Jwk,
+    directory::{Front, Jwk},
     msg,
     sessions::Sessions,
     store::{Account, AccountStatus, Cache, CreateError, NewAccount, Store, StoreError},
@@ -37,13 +38,20 @@ const AWAY_LOG_MS: i64 = 60_000;
 /// The address of a live gate, the least loaded; `None` while there is none.
 pub(crate) type Gates = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
+/// The gate to which somebody, known by a text, is always sent while it lives.
+pub(crate) type Fronts = Arc<dyn Fn(&str) -> Option<Front> + Send + Sync>;
+
 /// What differs between account centers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct AccountSettings {
     /// The cluster's name: a token of one is refused by all others.
     pub(crate) cluster: String,
     /// How long an access token lives; 2 h by the contract.
     pub(crate) token_ttl: Duration,
+    /// Who signs people in by proofs of other kinds.
+    pub(crate) proofs: ProofSettings,
+    /// Where a load balancer sends people.
+    pub(crate) fronts: Fronts,
 }
 
 /// Signs people in. A clone is a handle to the same center.
@@ -52,7 +60,9 @@ pub(crate) struct AccountCenter(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) store: Store,
+    pub(super) cache: Cache,
     gates: Gates,
+    pub(super) fronts: Fronts,
     pub(super) clock: Clock,
     pub(super) throttle: Throttle,
     pub(super) passwords: Passwords,
@@ -60,6 +70,7 @@ pub(super) struct Inner {
     pub(super) verifier: TokenVerifier,
     pub(super) token_ttl: Duration,
     pub(super) sessions: Sessions,
+    pub(super) proofs: Proofs,
     away_logged_ms: AtomicI64,
 }
 
@@ -75,6 +86,9 @@ pub(crate) enum StartError {
          delete it and start again; everybody signs in anew"
     )]
     Key(#[from] KeyError),
+    /// `[validators]` names one that this game does not have.
+    #[error(transparent)]
+    Validators(#[from] SettingsError),
 }
 
 impl AccountCenter {
@@ -91,16 +105,20 @@ impl AccountCenter {
         let key = store.secret(SIGNING_KEY, tokens::new_signing_key).await?;
         let issuer = TokenIssuer::new(&key, &settings.cluster, settings.token_ttl)?;
         let verifier = TokenVerifier::new(&[issuer.jwk()], &settings.cluster);
+        let proofs = Proofs::prepare(settings.proofs, &store).await??;
         let center = Self(Arc::new(Inner {
             store,
             gates,
-            throttle: Throttle::new(cache, clock.clone()),
+            fronts: settings.fronts,
+            throttle: Throttle::new(cache.clone(), clock.clone()),
+            cache,
             clock,
             passwords: Passwords::new(Handle::current()),
             issuer,
             verifier,
             token_ttl: settings.token_ttl,
             sessions,
+            proofs,
             away_logged_ms: AtomicI64::new(i64::MIN),
         }));
         center.tell_bans().await?;
@@ -163,7 +181,9 @@ impl fmt::Debug for AccountCenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner {
             store,
+            cache: _,
             gates: _,
+            fronts: _,
             clock: _,
             throttle,
             passwords,
@@ -171,6 +191,7 @@ impl fmt::Debug for AccountCenter {
             verifier: _,
             token_ttl: _,
             sessions: _,
+            proofs,
             away_logged_ms: _,
         } = &*self.0;
         f.debug_struct("AccountCenter")
@@ -178,6 +199,7 @@ impl fmt::Debug for AccountCenter {
             .field("throttle", throttle)
             .field("passwords", passwords)
             .field("issuer", issuer)
+            .field("proofs", proofs)
             .finish_non_exhaustive()
     }
 }
@@ -303,20 +325,30 @@ impl Inner {
         }
     }
 
-    /// Lets an account in whose proof was good, unless it is closed or banned: the one way to a
-    /// token.
+    /// Lets an account in whose proof was good, unless it is closed or banned: with
+    /// [`Inner::admit_as`] the one way to a token.
     pub(super) async fn admit(
         &self,
         account: Account,
         entry: Entry<'_>,
+    ) -> Result<Signed, Refusal> {
+        self.admit_as(account, entry, None).await
+    }
+
+    /// Lets an account in with a role that its token carries; `None`: a player.
+    pub(super) async fn admit_as(
+        &self,
+        account: Account,
+        entry: Entry<'_>,
+        role: Option<&str>,
     ) -> Result<Signed, Refusal> {
         let now_ms = self.clock.now_ms();
         may_sign_in(&account, now_ms)?;
         self.store.touch_sign_in(account.id, now_ms).await.map_err(|e| self.away(e))?;
         let Entry { way, app_id, ip: _ } = entry;
         let openid = account.openid.clone();
-        let subject =
-            Subject { account_id: account.id, openid: &openid, app: app_id, ..Subject::default() };
+        let (account_id, app, openid_of) = (account.id, app_id, openid.as_str());
+        let subject = Subject { account_id, openid: openid_of, app, role, ..Subject::default() };
         let (token, claims) = self.issuer.issue(&subject, now_ms);
         tracing::info!(target: "account", account = account.id, sid = claims.sid, way, "signed in");
         Ok(Signed {

@@ -8,6 +8,7 @@ mod passwords;
 mod rules;
 mod throttle;
 mod tokens;
+mod validators;
 #[cfg(test)]
 mod world;
 
@@ -16,6 +17,9 @@ pub(crate) use http::serve;
 #[cfg(test)]
 pub(crate) use tokens::{Subject, TokenIssuer, new_signing_key};
 pub(crate) use tokens::{TokenError, TokenVerifier};
+use validators::{Claim, called};
+pub use validators::{Fields, Identity, Proof, Validator, ValidatorCtx};
+pub(crate) use validators::{ProofSettings, Validators};
 
 #[cfg(test)]
 mod tests {

@@ -10,11 +10,14 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::center::{AccountCenter, AccountSettings, Gates};
+use super::{
+    ProofSettings,
+    center::{AccountCenter, AccountSettings, Gates},
+};
 use crate::{
     ask::{Asker, Calls},
     clock::Clock,
-    directory::{Directory, Role},
+    directory::{Directory, Front, Role},
     msg,
     proto::link::end_session,
     sessions::Sessions,
@@ -22,6 +25,9 @@ use crate::{
     tasks::Tasks,
     wire::Code,
 };
+
+/// Where WebSockets are opened.
+pub(super) const WS: &str = "ws://127.0.0.1:18080";
 
 /// An account center on a SQLite file, a clock to set and one gate to switch off.
 pub(super) struct World {
@@ -34,10 +40,15 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
-        Self::on(tempfile::tempdir().unwrap()).await
+        Self::with(ProofSettings { dev: true, ..ProofSettings::default() }).await
     }
 
-    async fn on(folder: tempfile::TempDir) -> Self {
+    /// With these validators.
+    pub(super) async fn with(proofs: ProofSettings) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), proofs, Cache::memory()).await
+    }
+
+    async fn on(folder: tempfile::TempDir, proofs: ProofSettings, cache: Cache) -> Self {
         let url = format!("sqlite://{}/town.db", folder.path().display());
         let store = Store::open(&url, Handle::current()).await.unwrap();
         let clock = Clock::fixed(1_000_000);
@@ -45,9 +56,15 @@ impl World {
         let lives = Arc::clone(&gate_lives);
         let gates: Gates =
             Arc::new(move || lives.load(Ordering::Relaxed).then(|| "127.0.0.1:3017".to_owned()));
-        let settings =
-            AccountSettings { cluster: "test".to_owned(), token_ttl: Duration::from_secs(7200) };
-        let (cache, asker) = (Cache::memory(), Asker::default());
+        let front_lives = Arc::clone(&gate_lives);
+        let front = || Front { addr: "127.0.0.1:3017".to_owned(), ws: Some(WS.to_owned()) };
+        let settings = AccountSettings {
+            cluster: "test".to_owned(),
+            token_ttl: Duration::from_secs(7200),
+            proofs,
+            fronts: Arc::new(move |_: &str| front_lives.load(Ordering::Relaxed).then(front)),
+        };
+        let asker = Asker::default();
         // Nobody plays here.
         let nobody = Calls::default().on(&(), async |(), _: end_session::Req| {
             Ok(end_session::Res { outcome: end_session::Outcome::NoSession.into() })
@@ -64,7 +81,15 @@ impl World {
     pub(super) async fn restart(self) -> Self {
         let Self { center: _, store, clock: _, gate_lives: _, folder } = self;
         store.close().await;
-        Self::on(folder).await
+        let proofs = ProofSettings { dev: true, ..ProofSettings::default() };
+        Self::on(folder, proofs, Cache::memory()).await
+    }
+
+    /// A restart in a cluster: what lies in the cache stays.
+    pub(super) async fn restart_with(self, proofs: ProofSettings, cache: Cache) -> Self {
+        let Self { center: _, store, clock: _, gate_lives: _, folder } = self;
+        store.close().await;
+        Self::on(folder, proofs, cache).await
     }
 
     pub(super) async fn registry(

@@ -64,12 +64,7 @@ impl Guard {
     /// With the secret of the configuration; in `dev` with that of its file, which is made when
     /// it is not there.
     pub(crate) fn of(config: &config::Admin, clock: Clock) -> Result<Self, SecretError> {
-        let secret = match (&config.secret, &config.secret_file) {
-            (Some(secret), _) => Some(secret.0.clone()),
-            (None, Some(path)) => Some(from_file(path)?),
-            (None, None) => None,
-        };
-        let secret = secret.map(|secret| Known::new(&secret));
+        let secret = secret(config)?.map(|secret| Known::new(&secret.0));
         Ok(Self { secret, failures: Cache::memory(), clock })
     }
 
@@ -108,6 +103,15 @@ impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { secret, failures: _, clock: _ } = self;
         f.debug_struct("Guard").field("open", &secret.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// The secret of the configuration; in `dev` that of its file, which is made when it is not there.
+pub(crate) fn secret(config: &config::Admin) -> Result<Option<config::Secret>, SecretError> {
+    match (&config.secret, &config.secret_file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(path)) => Ok(Some(config::Secret(from_file(path)?))),
+        (None, None) => Ok(None),
     }
 }
 

@@ -271,11 +271,17 @@ fn explain(figment: &Figment, error: figment::Error) -> ConfigError {
     // An item of a list is told with its list: it cannot be looked up by itself.
     let list = key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
     let value = match figment.find_value(list) {
-        Ok(_) if list.ends_with("password") || list.ends_with("secret") => "…".to_owned(),
+        Ok(_) if is_secret(list) => "…".to_owned(),
         Ok(value) => shown(&value),
         Err(_) => String::new(),
     };
     ConfigError::Value { origin, key, value, remedy }
+}
+
+/// Whether nobody may be shown what stands under a key.
+fn is_secret(key: &str) -> bool {
+    let ours = key.starts_with("validators.") || key.starts_with("auth.");
+    ours || key.ends_with("password") || key.ends_with("secret")
 }
 
 /// What to write instead, from serde's word for the type.

@@ -64,6 +64,8 @@ pub(crate) struct NodeInfo {
     pub(crate) apis: Vec<String>,
     /// Where clients reach its gate, `ip:port`.
     pub(crate) gate: Option<String>,
+    /// The URL of its gate for WebSockets.
+    pub(crate) ws: Option<String>,
     /// Connections and entities; the smaller, the sooner it gets the next.
     pub(crate) load: u32,
     /// The version of bastide it was built with.
@@ -74,6 +76,15 @@ pub(crate) struct NodeInfo {
     /// The keys with which its account center signs tokens.
     #[serde(deserialize_with = "known")]
     pub(crate) keys: Vec<Jwk>,
+}
+
+/// The gate that somebody is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Front {
+    /// For frames, `ip:port`.
+    pub(crate) addr: String,
+    /// The URL for WebSockets, where it listens for them.
+    pub(crate) ws: Option<String>,
 }
 
 /// The public half of a signing key, as `/.well-known/jwks.json` and discovery show it.
@@ -130,6 +141,7 @@ mod tests {
             roles: BTreeSet::from([Role::Account, Role::Gate, Role::Game, Role::Rooms]),
             apis: vec![text("msg.Echo.Req")],
             gate: Some(text("1.2.3.4:3017")),
+            ws: Some(text("ws://1.2.3.4:18080")),
             load: 7,
             version: text("0.1.0"),
             incarnation: 3,

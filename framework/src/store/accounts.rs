@@ -194,7 +194,7 @@ impl Store {
         .await
     }
 
-    fn accounts(&self) -> Result<&Sql, StoreError> {
+    pub(super) fn accounts(&self) -> Result<&Sql, StoreError> {
         match &self.0 {
             Backend::Sql(sql) => Ok(sql),
             Backend::Memory(_) => {
@@ -205,7 +205,7 @@ impl Store {
 }
 
 impl Account {
-    fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             id: row.try_get("id")?,
             openid: row.try_get("openid")?,
@@ -254,19 +254,33 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         }
         NewAccount::Guest { device_id } => (None, None, Some(device_id)),
     };
-    let account = Account {
+    let account = Account { username, device_id, password_hash, ..fresh(pool, now_ms).await? };
+    write(pool, &account).await?;
+    Ok(account)
+}
+
+/// A new open account with the next id, which nothing leads to yet and which is not written.
+pub(super) async fn fresh(pool: &AnyPool, now_ms: i64) -> Result<Account, sqlx::Error> {
+    Ok(Account {
         // A refused insert leaves a gap, which is better than a number given twice.
         id: count(pool, "account", FIRST_ID).await?,
         openid: openid(),
-        username,
-        device_id,
-        password_hash,
+        username: None,
+        device_id: None,
+        password_hash: None,
         status: AccountStatus::Open,
         created_ms: now_ms,
         last_sign_in_ms: now_ms,
         banned_until_ms: 0,
         banned_reason: String::new(),
-    };
+    })
+}
+
+/// Writes the row of a new account.
+pub(super) async fn write<'c>(
+    to: impl sqlx::Executor<'c, Database = sqlx::Any>,
+    account: &Account,
+) -> Result<(), sqlx::Error> {
     sqlx::query(INSERT)
         .bind(account.id)
         .bind(account.openid.clone())
@@ -277,9 +291,9 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         .bind(account.status.number())
         .bind(account.created_ms)
         .bind(account.last_sign_in_ms)
-        .execute(pool)
-        .await?;
-    Ok(account)
+        .execute(to)
+        .await
+        .map(drop)
 }
 
 /// 128 bits from the system: nobody guesses another player's.

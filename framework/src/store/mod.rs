@@ -1,9 +1,10 @@
 //! Owns the SQL store: how it is opened, on which runtime its queries run, how long they may take.
-//! Leaves what is kept to `records` (entities, counters, secrets) and `accounts`; what need not
-//! survive a restart is in `cache`, which a cluster has in `redis`.
+//! Leaves what is kept to `records` (entities, counters, secrets), `accounts` and `identities`; what
+//! need not survive a restart is in `cache`, which a cluster has in `redis`.
 
 mod accounts;
 mod cache;
+mod identities;
 mod open;
 mod postgres;
 mod records;

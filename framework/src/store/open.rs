@@ -19,7 +19,10 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let start = Migration::new(1, "start".into(), MigrationType::Simple, start, false);
     let bans = include_str!("../../migrations/0002_bans.sql").into_sql_str();
     let bans = Migration::new(2, "bans".into(), MigrationType::Simple, bans, false);
-    Migrator::with_migrations(vec![start, bans])
+    let identities = include_str!("../../migrations/0005_identities.sql").into_sql_str();
+    let identities =
+        Migration::new(5, "identities".into(), MigrationType::Simple, identities, false);
+    Migrator::with_migrations(vec![start, bans, identities])
 });
 
 /// Why a store could not be opened; each is for the operator, who can set it right.

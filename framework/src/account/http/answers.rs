@@ -38,6 +38,13 @@ pub(super) const CODE: Dialect = Dialect { statuses: &[200], refuses: code_refus
 pub(super) const PLATFORM: Dialect =
     Dialect { statuses: &[200, 400, 401, 403, 429], refuses: platform_refused };
 
+/// The calls by `func`: always 200 and a `code` of their own.
+pub(super) const FUNC: Dialect = Dialect { statuses: &[200], refuses: func_refused };
+
+/// The pages that show a signature: bare, or a status and `error`.
+pub(super) const SIGNATURE: Dialect =
+    Dialect { statuses: &[200, 400, 401, 403], refuses: platform_refused };
+
 /// What a page shows; nobody is refused.
 pub(super) const PAGE: Dialect = Dialect { statuses: &[200], refuses: platform_refused };
 
@@ -81,6 +88,20 @@ fn sign_in_refused(refusal: &Refusal) -> (StatusCode, Value) {
 
 fn code_refused(refusal: &Refusal) -> (StatusCode, Value) {
     (StatusCode::OK, json!({ "code": refusal.code.0, "message": refusal.message }))
+}
+
+fn func_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    let code = match refusal.code {
+        Code::BANNED => 1,
+        Code::PARAMETER => 9001,
+        Code::WRONG_CREDENTIALS
+        | Code::TOO_MANY_TRIES
+        | Code::TOKEN_INVALID
+        | Code::TOKEN_EXPIRED => 9006,
+        studio if studio >= Code::STUDIO => 9006,
+        _ => 9000,
+    };
+    (StatusCode::OK, json!({ "code": code, "message": refusal.message }))
 }
 
 fn platform_refused(refusal: &Refusal) -> (StatusCode, Value) {

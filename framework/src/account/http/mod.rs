@@ -4,9 +4,11 @@
 
 mod answers;
 mod body;
+mod func;
 mod pages;
 mod params;
 mod route;
+mod signatures;
 mod v1;
 
 use std::{io, net::TcpListener, time::Duration};
@@ -57,11 +59,17 @@ fn serve_with(
 
 /// Every route with a dialect.
 fn routes() -> Vec<Route> {
-    [v1::routes(), pages::routes()].into_iter().flatten().collect()
+    [v1::routes(), func::routes(), pages::routes()].into_iter().flatten().collect()
+}
+
+/// The paths that no validator's page may have.
+pub(super) fn paths() -> Vec<&'static str> {
+    routes().into_iter().map(|route| route.path).collect()
 }
 
 fn configure(cfg: &mut web::ServiceConfig, center: &AccountCenter) {
-    for route in routes() {
+    let signatures = signatures::routes(center.0.proofs.validators());
+    for route in routes().into_iter().chain(signatures) {
         cfg.service(route.resource(center.clone()));
     }
     cfg.default_service(web::to(not_found));

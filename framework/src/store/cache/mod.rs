@@ -107,7 +107,6 @@ impl Cache {
 
     /// Puts a value where there is none; whether it is there now. Asked again with the same
     /// value it says so again: of many that put different ones at once, one hears yes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "single-use codes will ask"))]
     pub(crate) async fn put_if_absent(
         &self,
         key: &str,
