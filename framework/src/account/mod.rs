@@ -17,7 +17,7 @@ pub(crate) use http::serve;
 #[cfg(test)]
 pub(crate) use tokens::{Subject, TokenIssuer, new_signing_key};
 pub(crate) use tokens::{TokenError, TokenVerifier};
-use validators::{Claim, called};
+use validators::{Claim, Known, called};
 pub use validators::{Fields, Identity, Proof, Validator, ValidatorCtx};
 pub(crate) use validators::{ProofSettings, Validators};
 

@@ -36,8 +36,7 @@ pub(crate) struct Config {
     pub(crate) cluster: Cluster,
     pub(crate) node: Node,
     pub(crate) account: Account,
-    /// `[validators.<name>]`; `[auth.<name>]` says the same.
-    #[serde(alias = "auth")]
+    /// `[validators.<name>]`; what is set under `auth.<name>` is set here.
     pub(crate) validators: ValidatorSettings,
     pub(crate) gate: Gate,
     pub(crate) game: Game,

@@ -180,7 +180,7 @@ impl World {
         Self::playing(&|| game().gate(door.clone()), settings)
     }
 
-    fn playing(game: Game<'_>, settings: &[&str]) -> Self {
+    pub(crate) fn playing(game: Game<'_>, settings: &[&str]) -> Self {
         match std::env::var("TEST_SET").as_deref() {
             Ok("cluster") => {
                 let database = bastide_testkit::shared().postgres.database();

@@ -12,3 +12,4 @@ mod players;
 mod sessions;
 mod steady;
 mod town;
+mod wx;

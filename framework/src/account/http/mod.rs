@@ -93,15 +93,15 @@ mod tests {
         ["code", "token", "addr", "account_id", "openid", "refresh_token", "expires_in"];
 
     /// A real server on a free port.
-    struct Edge {
-        url: String,
-        client: reqwest::Client,
+    pub(super) struct Edge {
+        pub(super) url: String,
+        pub(super) client: reqwest::Client,
         handle: ServerHandle,
-        world: World,
+        pub(super) world: World,
     }
 
     impl Edge {
-        async fn new() -> Self {
+        pub(super) async fn new() -> Self {
             let world = World::new().await;
             let tasks = Tasks::default();
             let center = world.center.clone();
@@ -118,7 +118,7 @@ mod tests {
             Self { url, client: reqwest::Client::new(), handle, world }
         }
 
-        async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
+        pub(super) async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
             let response = request.send().await.unwrap();
             let status = response.status().as_u16();
             let text = response.text().await.unwrap();
@@ -126,7 +126,7 @@ mod tests {
         }
 
         /// Posts to an account route, which answers 200 with all members whatever happened.
-        async fn post(&self, path: &str, content_type: &str, body: &str) -> Value {
+        pub(super) async fn post(&self, path: &str, content_type: &str, body: &str) -> Value {
             let request = self.client.post(format!("{}{path}", self.url));
             let request = request.header("content-type", content_type).body(body.to_owned());
             let (status, answer) = self.send(request).await;
@@ -138,7 +138,7 @@ mod tests {
             answer
         }
 
-        async fn get(&self, path: &str) -> (u16, Value) {
+        pub(super) async fn get(&self, path: &str) -> (u16, Value) {
             self.send(self.client.get(format!("{}{path}", self.url))).await
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::Claim,
+    super::{Claim, Known},
     answers::{self, CODE, SIGN_IN},
     func::signature,
     route::{Call, Methods, Refused, Route},
@@ -87,13 +87,9 @@ async fn login(call: Call) -> Result<Value, Refused> {
         app: params.take("app_id")?.filter(filled),
         ip,
     };
-    let gate = center.gate();
-    let known = center.login(claim).await?;
-    if !known.plays {
-        let res = known.signed.answer(String::new());
-        return Ok(answers::sign_in(msg::auth::Res { addr: None, ..res }));
-    }
-    Ok(answers::sign_in(known.signed.answer(gate?)))
+    let Known { signed, name: _, addr } = center.login(claim).await?;
+    let res = signed.answer(String::new());
+    Ok(answers::sign_in(msg::auth::Res { addr, ..res }))
 }
 
 async fn registry(call: Call) -> Result<Value, Refused> {

@@ -63,8 +63,8 @@ pub(in crate::account) struct Known {
     pub(in crate::account) signed: Signed,
     /// What it is called.
     pub(in crate::account) name: String,
-    /// An administrator goes to no gate.
-    pub(in crate::account) plays: bool,
+    /// The gate to go to; an administrator goes to none.
+    pub(in crate::account) addr: Option<String>,
 }
 
 /// The row of `secrets` with which `official` signs: every cluster has its own.
@@ -150,6 +150,8 @@ impl AccountCenter {
     pub(in crate::account) async fn login(&self, claim: Claim) -> Result<Known, Refusal> {
         let Claim { openid, openkey, auth, pf, token, app, ip } = claim;
         let (name, validator, id) = self.0.proofs.split(&openid)?;
+        let role = (name == ADMIN).then_some(ADMIN);
+        let addr = if role.is_none() { Some(self.gate()?) } else { None };
         let trier = Trier::of_identity(name, &id, ip.as_deref());
         self.0.throttle(&trier).await?;
         let ctx = ValidatorCtx::new(self.clone(), name, ip.clone());
@@ -179,9 +181,8 @@ impl AccountCenter {
         });
         let name_of = name_of.unwrap_or_else(|| called(&account));
         let entry = Entry { way: name, app_id: app.as_deref(), ip: ip.as_deref() };
-        let role = (name == ADMIN).then_some(ADMIN);
         let signed = self.0.admit_as(account, entry, role).await?;
-        Ok(Known { signed, name: name_of, plays: role.is_none() })
+        Ok(Known { signed, name: name_of, addr })
     }
 
     /// The signature that a page shows.

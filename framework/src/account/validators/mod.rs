@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 
 pub use context::ValidatorCtx;
 pub use fields::Fields;
-pub(super) use login::{Claim, called};
+pub(super) use login::{Claim, Known, called};
 pub(crate) use login::{ProofSettings, Proofs, SettingsError};
 
 use super::{http, rules};
