@@ -2,7 +2,7 @@
 
 use bastide::{Fields, Identity, Proof, Refusal, Validator, ValidatorCtx};
 
-pub struct Wx;
+pub(crate) struct Wx;
 
 impl Validator for Wx {
     async fn check(&self, proof: &Proof, ctx: &ValidatorCtx) -> Result<Identity, Refusal> {

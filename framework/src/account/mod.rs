@@ -30,7 +30,7 @@ mod tests {
 
     use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
-    use super::world::World;
+    use super::{Claim, Fields, world::World};
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -66,6 +66,17 @@ mod tests {
         let signed_in = w.registry("anna", "hunter2-right").await.unwrap();
         w.auth("anna", "hunter2-right").await.unwrap();
         w.auth("anna", "hunter2-wrong").await.unwrap_err();
+        let auth = w.center.signature("/auth.html", Fields::new().with("id", "7"), None).await;
+        let auth = auth.unwrap();
+        let (sign, nonce) = (auth.text("sign").unwrap(), auth.text("nonce").unwrap());
+        let shown = Claim { openid: "official.7".into(), auth: Some(auth), ..Claim::default() };
+        w.center.login(shown.clone()).await.unwrap();
+        w.center.login(shown).await.map(drop).unwrap_err();
+        for openid in ["official.anna", "tx.anna", "nobodys.anna"] {
+            let openkey = Some("hunter2-key".to_owned());
+            let claim = Claim { openid: openid.into(), openkey, ..Claim::default() };
+            w.center.login(claim).await.map(drop).unwrap_err();
+        }
         w.store.close().await;
         w.auth("anna", "hunter2-late").await.unwrap_err();
         drop(listening);
@@ -73,7 +84,8 @@ mod tests {
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert!(log.contains("signed in") && log.contains("nobody can sign in"), "{log}");
         let token = signed_in.token.unwrap();
-        for secret in ["hunter2", "argon2id$", token.rsplit('.').next().unwrap()] {
+        let token = token.rsplit('.').next().unwrap();
+        for secret in ["hunter2", "argon2id$", "dev-secret", &sign, &nonce, token] {
             assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
         }
     }

@@ -258,7 +258,7 @@ fn issuer(cluster: &str) -> String {
 }
 
 /// 128 bits from the system, in hex.
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     let mut bytes = [0; 16];
     OsRng.try_fill_bytes(&mut bytes).expect("the system has a source of randomness");
     format!("{:032x}", u128::from_be_bytes(bytes))

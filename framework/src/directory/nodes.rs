@@ -65,6 +65,7 @@ pub(crate) struct NodeInfo {
     /// Where clients reach its gate, `ip:port`.
     pub(crate) gate: Option<String>,
     /// The URL of its gate for WebSockets.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ws: Option<String>,
     /// Connections and entities; the smaller, the sooner it gets the next.
     pub(crate) load: u32,

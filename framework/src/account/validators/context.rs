@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
-use rand::{TryRngCore as _, rngs::OsRng};
 use ring::digest;
 
-use super::super::rules;
-use super::{super::center::AccountCenter, Fields, Identity, fields::same};
+use super::{
+    super::{center::AccountCenter, rules, tokens::random_id},
+    Fields, Identity,
+    fields::same,
+};
 use crate::{
     limits::SIGNATURE_AGE_MAX,
     wire::{Code, Refusal},
@@ -70,6 +72,11 @@ impl ValidatorCtx {
         Code::NOT_READY.because(format!("validator `{name}` is off: {key} is not set"))
     }
 
+    /// 128 bits by chance, in hex: for what is signed once.
+    pub fn nonce(&self) -> String {
+        random_id()
+    }
+
     /// Signs with the secret.
     ///
     /// # Errors
@@ -115,8 +122,7 @@ impl ValidatorCtx {
         let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let key = format!("validator.once.{}.{hash}", self.name);
         // The cache says yes again to who brings the same value.
-        let mut mine = vec![0; 16];
-        OsRng.try_fill_bytes(&mut mine).expect("the system has a source of randomness");
+        let mine = random_id().into_bytes();
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let put = inner.cache.put_if_absent(&key, mine, ttl_ms, inner.clock.now_ms()).await;
         match put {

@@ -26,7 +26,7 @@ impl Validator for Official {
     }
 
     async fn sign(&self, asked: &Fields, ctx: &ValidatorCtx) -> Result<Fields, Refusal> {
-        let fields = Fields::new().with("id", asked.text("id")?).with("nonce", nonce());
+        let fields = Fields::new().with("id", asked.text("id")?).with("nonce", ctx.nonce());
         ctx.sign(fields.with("t", ctx.now()))
     }
 }
@@ -44,9 +44,4 @@ pub(super) async fn check_own(
         return Err(ctx.refused("the signature is somebody else's"));
     }
     ctx.once(&nonce).await
-}
-
-/// 128 bits by chance, in hex.
-pub(super) fn nonce() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }

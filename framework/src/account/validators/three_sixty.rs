@@ -1,6 +1,6 @@
 //! Owns the validator `360`: two stages, where the platform signs who somebody is.
 
-use super::{Fields, Identity, Proof, Validator, ValidatorCtx, official::nonce};
+use super::{Fields, Identity, Proof, Validator, ValidatorCtx};
 use crate::wire::{Code, Refusal};
 
 /// Every field that the platform signs.
@@ -44,7 +44,7 @@ impl Validator for ThreeSixty {
         ctx.sign(
             Fields::new()
                 .with("t", ctx.now())
-                .with("nonce", nonce())
+                .with("nonce", ctx.nonce())
                 .with("nickname", user.clone())
                 .with("plat_user_id", user)
                 .with("avatar", "0")
