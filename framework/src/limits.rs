@@ -245,6 +245,9 @@ pub(crate) const SIGNATURE_AGE_MAX: Duration = Duration::from_secs(300);
 /// How long a platform may take to say whether a key is good. Beyond: refused, 201.
 pub(crate) const PLATFORM_DEADLINE: Duration = Duration::from_secs(3);
 
+/// Questions to it that are under way, each with a connection. Beyond: refused, 1002.
+pub(crate) const PLATFORM_ASKS_MAX: usize = 256;
+
 /// Bytes of its answer: a hundred times what it has to say. Beyond: refused, 201.
 pub(crate) const PLATFORM_ANSWER_BYTES_MAX: usize = 64 * 1024;
 

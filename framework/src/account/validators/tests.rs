@@ -524,6 +524,21 @@ async fn tx_refuses_when_the_platform_is_away_or_silent_and_counts_it_for_nobody
     }
 }
 
+#[tokio::test]
+async fn tx_asks_no_more_at_once_than_it_may() {
+    let url = platform("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"ret\":0}", false).await;
+    let mut validators = Validators::default();
+    validators.add("none", tx::Tx::with(0));
+    validators.add("one", tx::Tx::with(1));
+    let settings = served(&[("none", "endpoint", &url), ("one", "endpoint", &url)]);
+    let w = World::with(ProofSettings { validators, ..settings }).await;
+    let from = |openid: &str| Claim { openid: openid.to_owned(), ..tx() };
+    for _ in 0..6 {
+        assert_eq!(refused(&w, from("none.7")).await.code, Code::BUSY);
+        id(&w, from("one.7")).await;
+    }
+}
+
 /// The clock is an argument: nothing here has read the machine's.
 #[tokio::test]
 async fn the_time_of_a_signature_is_that_of_the_clock() {

@@ -3,45 +3,63 @@
 use std::{error::Error, sync::OnceLock};
 
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{Identity, Proof, Validator, ValidatorCtx};
 use crate::{
-    limits::{PLATFORM_ANSWER_BYTES_MAX, PLATFORM_DEADLINE},
-    wire::Refusal,
+    limits::{PLATFORM_ANSWER_BYTES_MAX, PLATFORM_ASKS_MAX, PLATFORM_DEADLINE},
+    outage::Outage,
+    wire::{Code, Refusal},
 };
 
 /// Asks `validators.tx.endpoint` by GET with `openid`, `openkey` and `pf`, and believes a 200 whose JSON
 /// object has `ret` 0 (or `code` 0) and no other `openid`. Everything else refuses.
-#[derive(Default)]
 pub(super) struct Tx {
     /// Made by the first who needs it, since it reads the system's authorities.
     http: OnceLock<Option<reqwest::Client>>,
+    /// One for each question that may be under way.
+    turns: Semaphore,
+    outage: Outage,
+}
+
+impl Default for Tx {
+    fn default() -> Self {
+        Self::with(PLATFORM_ASKS_MAX)
+    }
 }
 
 impl Validator for Tx {
     async fn check(&self, proof: &Proof, ctx: &ValidatorCtx) -> Result<Identity, Refusal> {
         let (openkey, pf) = (proof.openkey()?, proof.pf()?);
         let endpoint = ctx.setting("endpoint").ok_or_else(|| ctx.off("endpoint"))?;
+        let _turn = self.turns.try_acquire().map_err(|_| Code::BUSY)?;
         let answer = timeout(PLATFORM_DEADLINE, self.ask(endpoint, &proof.id, openkey, pf)).await;
-        match answer {
-            Ok(Ok(answer)) if is_yes(&answer, &proof.id) => Ok(Identity::new(proof.id.as_str())),
-            Ok(Ok(_no)) => Err(ctx.refused("the platform does not know this openkey")),
-            Ok(Err(trouble)) => {
-                // The error of a request has its URL, and in it the key.
-                tracing::warn!(target: "account", trouble, "the platform of tx did not answer");
-                Err(ctx.unanswered("the platform did not answer"))
+        match answer.unwrap_or(Err("it was too slow")) {
+            Ok(answer) => {
+                let _news: bool = self.outage.back();
+                match is_yes(&answer, &proof.id) {
+                    true => Ok(Identity::new(proof.id.as_str())),
+                    false => Err(ctx.refused("the platform does not know this openkey")),
+                }
             }
-            Err(_) => {
-                let limit = PLATFORM_DEADLINE.as_secs();
-                tracing::warn!(target: "account", limit, "the platform of tx was too slow");
-                Err(ctx.unanswered("the platform did not answer in time"))
+            // The error of a request has its URL, and in it the key: only its kind is told.
+            Err(trouble) => {
+                let _news: bool = self.outage.away(&trouble);
+                Err(ctx.unanswered("the platform did not answer"))
             }
         }
     }
 }
 
 impl Tx {
+    pub(super) fn with(asks_max: usize) -> Self {
+        Self {
+            http: OnceLock::new(),
+            turns: Semaphore::new(asks_max),
+            outage: Outage::new("validators.tx.endpoint"),
+        }
+    }
+
     /// What the platform says, whatever that is; `Err`: it said nothing, and why.
     async fn ask(
         &self,
