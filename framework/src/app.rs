@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     Named, Request,
-    account::{CodeSender, Sender},
+    account::{CodeSender, Sender, Validator, Validators},
     cli,
     doors::Addresses,
     entity::{AnyKind, Classes, Handler, Kind, Player, Table},
@@ -43,6 +43,7 @@ pub struct App<S = ()> {
     classes: Classes,
     hooks: Hooks,
     sender: Sender,
+    validators: Validators,
     script: Option<AnyScript>,
 }
 
@@ -52,6 +53,7 @@ pub(crate) struct Game {
     pub(crate) player: Arc<dyn AnyKind>,
     pub(crate) hooks: Hooks,
     pub(crate) sender: Sender,
+    pub(crate) validators: Validators,
 }
 
 impl App {
@@ -63,14 +65,15 @@ impl App {
             classes: Classes::default(),
             hooks: Hooks::default(),
             sender: Sender::none(),
+            validators: Validators::default(),
             script: None,
         }
     }
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self { name, table: _, classes, hooks, sender, script } = self;
-        App { name, table: Table::new(), classes, hooks, sender, script }
+        let Self { name, table: _, classes, hooks, sender, validators, script } = self;
+        App { name, table: Table::new(), classes, hooks, sender, validators, script }
     }
 }
 
@@ -87,6 +90,18 @@ impl<S> App<S> {
     #[must_use]
     pub fn code_sender(mut self, sender: impl CodeSender) -> Self {
         self.sender = Sender::new(sender);
+        self
+    }
+
+    /// Adds a way to sign in: an `openid` that begins with `name` and a dot is judged by this
+    /// validator. `official`, `360`, `tx` and `admin` are built in.
+    ///
+    /// # Panics
+    /// When there is a validator of that name already; when the name is not 1 to 32 letters,
+    /// digits, `-` and `_`; when a page of its is taken, or is no path.
+    #[must_use]
+    pub fn validator(mut self, name: &'static str, validator: impl Validator) -> Self {
+        self.validators.add(name, validator);
         self
     }
 }
@@ -150,8 +165,9 @@ impl<P: Player> App<P> {
     }
 
     fn into_game(self) -> Game {
-        let Self { name: _, table, classes, hooks, sender, script: _ } = self;
-        Game { player: Arc::new(Kind::player(table, classes)), hooks, sender }
+        let Self { name: _, table, classes, hooks, sender, validators, script: _ } = self;
+        let player = Arc::new(Kind::player(table, classes));
+        Game { player, hooks, sender, validators }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -246,13 +262,14 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, classes, hooks, sender, script } = self;
+        let Self { name, table, classes, hooks, sender, validators, script } = self;
         f.debug_struct("App")
             .field("name", name)
             .field("handlers", table)
             .field("classes", classes)
             .field("gate", hooks)
             .field("code_sender", sender)
+            .field("validators", validators)
             .field("play", &script.is_some())
             .finish()
     }

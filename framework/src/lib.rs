@@ -66,7 +66,7 @@ mod proto {
 }
 
 pub use self::{
-    account::{CodeSendError, CodeSender},
+    account::{CodeSendError, CodeSender, Fields, Identity, Proof, Validator, ValidatorCtx},
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
     gate::{Arrival, CloseReason, Closed, GateHooks, Transport},

@@ -238,6 +238,19 @@ pub(crate) const STORE_MIGRATIONS_DEADLINE: Duration = Duration::from_secs(60);
 /// Passwords that wait to be hashed, at 19 MiB and some 15 ms each. Beyond: 1002.
 pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
 
+/// How far the time of a signature may be from ours, either way: clocks of platforms go wrong by
+/// minutes. Beyond: refused, 201.
+pub(crate) const SIGNATURE_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// How long a platform may take to say whether a key is good. Beyond: refused, 201.
+pub(crate) const PLATFORM_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Questions to it that are under way, each with a connection. Beyond: refused, 1002.
+pub(crate) const PLATFORM_ASKS_MAX: usize = 256;
+
+/// Bytes of its answer: a hundred times what it has to say. Beyond: refused, 201.
+pub(crate) const PLATFORM_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
 /// Entries of the in-process cache. Beyond: the entry that expires soonest goes.
 pub(crate) const CACHE_ENTRIES_MAX: usize = 100_000;
 
@@ -420,6 +433,7 @@ const _: () = assert!(WS_MESSAGE_BYTES_MAX > FRAME_BYTES_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.
 const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
 const _: () = assert!(CACHE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
+const _: () = assert!(PLATFORM_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
 // A renewal that is under way when Redis comes back still finds it settling.
 const _: () = assert!(CACHE_DEADLINE.as_secs() <= SETTLING_GRACE.as_secs());
 const _: () = assert!(LINK_SILENCE_MAX.as_secs() < NODE_LEASE.as_secs());

@@ -7,7 +7,9 @@ use actix_web::dev::ServerHandle;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    account::{self, AccountCenter, AccountSettings, Gates, Sender, SenderError},
+    account::{
+        self, AccountCenter, AccountSettings, Gates, ProofSettings, Sender, SenderError, Validators,
+    },
     admin::{Admin, Guard},
     app::Game,
     ask::{Asker, Calls},
@@ -132,7 +134,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let gate = config.has(Role::Gate).then(|| gate(game.hooks));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
-    let center = ground.center(config, game.sender).await?;
+    let center = ground.center(config, game.sender, game.validators).await?;
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
@@ -167,7 +169,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     ground.keep(center.clone());
 
     // 7. The doors open.
-    let admin = ground.admin(guard);
+    let admin = ground.admin(config, guard);
     let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
     let entrance =
         |gate: &Arc<Gate>| Entrance::new(gate.clone(), shards.clone(), certificates.as_ref());
@@ -286,7 +288,7 @@ impl Ground {
     }
 
     /// What operators see and may do.
-    fn admin(&self, guard: Arc<Guard>) -> Admin {
+    fn admin(&self, config: &Config, guard: Arc<Guard>) -> Admin {
         Admin {
             directory: self.directory.clone(),
             store: self.store.clone(),
@@ -294,6 +296,8 @@ impl Ground {
             asker: self.asker.clone(),
             clock: self.clock.clone(),
             guard,
+            cluster: config.cluster.name.clone(),
+            marks: self.sessions().marks(),
         }
     }
 
@@ -338,12 +342,21 @@ impl Ground {
         &self,
         config: &Config,
         sender: Sender,
+        validators: Validators,
     ) -> Result<Option<AccountCenter>, StartError> {
         let Some(store) = self.store.as_ref().filter(|_| config.has(Role::Account)) else {
             return Ok(None);
         };
         let account = &config.account;
         let (said, file) = (&account.internal_secret, &account.internal_secret_file);
+        let admin = &config.admin;
+        let proofs = ProofSettings {
+            validators,
+            settings: config.validators.clone(),
+            dev: config.dev,
+            admin_secret: secret::text("admin.secret", &admin.secret, &admin.secret_file)?,
+        };
+        let fronts = self.directory.clone();
         let settings = AccountSettings {
             cluster: config.cluster.name.clone(),
             token_ttl: account.token_ttl,
@@ -354,6 +367,8 @@ impl Ground {
             guests_per_ip_hour: config.guests_per_ip_hour(),
             audit_keep: account.audit_keep,
             sender: Sender::of(account, config.dev, sender)?,
+            proofs,
+            fronts: Arc::new(move |whom: &str| fronts.gate_of(whom)),
         };
         let (frames, sockets) = (self.directory.clone(), self.directory.clone());
         let gates = Gates {

@@ -42,12 +42,20 @@ pub(crate) fn of(
     said: &Option<Secret>,
     file: &Option<PathBuf>,
 ) -> Result<Option<Known>, SecretError> {
-    let secret = match (said, file) {
-        (Some(secret), _) => Some(secret.0.clone()),
-        (None, Some(path)) => Some(from_file(key, path)?),
-        (None, None) => None,
-    };
-    Ok(secret.map(|secret| Known::new(&secret)))
+    Ok(text(key, said, file)?.map(|secret| Known::new(&secret.0)))
+}
+
+/// As [`of`], for whoever needs the secret itself.
+pub(crate) fn text(
+    key: &'static str,
+    said: &Option<Secret>,
+    file: &Option<PathBuf>,
+) -> Result<Option<Secret>, SecretError> {
+    match (said, file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(path)) => Ok(Some(Secret(from_file(key, path)?))),
+        (None, None) => Ok(None),
+    }
 }
 
 impl Known {

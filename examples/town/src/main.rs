@@ -6,9 +6,10 @@ use bastide::{App, Exit, Play, PlayError, msg};
 #[expect(dead_code, unreachable_pub, reason = "it is a program of its own, too")]
 #[path = "../../echo/src/main.rs"]
 mod echo;
+mod wx;
 
 fn main() -> Exit {
-    let town = App::new("town").player::<cards::Hero>().on(echo::echo);
+    let town = App::new("town").validator("wx", wx::Wx).player::<cards::Hero>().on(echo::echo);
     cards::mount(town).play(play).main()
 }
 

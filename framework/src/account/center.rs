@@ -23,10 +23,11 @@ use super::{
     rules,
     throttle::{Throttle, Trier, network},
     tokens::{Claims, KeyError, Subject, random_id},
+    validators::{ProofSettings, Proofs, SettingsError},
 };
 use crate::{
     clock::Clock,
-    directory::Jwk,
+    directory::{Front, Jwk},
     msg,
     secret::Known,
     sessions::Sessions,
@@ -56,8 +57,11 @@ pub(crate) struct Gates {
 
 type Finder = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
+/// The gate to which somebody, known by a text, is always sent while it lives.
+pub(crate) type Fronts = Arc<dyn Fn(&str) -> Option<Front> + Send + Sync>;
+
 /// What differs between account centers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct AccountSettings {
     /// The cluster's name: a token of one is refused by all others.
     pub(crate) cluster: String,
@@ -77,6 +81,10 @@ pub(crate) struct AccountSettings {
     pub(crate) key_ttl: Duration,
     /// What other servers of the studio show; `None`: they are not let in.
     pub(crate) internal: Option<Known>,
+    /// Who signs people in by proofs of other kinds.
+    pub(crate) proofs: ProofSettings,
+    /// Where a load balancer sends people.
+    pub(crate) fronts: Fronts,
 }
 
 /// Signs people in. A clone is a handle to the same center.
@@ -85,7 +93,9 @@ pub(crate) struct AccountCenter(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) store: Store,
+    pub(super) cache: Cache,
     gates: Gates,
+    pub(super) fronts: Fronts,
     pub(super) clock: Clock,
     pub(super) throttle: Throttle,
     pub(super) passwords: Passwords,
@@ -96,8 +106,8 @@ pub(super) struct Inner {
     pub(super) codes: Codes,
     pub(super) country_code: String,
     pub(super) audit_keep: Duration,
-    cache: Cache,
     guests_per_ip_hour: u64,
+    pub(super) proofs: Proofs,
     away_logged_ms: AtomicI64,
 }
 
@@ -118,6 +128,9 @@ pub(crate) enum StartError {
         "the threads that hash passwords: {0}; free some resources of this machine, or raise its limits"
     )]
     Threads(#[source] std::io::Error),
+    /// `[validators]` names one that this game does not have.
+    #[error(transparent)]
+    Validators(#[from] SettingsError),
 }
 
 impl AccountCenter {
@@ -141,11 +154,15 @@ impl AccountCenter {
             guests_per_ip_hour,
             audit_keep,
             sender,
+            proofs,
+            fronts,
         } = settings;
         let key = store.secret(CODES_KEY, || new_codes_key().to_vec()).await?;
+        let proofs = Proofs::prepare(proofs, &store).await??;
         let center = Self(Arc::new(Inner {
             store,
             gates,
+            fronts,
             throttle: Throttle::new(cache.clone(), clock.clone()),
             codes: Codes::new(cache.clone(), clock.clone(), &key, sender),
             cache,
@@ -158,6 +175,7 @@ impl AccountCenter {
             country_code,
             audit_keep,
             guests_per_ip_hour,
+            proofs,
             away_logged_ms: AtomicI64::new(i64::MIN),
         }));
         center.tell_bans().await?;
@@ -235,7 +253,9 @@ impl fmt::Debug for AccountCenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner {
             store,
+            cache: _,
             gates: _,
+            fronts: _,
             clock: _,
             throttle,
             passwords,
@@ -246,8 +266,8 @@ impl fmt::Debug for AccountCenter {
             codes,
             country_code: _,
             audit_keep: _,
-            cache: _,
             guests_per_ip_hour: _,
+            proofs,
             away_logged_ms: _,
         } = &*self.0;
         f.debug_struct("AccountCenter")
@@ -256,6 +276,7 @@ impl fmt::Debug for AccountCenter {
             .field("passwords", passwords)
             .field("keys", keys)
             .field("codes", codes)
+            .field("proofs", proofs)
             .finish_non_exhaustive()
     }
 }
@@ -461,25 +482,36 @@ impl Inner {
         }
     }
 
-    /// Lets an account in whose proof was good, unless it is closed or banned: the one way to a
-    /// token.
+    /// Lets an account in whose proof was good, unless it is closed or banned: with
+    /// [`Inner::admit_as`] the one way to a token.
     pub(super) async fn admit(
         &self,
         account: Account,
         entry: Entry<'_>,
     ) -> Result<Signed, Refusal> {
+        self.admit_as(account, entry, None).await
+    }
+
+    /// Lets an account in with a role that its token carries; `None`: a player.
+    pub(super) async fn admit_as(
+        &self,
+        account: Account,
+        entry: Entry<'_>,
+        role: Option<&str>,
+    ) -> Result<Signed, Refusal> {
         let now_ms = self.clock.now_ms();
         self.lets_in(&account, entry, now_ms)?;
         let sid = random_id();
-        let (begun, refresh) = self.begin(&account, entry, &sid, Ends::Refreshed).await?;
+        let (begun, refresh) = self.begin(&account, entry, role, &sid, Ends::Refreshed).await?;
         let Entry { way, app_id, ip: _ } = entry;
         let openid = begun.openid;
         let subject = Subject {
             account_id: account.id,
             openid: &openid,
             app: app_id,
+            role,
             sid: Some(&sid),
-            ..Subject::default()
+            ttl: None,
         };
         let (token, claims) = self.keys.issue(&subject, now_ms);
         tracing::info!(target: "account", account = account.id, sid, way, "signed in");

@@ -134,7 +134,7 @@ impl Inner {
         let sid = random_id();
         let ttl_ms = i64::try_from(CREDENTIAL_TTL.as_millis()).unwrap_or(i64::MAX);
         let ends = Ends::At { until_ms: now_ms.saturating_add(ttl_ms), parent };
-        let (begun, _) = self.begin(account, entry, &sid, ends).await?;
+        let (begun, _) = self.begin(account, entry, None, &sid, ends).await?;
         let subject = Subject {
             account_id: account.id,
             openid: &begun.openid,

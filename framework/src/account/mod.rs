@@ -17,6 +17,7 @@ mod refused;
 mod rules;
 mod throttle;
 mod tokens;
+mod validators;
 #[cfg(test)]
 mod world;
 
@@ -27,6 +28,9 @@ pub(crate) use http::serve;
 #[cfg(test)]
 pub(crate) use tokens::{Subject, TokenIssuer, new_signing_key};
 pub(crate) use tokens::{TokenError, TokenVerifier};
+use validators::{Claim, Known, called};
+pub use validators::{Fields, Identity, Proof, Validator, ValidatorCtx};
+pub(crate) use validators::{ProofSettings, Validators};
 
 #[cfg(test)]
 mod tests {
@@ -37,7 +41,7 @@ mod tests {
 
     use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
-    use super::world::World;
+    use super::{Claim, Fields, world::World};
 
     #[derive(Clone, Default)]
     pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
@@ -96,6 +100,17 @@ mod tests {
         let (account, code) = (signed_in.account_id.unwrap(), w.phones.code(phone));
         w.bind_phone(account, "hunter2-right", phone, &code).await.unwrap();
         w.change_password(account, "hunter2-right", "hunter2-other").await.unwrap();
+        let auth = w.center.signature("/auth.html", Fields::new().with("id", "7"), None).await;
+        let auth = auth.unwrap();
+        let (sign, nonce) = (auth.text("sign").unwrap(), auth.text("nonce").unwrap());
+        let shown = Claim { openid: "official.7".into(), auth: Some(auth), ..Claim::default() };
+        w.center.login(shown.clone()).await.unwrap();
+        w.center.login(shown).await.map(drop).unwrap_err();
+        for openid in ["official.anna", "tx.anna", "nobodys.anna"] {
+            let openkey = Some("hunter2-key".to_owned());
+            let claim = Claim { openid: openid.into(), openkey, ..Claim::default() };
+            w.center.login(claim).await.map(drop).unwrap_err();
+        }
         w.store.close().await;
         w.auth("anna", "hunter2-late").await.unwrap_err();
         drop(listening);
@@ -107,7 +122,9 @@ mod tests {
         let tail = |token: &str| token.rsplit('.').next().unwrap().to_owned();
         let (token, again) = (tail(&token), tail(&refreshed.token));
         assert!(log.contains("used twice"), "{log}");
-        for secret in ["hunter2", "argon2id$", &token, &again, &first[32..], &next[32..], &code] {
+        let (first, next) = (&first[32..], &next[32..]);
+        let secrets = [&token, &again, first, next, &code, "dev-secret", &sign, &nonce];
+        for secret in ["hunter2", "argon2id$"].into_iter().chain(secrets) {
             assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
         }
     }

@@ -91,6 +91,7 @@ impl Inner {
         &self,
         account: &Account,
         entry: Entry<'_>,
+        role: Option<&str>,
         sid: &str,
         ends: Ends<'_>,
     ) -> Result<(Begun, Option<RefreshToken>), Refusal> {
@@ -104,7 +105,7 @@ impl Inner {
             account_id: account.id,
             openid: account.openid.clone(),
             app_id: entry.app_id.unwrap_or_default().to_owned(),
-            role: String::new(),
+            role: role.unwrap_or_default().to_owned(),
             parent: parent.unwrap_or_default().to_owned(),
             token: token.as_ref().map(RefreshToken::hash),
             password_hash: account.password_hash.clone(),

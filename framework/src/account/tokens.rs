@@ -165,8 +165,24 @@ impl TokenVerifier {
         Self { keys, validation }
     }
 
-    /// What the token says, if it is ours and not too old.
+    /// What a player's token says, if it is ours and not too old. That of an administrator is
+    /// [`TokenError::Invalid`] wherever players are served.
     pub(crate) fn verify(&self, token: &str, now_ms: i64) -> Result<Claims, TokenError> {
+        self.read(token, now_ms).and_then(|claims| match claims.role {
+            None => Ok(claims),
+            Some(_) => Err(TokenError::Invalid),
+        })
+    }
+
+    /// What the token of an administrator says, if it is one.
+    pub(crate) fn verify_admin(&self, token: &str, now_ms: i64) -> Result<Claims, TokenError> {
+        self.read(token, now_ms).and_then(|claims| match claims.role.as_deref() {
+            Some("admin") => Ok(claims),
+            Some(_) | None => Err(TokenError::Invalid),
+        })
+    }
+
+    fn read(&self, token: &str, now_ms: i64) -> Result<Claims, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Invalid);
         }
@@ -339,6 +355,21 @@ mod tests {
         assert_eq!(verifier.verify(&token, 1_700_007_200_000), Err(TokenError::Expired));
         let (_, other) = issuer.issue(&Subject::player(10_001, "abc"), NOW);
         assert!(other.jti != claims.jti && other.sid != claims.sid && claims.jti.len() == 32);
+    }
+
+    #[test]
+    fn the_token_of_an_administrator_is_no_players_and_the_other_way_round() {
+        let (issuer, verifier) = pair();
+        let player = issuer.issue(&Subject::player(1, "a"), NOW).0;
+        let with = |role| {
+            let subject = Subject { role: Some(role), ..Subject::player(1, "a") };
+            issuer.issue(&subject, NOW).0
+        };
+        assert_eq!(verifier.verify(&with("admin"), NOW), Err(TokenError::Invalid));
+        assert!(verifier.verify_admin(&with("admin"), NOW).is_ok());
+        for odd in [player, with("Admin"), with("")] {
+            assert_eq!(verifier.verify_admin(&odd, NOW), Err(TokenError::Invalid));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
+    ProofSettings,
     center::{AccountCenter, AccountSettings, Gates},
     codes::{CodeSendError, CodeSender, Phone, Sender, Taker},
     refused::Refused,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     ask::{Asker, Calls},
     clock::Clock,
-    directory::{Directory, Role},
+    directory::{Directory, Front, Role},
     msg,
     proto::link::end_session,
     secret::Known,
@@ -27,6 +28,9 @@ use crate::{
     tasks::Tasks,
     wire::Code,
 };
+
+/// Where WebSockets are opened.
+pub(super) const WS: &str = "ws://127.0.0.1:18080/ws";
 
 /// An account center on a store, a clock to set and one gate to switch off.
 pub(super) struct World {
@@ -96,36 +100,45 @@ impl World {
     pub(super) async fn with(settings: impl FnOnce(&mut AccountSettings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/town.db", folder.path().display());
-        Self::on(url, folder, Clock::fixed(1_000_000), settings).await
+        Self::on(url, folder, Clock::fixed(1_000_000), Cache::memory(), settings).await
+    }
+
+    /// With these validators.
+    pub(super) async fn proving(proofs: ProofSettings) -> Self {
+        Self::with(|settings| settings.proofs = proofs).await
     }
 
     /// One on SQLite, and one on PostgreSQL.
     pub(super) async fn both() -> [Self; 2] {
         let url = bastide_testkit::shared().postgres.database();
         let folder = tempfile::tempdir().unwrap();
-        [Self::new().await, Self::on(url, folder, Clock::fixed(1_000_000), |_| {}).await]
+        let clock = Clock::fixed(1_000_000);
+        [Self::new().await, Self::on(url, folder, clock, Cache::memory(), |_| {}).await]
     }
 
     /// Another center on the same store and the same clock, as a cluster has it.
     pub(super) async fn beside(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::on(self.url.clone(), folder, self.clock.clone(), |_| {}).await
+        Self::on(self.url.clone(), folder, self.clock.clone(), Cache::memory(), |_| {}).await
     }
 
     async fn on(
         url: String,
         folder: tempfile::TempDir,
         clock: Clock,
+        cache: Cache,
         change: impl FnOnce(&mut AccountSettings),
     ) -> Self {
         let store = Store::open(&url, Handle::current()).await.unwrap();
         let gate_lives = Arc::new(AtomicBool::new(true));
         let lives = Arc::clone(&gate_lives);
-        let gate = move |at: &'static str| {
+        let gate = |at: &'static str| {
             let lives = lives.clone();
             Arc::new(move || lives.load(Ordering::Relaxed).then(|| at.to_owned()))
         };
-        let gates = Gates { addr: gate("127.0.0.1:3017"), url: gate("ws://127.0.0.1:18080/ws") };
+        let gates = Gates { addr: gate("127.0.0.1:3017"), url: gate(WS) };
+        let front = || Front { addr: "127.0.0.1:3017".to_owned(), ws: Some(WS.to_owned()) };
+        let front_lives = Arc::clone(&gate_lives);
         let phones = Phones::default();
         let mut settings = AccountSettings {
             cluster: "test".to_owned(),
@@ -137,9 +150,11 @@ impl World {
             guests_per_ip_hour: 0,
             audit_keep: Duration::from_secs(90 * 24 * 3600),
             sender: Sender::new(phones.clone()),
+            proofs: ProofSettings { dev: true, ..ProofSettings::default() },
+            fronts: Arc::new(move |_: &str| front_lives.load(Ordering::Relaxed).then(front)),
         };
         change(&mut settings);
-        let (cache, asker) = (Cache::memory(), Asker::default());
+        let asker = Asker::default();
         // Nobody plays here.
         let nobody = Calls::default().on(&(), async |(), _: end_session::Req| {
             Ok(end_session::Res { outcome: end_session::Outcome::NoSession.into() })
@@ -155,7 +170,14 @@ impl World {
     pub(super) async fn restart(self) -> Self {
         let Self { center: _, store, clock, gate_lives: _, phones: _, url, folder } = self;
         store.close().await;
-        Self::on(url, folder, clock, |_| {}).await
+        Self::on(url, folder, clock, Cache::memory(), |_| {}).await
+    }
+
+    /// A restart in a cluster: what lies in the cache stays.
+    pub(super) async fn restart_with(self, proofs: ProofSettings, cache: Cache) -> Self {
+        let Self { center: _, store, clock, gate_lives: _, phones: _, url, folder } = self;
+        store.close().await;
+        Self::on(url, folder, clock, cache, |settings| settings.proofs = proofs).await
     }
 
     pub(super) async fn registry(

@@ -17,9 +17,11 @@ use serde_json::json;
 pub(crate) use self::guard::Guard;
 
 use crate::{
+    account::TokenVerifier,
     ask::Asker,
     clock::Clock,
     directory::{Directory, NodeState},
+    sessions::Marks,
     store::Store,
     telemetry::Meters,
 };
@@ -35,6 +37,20 @@ pub(crate) struct Admin {
     pub(crate) asker: Asker,
     pub(crate) clock: Clock,
     pub(crate) guard: Arc<Guard>,
+    /// Whose tokens are those of its administrators.
+    pub(crate) cluster: String,
+    pub(crate) marks: Marks,
+}
+
+impl Admin {
+    /// The account of an administrator, when this is a token of one that is still good.
+    async fn administrator(&self, token: &str) -> Option<i64> {
+        let keys: Vec<_> = self.directory.nodes().iter().flat_map(|n| n.keys.clone()).collect();
+        let verifier = TokenVerifier::new(&keys, &self.cluster);
+        let claims = verifier.verify_admin(token, self.clock.now_ms()).ok()?;
+        let account = claims.sub.parse().ok()?;
+        self.marks.check(account, &claims.sid).await.ok().map(|()| account)
+    }
 }
 
 /// Serves `/healthz`, `/readyz`, `/metrics` and the orders below `/admin` until the server is stopped.

@@ -185,16 +185,26 @@ where
     }
 }
 
-/// Who shows the secret is let in; the answer is where from. `Err` is what anybody else is told.
+/// Who shows the secret, or an administrator's token, is let in; the answer is who, from where.
+/// `Err` is what anybody else is told.
 async fn let_in(
     what: &'static str,
     req: &HttpRequest,
     admin: &Admin,
-) -> Result<IpAddr, HttpResponse> {
+) -> Result<String, HttpResponse> {
     let by = req.peer_addr().map_or(IpAddr::from([0; 4]), |peer| peer.ip());
     let shown = req.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let shown = shown.and_then(|v| v.strip_prefix("Bearer ")).map(str::trim);
-    let denied = match admin.guard.judge(by, shown).await {
+    let administrator = match shown {
+        Some(token) => admin.administrator(token).await,
+        None => None,
+    };
+    let verdict = match administrator {
+        Some(_) => Verdict::Welcome,
+        None => admin.guard.judge(by, shown).await,
+    };
+    let by = administrator.map_or_else(|| by.to_string(), |id| format!("{by}, account {id}"));
+    let denied = match verdict {
         Verdict::Welcome => None,
         Verdict::Closed => {
             Some((403, "admin.secret is not set on this node: set it, the same on every node"))

@@ -138,6 +138,7 @@ impl Config {
         }
         self.check_announce()?;
         self.check_codes()?;
+        self.check_validators()?;
         self.check_cluster()?;
         self.check_gate()?;
         self.check_addresses()
@@ -278,6 +279,34 @@ impl Config {
         Ok(())
     }
 
+    /// No secret is empty, and outside `dev` none is what everybody knows.
+    fn check_validators(&self) -> Result<(), ConfigError> {
+        for (name, settings) in &self.validators.0 {
+            for (setting, Secret(value)) in settings {
+                let key = format!("validators.{name}.{setting}");
+                let remedy = match (name.as_str(), setting.as_str()) {
+                    ("admin", "secret") => {
+                        "administrators sign with admin.secret: take this away, and set that"
+                    }
+                    (_, "secret") if value.trim().is_empty() => {
+                        "it is empty, so that anybody could sign: set it, or take it away, and \
+                         the validator is off"
+                    }
+                    (_, "secret") if !self.dev && value.starts_with(DEV_SECRET) => {
+                        "everybody knows it: set the one that you share with the platform, or \
+                         take it away, and the validator is off"
+                    }
+                    ("tx", "endpoint") if !is_web(value) => {
+                        "write the platform's URL, such as https://platform.example/v3/user/get_info"
+                    }
+                    _ => continue,
+                };
+                return Err(refused(key, "…", remedy));
+            }
+        }
+        Ok(())
+    }
+
     /// Told now rather than when everything has been started.
     fn check_announce(&self) -> Result<(), ConfigError> {
         let Some(path) = &self.announce else { return Ok(()) };
@@ -325,6 +354,13 @@ impl Config {
         Ok(())
     }
 }
+
+fn is_web(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// What the secrets begin with that `dev` gives to validators which have none.
+pub(crate) const DEV_SECRET: &str = "dev-secret-of-";
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 

@@ -9,6 +9,7 @@ mod source;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -24,7 +25,7 @@ use crate::{directory::Role, wire::FRAME_BYTES_MAX};
 pub(crate) use listen::{Listen, Networks, listener_key};
 pub(crate) use source::{Flags, For};
 
-pub(crate) use check::ADMIN_SECRET_BYTES_MIN;
+pub(crate) use check::{ADMIN_SECRET_BYTES_MIN, DEV_SECRET};
 
 use check::SHARDS_MAX;
 
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) cluster: Cluster,
     pub(crate) node: Node,
     pub(crate) account: Account,
+    /// `[validators.<name>]`; what is set under `auth.<name>` is set here.
+    pub(crate) validators: ValidatorSettings,
     pub(crate) gate: Gate,
     pub(crate) game: Game,
     pub(crate) session: Session,
@@ -329,6 +332,12 @@ impl Default for Data {
         Self("./bastide-data".into())
     }
 }
+
+/// What each validator knows by configuration: texts under keys of its own choice, of which any may
+/// be a secret.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ValidatorSettings(pub(crate) BTreeMap<String, BTreeMap<String, Secret>>);
 
 /// A URL that may hold a password; shown without it.
 #[derive(Clone, Deserialize)]

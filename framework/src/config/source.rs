@@ -167,13 +167,19 @@ fn file(path: &Path) -> Result<Figment, ConfigError> {
     let failed = |source| ConfigError::File { path: path.to_owned(), source };
     let text = fs::read_to_string(path).map_err(failed)?;
     let syntax = |why: String| ConfigError::Syntax { path: path.to_owned(), why };
-    let dict: Dict = Toml::from_str(&text).map_err(|e| {
+    let mut dict: Dict = Toml::from_str(&text).map_err(|e| {
         // The error's own text quotes the line, and with it a password that stands there.
         let at = e.span().map_or(0, |span| span.start).min(text.len());
         let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
         syntax(format!("line {line} is not TOML: {}", e.message().trim().replace('\n', ", ")))
     })?;
-    Ok(Figment::from(Named { origin: path.display().to_string(), dict }))
+    let origin = path.display().to_string();
+    let auth = dict.remove("auth").map(|auth| Dict::from([("validators".to_owned(), auth)]));
+    let figment = Figment::from(Named { origin: origin.clone(), dict });
+    Ok(match auth {
+        Some(dict) => figment.merge(Named { origin, dict }),
+        None => figment,
+    })
 }
 
 /// Adds the environment: `BASTIDE_GATE__IDLE_TIMEOUT=30s`.
@@ -223,6 +229,9 @@ impl Flags {
 
 /// Adds one setting from a place that has text only; a list has commas.
 fn set(figment: Figment, origin: &str, key: &str, text: &str) -> Figment {
+    // Two words for one section, as some know it.
+    let renamed = key.strip_prefix("auth.").map(|rest| format!("validators.{rest}"));
+    let key = renamed.as_deref().unwrap_or(key);
     let value: Value = match key {
         "account.listen" | "node.roles" | "discovery.etcd" => {
             text.split(',').map(str::trim).collect::<Vec<_>>().into()
@@ -272,11 +281,16 @@ fn explain(figment: &Figment, error: figment::Error) -> ConfigError {
     // An item of a list is told with its list: it cannot be looked up by itself.
     let list = key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
     let value = match figment.find_value(list) {
-        Ok(_) if list.ends_with("password") || list.ends_with("secret") => "…".to_owned(),
+        Ok(_) if is_secret(list) => "…".to_owned(),
         Ok(value) => shown(&value),
         Err(_) => String::new(),
     };
     ConfigError::Value { origin, key, value, remedy }
+}
+
+/// Whether nobody may be shown what stands under a key.
+fn is_secret(key: &str) -> bool {
+    key.starts_with("validators") || key.ends_with("password") || key.ends_with("secret")
 }
 
 /// What to write instead, from serde's word for the type.

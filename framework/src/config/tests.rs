@@ -117,6 +117,41 @@ fn a_value_out_of_range_is_told_the_range() {
 }
 
 #[test]
+fn a_secret_that_is_empty_or_that_everybody_knows_is_refused_and_none_is_shown() {
+    let set = |setting: &str| load(&["--set", setting], &[]);
+    let told = |setting: &str| serve("account,gate,game", &["--set", setting]);
+    for refused in [set("validators.360.secret="), told("validators.wx.secret= ")] {
+        says(refused, &["validators.", ".secret", "it is empty", "--set"]);
+    }
+    says(told("validators.360.secret=dev-secret-of-360"), &["everybody knows it", "platform"]);
+    set("validators.360.secret=dev-secret-of-360").expect("a developer may");
+    says(set("validators.admin.secret=hunter2hunter2"), &["admin.secret", "take this away"]);
+    says(set("validators.tx.endpoint=platform:80"), &["validators.tx.endpoint", "URL"]);
+    says(set("validators.tx.endpoint=file:///etc"), &["URL"]);
+    for setting in [
+        "validators.admin.secret=hunter2",
+        "validators.tx.endpoint=hunter2",
+        "validators.wx=hunter2",
+    ] {
+        let said = set(setting).map(|_| ()).expect_err("refused").to_string();
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let config =
+        set("auth.tx.endpoint=https://platform/get?key=hunter2").expect("the contract's word");
+    let tx = &config.validators.0["tx"];
+    assert_eq!(tx["endpoint"].0, "https://platform/get?key=hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let file = "[validators.wx]\nsecret = \"abc\"\n[auth.wx]\nappid = \"5\"\n";
+    let wx = load_file(file, &["--set", "auth.tx.endpoint=http://p"], &[])
+        .expect("free keys")
+        .validators
+        .0
+        .remove("wx")
+        .expect("there");
+    assert_eq!((wx["secret"].0.as_str(), wx["appid"].0.as_str()), ("abc", "5"));
+}
+
+#[test]
 fn a_file_that_is_missing_or_is_not_toml_is_named() {
     says(load(&["--config", "/no/such.toml"], &[]), &["/no/such.toml", "exists"]);
     says(load_file("[gate", &[], &[]), &["town.toml", "line 1"]);

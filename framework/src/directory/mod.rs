@@ -16,13 +16,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use ring::digest;
 use tokio::sync::watch;
 
 pub(crate) use self::{
     cluster::{ClusterSettings, Evicted, JoinError},
     etcd::{Etcd, EtcdError, EtcdSettings},
     lease::Lease,
-    nodes::{Jwk, NodeInfo, NodeState, Role},
+    nodes::{Front, Jwk, NodeInfo, NodeState, Role},
 };
 
 use self::cluster::Cluster;
@@ -158,6 +159,24 @@ impl Directory {
         self.least_loaded(|n| n.ws.is_some())?.ws.clone()
     }
 
+    /// The gate of whoever is known by `whom`: the same one while it is up, whoever asks and
+    /// whichever others come and go. Each has an equal share of all.
+    pub(crate) fn gate_of(&self, whom: &str) -> Option<Front> {
+        let nodes = self.nodes();
+        let gates = nodes.iter().filter(|n| n.state == NodeState::Up);
+        let gates = gates.filter_map(|n| Some((n, n.gate.clone()?)));
+        // Rendezvous: whoever drew the highest. A gate that goes away moves nobody but its own.
+        let draw = |id: &str| {
+            let mut both = digest::Context::new(&digest::SHA256);
+            both.update(id.as_bytes());
+            both.update(&[0]);
+            both.update(whom.as_bytes());
+            both.finish().as_ref().to_vec()
+        };
+        let (node, addr) = gates.max_by_key(|(n, _)| draw(&n.id))?;
+        Some(Front { addr, ws: node.ws.clone() })
+    }
+
     /// A node that has a role and is up: this one, else the least loaded.
     pub(crate) fn with_role(&self, role: Role) -> Option<Arc<NodeInfo>> {
         self.least_loaded(|n| n.roles.contains(&role))
@@ -283,6 +302,27 @@ mod tests {
         assert_eq!(directory(vec![gate("a", 0)]).gate_for_websocket(), None);
         let directory = directory(vec![gate("a", 0), ws]);
         assert_eq!(directory.gate_for_websocket().as_deref(), Some("ws://b/ws"));
+    }
+
+    #[test]
+    fn somebody_is_sent_to_the_same_gate_while_it_lives_and_all_share_alike() {
+        let people: Vec<_> = (0..300).map(|n| format!("official.{n}")).collect();
+        let sent = |nodes: Vec<NodeInfo>| -> Vec<String> {
+            let directory = directory(nodes);
+            people.iter().filter_map(|p| Some(directory.gate_of(p)?.addr)).collect()
+        };
+        let three = sent(vec![gate("a", 0), gate("b", 9), gate("c", 0)]);
+        assert_eq!(three, sent(vec![gate("c", 5), gate("b", 0), gate("a", 7)]));
+        for gate in ["a", "b", "c"] {
+            let share = three.iter().filter(|to| *to == gate).count();
+            assert!((60..140).contains(&share), "{gate} has {share} of 300");
+        }
+        let two = sent(vec![gate("a", 0), gate("c", 0)]);
+        for (before, after) in three.iter().zip(&two) {
+            assert!(before == after || before == "b", "{before} lives, and was left for {after}");
+        }
+        let drains = NodeInfo { state: NodeState::Draining, ..gate("a", 0) };
+        assert!(sent(vec![drains]).is_empty());
     }
 
     #[test]

@@ -79,6 +79,15 @@ pub(crate) struct NodeInfo {
     pub(crate) keys: Vec<Jwk>,
 }
 
+/// The gate that somebody is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Front {
+    /// For frames, `ip:port`.
+    pub(crate) addr: String,
+    /// The URL for WebSockets, where it listens for them.
+    pub(crate) ws: Option<String>,
+}
+
 /// The public half of a signing key, as `/.well-known/jwks.json` and discovery show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Jwk {

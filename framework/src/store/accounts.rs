@@ -4,7 +4,7 @@
 use std::fmt;
 
 use rand::{TryRngCore as _, rngs::OsRng};
-use sqlx::{AnyPool, Row as _, any::AnyRow};
+use sqlx::{AnyConnection, AnyPool, Row as _, any::AnyRow};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::{
@@ -203,7 +203,7 @@ impl Store {
 }
 
 impl Account {
-    fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             id: row.try_get("id")?,
             openid: row.try_get("openid")?,
@@ -270,23 +270,40 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
             ("phone", (Some(username), None, None, Some(phone), None))
         }
     };
-    let account = Account {
+    let fresh = fresh(pool, now_ms).await?;
+    let account = Account { username, device_id, password_hash, phone, email, ..fresh };
+    let mut both = pool.begin().await?;
+    write(&mut both, &account, way).await?;
+    both.commit().await?;
+    Ok(account)
+}
+
+/// A new open account with the next id, which nothing leads to yet and which is not written.
+pub(super) async fn fresh(pool: &AnyPool, now_ms: i64) -> Result<Account, sqlx::Error> {
+    Ok(Account {
         // A refused insert leaves a gap, which is better than a number given twice.
         id: count(pool, "account", FIRST_ID).await?,
         openid: openid(),
-        username,
-        device_id,
-        password_hash,
+        username: None,
+        device_id: None,
+        password_hash: None,
         status: AccountStatus::Open,
         created_ms: now_ms,
         last_sign_in_ms: now_ms,
         banned_until_ms: 0,
         banned_reason: String::new(),
-        phone,
-        email,
         last_play_ms: 0,
-    };
-    let mut both = pool.begin().await?;
+        phone: None,
+        email: None,
+    })
+}
+
+/// Writes the row of a new account, and that it was made.
+pub(super) async fn write(
+    to: &mut AnyConnection,
+    account: &Account,
+    way: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query(INSERT)
         .bind(account.id)
         .bind(account.openid.clone())
@@ -300,11 +317,9 @@ async fn insert(pool: &AnyPool, new: NewAccount, now_ms: i64) -> Result<Account,
         .bind(account.phone.clone())
         .bind(account.email.clone())
         .bind(account.email.as_ref().map(|email| email.to_lowercase()))
-        .execute(&mut *both)
+        .execute(&mut *to)
         .await?;
-    Note::new(What::Registered, way).write(account.id, now_ms, &mut *both).await?;
-    both.commit().await?;
-    Ok(account)
+    Note::new(What::Registered, way).write(account.id, account.created_ms, to).await
 }
 
 /// What must be unique of a name: letters that look alike, such as those of full width, are the

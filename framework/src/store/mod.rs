@@ -1,12 +1,13 @@
 //! Owns the SQL store: how it is opened, on which runtime its queries run, how long they may take.
-//! Leaves what is kept to `records` (entities, counters, secrets), `accounts` with `changes`,
-//! `sign_ins`, `signing_keys` and `audit`; what need not survive a restart is in `cache`, which a
-//! cluster has in `redis`.
+//! Leaves what is kept to `records` (entities, counters, secrets), `accounts` with `changes` and
+//! `identities`, `sign_ins`, `signing_keys` and `audit`; what need not survive a restart is in
+//! `cache`, which a cluster has in `redis`.
 
 mod accounts;
 mod audit;
 mod cache;
 mod changes;
+mod identities;
 mod open;
 mod postgres;
 mod records;

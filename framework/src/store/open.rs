@@ -23,7 +23,10 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let accounts = Migration::new(3, "accounts".into(), MigrationType::Simple, accounts, false);
     let sign_ins = include_str!("../../migrations/0004_sign_ins.sql").into_sql_str();
     let sign_ins = Migration::new(4, "sign_ins".into(), MigrationType::Simple, sign_ins, false);
-    Migrator::with_migrations(vec![start, bans, accounts, sign_ins])
+    let identities = include_str!("../../migrations/0005_identities.sql").into_sql_str();
+    let identities =
+        Migration::new(5, "identities".into(), MigrationType::Simple, identities, false);
+    Migrator::with_migrations(vec![start, bans, accounts, sign_ins, identities])
 });
 
 /// Why a store could not be opened; each is for the operator, who can set it right.

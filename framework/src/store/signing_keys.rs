@@ -91,7 +91,7 @@ mod tests {
             let store = opened(&url).await;
             let sql = store.accounts().unwrap();
             // As that release left it.
-            for table in ["sign_ins", "openids", "emails", "signing_keys"] {
+            for table in ["sign_ins", "openids", "signing_keys", "identities"] {
                 let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
                 sqlx::query(drop).execute(&sql.write).await.unwrap();
             }

@@ -17,6 +17,7 @@ mod resume;
 mod tidy;
 mod transports;
 mod trouble;
+mod validators;
 mod ways;
 mod websocket;
 mod world;

@@ -13,3 +13,4 @@ mod python;
 mod sessions;
 mod steady;
 mod town;
+mod wx;

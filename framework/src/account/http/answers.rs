@@ -124,6 +124,22 @@ pub(super) const PLATFORM: Dialect = Dialect {
 pub(super) const LOGIN_SERVER: Dialect =
     Dialect { name: "LoginServer", statuses: &[200], answer: &[], refuses: login_server_refused };
 
+/// The calls by `func`: always 200 and a `code` of their own.
+pub(super) const FUNC: Dialect = Dialect {
+    name: "Func",
+    statuses: &[200],
+    answer: &[member("code", Kind::Integer), MESSAGE],
+    refuses: func_refused,
+};
+
+/// The pages that show a signature: bare, or a status and `error`.
+pub(super) const SIGNATURE: Dialect = Dialect {
+    name: "Signature",
+    statuses: &[200, 400, 401, 403, 429],
+    answer: &[],
+    refuses: platform_refused,
+};
+
 /// What a page shows. Nobody is refused but for a query that cannot be read, or for asking too
 /// often.
 pub(super) const PAGE: Dialect =
@@ -201,6 +217,20 @@ fn internal_refused(refusal: &Refusal) -> (StatusCode, Value) {
         code => status_of(code),
     };
     (status, json!({ "error": refusal.message }))
+}
+
+fn func_refused(refusal: &Refusal) -> (StatusCode, Value) {
+    let code = match refusal.code {
+        Code::BANNED => 1,
+        Code::PARAMETER => 9001,
+        Code::WRONG_CREDENTIALS
+        | Code::TOO_MANY_TRIES
+        | Code::TOKEN_INVALID
+        | Code::TOKEN_EXPIRED => 9006,
+        studio if studio >= Code::STUDIO => 9006,
+        _ => 9000,
+    };
+    (StatusCode::OK, json!({ "code": code, "message": refusal.message }))
 }
 
 fn platform_refused(refusal: &Refusal) -> (StatusCode, Value) {

@@ -9,17 +9,33 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Routes that take a password, with a body of somebody who does not know it. `{who}` is the
 /// account, by name or by id.
-const ASKED: &[(&str, Who, &str)] =
-    &[("/v1/account/auth", Who::Name, "username={who}&password=wrong-1")];
+const ASKED: &[(&str, Who, &str)] = &[
+    ("/v1/account/auth", Who::Name, "username={who}&password=wrong-1"),
+    (
+        "/v1/account/bind/phone",
+        Who::Id,
+        "account_id={who}&password=wrong-1&phone=13812345678&code=123456",
+    ),
+    (
+        "/v1/account/password/change",
+        Who::Id,
+        "account_id={who}&password=wrong-1&new_password=secret2",
+    ),
+    ("/v1/account/password/reset", Who::Id, "account_id={who}&new_password=secret2&code=123456"),
+    ("/auth/login", Who::Name, "username={who}&password=wrong-1&app_id=game&device_id=x"),
+    ("/login", Who::Name, "username={who}&password=wrong-1"),
+];
 
 /// Routes that take a password for somebody who has none yet: a name that is taken is told (203),
 /// for whoever chooses one must learn it.
-const FOR_THE_NEW: &[&str] = &["/v1/account/registry"];
+const FOR_THE_NEW: &[&str] =
+    &["/v1/account/registry", "/v1/account/bind/account", "/auth/register", "/register"];
 
 /// How a route is told whom it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Name,
+    Id,
 }
 
 impl Who {
@@ -27,6 +43,7 @@ impl Who {
     fn all(self) -> [&'static str; 3] {
         match self {
             Self::Name => ["anna", "nobody", "a%20b"],
+            Self::Id => ["10001", "99999", "1"],
         }
     }
 }

@@ -8,6 +8,7 @@ mod budget;
 #[cfg(test)]
 mod enumeration;
 mod front;
+mod func;
 mod login_server;
 mod openapi;
 mod owner;
@@ -17,6 +18,7 @@ mod phone;
 mod platform;
 mod refresh;
 mod route;
+mod signatures;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -33,7 +35,7 @@ use self::{
     front::Front,
     route::Route,
 };
-use super::AccountCenter;
+use super::{AccountCenter, Validators};
 use crate::config;
 
 /// Per worker; the next connection waits in the listener's backlog.
@@ -83,6 +85,7 @@ fn routes() -> Vec<Route> {
         phone::routes(),
         platform::routes(),
         login_server::routes(),
+        func::routes(),
         pages::routes(),
     ]
     .into_iter()
@@ -90,8 +93,18 @@ fn routes() -> Vec<Route> {
     .collect()
 }
 
+/// The paths that no validator's page may have.
+pub(super) fn paths() -> Vec<&'static str> {
+    routes().into_iter().map(|route| route.path).collect()
+}
+
+/// With the pages of validators.
+fn all_routes(validators: &Validators) -> Vec<Route> {
+    routes().into_iter().chain(signatures::routes(validators)).collect()
+}
+
 fn configure(cfg: &mut web::ServiceConfig, front: &Front) {
-    let routes = routes();
+    let routes = all_routes(front.center.0.proofs.validators());
     front.serves(&routes);
     for route in routes {
         cfg.service(route.resource(front.clone()));

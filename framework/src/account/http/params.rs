@@ -104,6 +104,14 @@ impl Params {
         self.take(name)?.filter(|text| !text.is_empty()).ok_or_else(|| rules::missing(name))
     }
 
+    /// Takes one out as it was sent.
+    pub(super) fn value(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).map(|given| match given {
+            Given::Text(text) => Value::String(text),
+            Given::Json(value) => value,
+        })
+    }
+
     /// Takes a yes or no out; not sent is no.
     pub(super) fn flag(&mut self, name: &str) -> Result<bool, Refusal> {
         match self.remove(name) {
@@ -113,6 +121,14 @@ impl Params {
             Some(Given::Text(text)) if matches!(text.as_str(), "false" | "0" | "") => Ok(false),
             Some(_) => Err(malformed(format!("parameter `{name}` is not true or false"))),
         }
+    }
+
+    /// What is left of the texts and numbers.
+    pub(super) fn texts(self) -> impl Iterator<Item = (String, String)> {
+        self.0.into_iter().filter_map(|(name, given)| match given {
+            Given::Text(text) => Some((name, text)),
+            Given::Json(_) => None,
+        })
     }
 
     /// Takes a JSON object out, which a form and a query bring as its text.

@@ -4,8 +4,8 @@
 use std::rc::Rc;
 
 use actix_web::{
-    HttpRequest, Resource,
-    http::{StatusCode, header},
+    HttpRequest, HttpResponse, Resource,
+    http::{Method, StatusCode, header},
     web,
 };
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
@@ -33,6 +33,8 @@ pub(super) struct Route {
     pub(super) about: &'static str,
     pub(super) takes: Vec<Parameter>,
     pub(super) dialect: Dialect,
+    /// Whether pages of any site may ask it.
+    open: bool,
     handler: Handler,
 }
 
@@ -80,7 +82,7 @@ impl Route {
         F: Future<Output = Result<Value, Refused>> + 'static,
     {
         let handler: Handler = Rc::new(move |call| handler(call).boxed_local());
-        Self { path, methods, about, takes: Vec::new(), dialect, handler }
+        Self { path, methods, about, takes: Vec::new(), dialect, open: false, handler }
     }
 
     /// Takes a parameter that must be there.
@@ -95,9 +97,15 @@ impl Route {
         self
     }
 
+    /// Lets pages of any site ask it: no cookie of ours is at stake there.
+    pub(super) fn open(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
     /// The resource that serves it; every other method is told 405, and which it takes.
     pub(super) fn resource(self, front: Front) -> Resource {
-        let Self { path, methods, about: _, takes, dialect, handler } = self;
+        let Self { path, methods, about: _, takes, dialect, open, handler } = self;
         let names: Rc<[&'static str]> = takes.iter().map(|parameter| parameter.name).collect();
         let served = Served { path, names, handler, front };
         let serve = move |req: HttpRequest, payload: web::Payload| {
@@ -110,10 +118,15 @@ impl Route {
                     }
                     Methods::Post | Methods::GetAndPost => body::read(&req, payload).await,
                 };
-                match read {
+                let mut response = match read {
                     Ok(params) => dialect.respond(served.answer(&req, params).await),
                     Err(response) => response,
+                };
+                if open {
+                    let all = header::HeaderValue::from_static("*");
+                    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, all);
                 }
+                response
             }
         };
         let resource = web::resource(path).default_service(web::to(move || async move {
@@ -122,6 +135,10 @@ impl Route {
             response.headers_mut().insert(header::ALLOW, allow);
             response
         }));
+        let resource = match open {
+            true => resource.route(web::method(Method::OPTIONS).to(preflight)),
+            false => resource,
+        };
         match methods {
             Methods::Get => resource.route(web::get().to(serve)),
             Methods::Post => resource.route(web::post().to(serve)),
@@ -130,6 +147,16 @@ impl Route {
             }
         }
     }
+}
+
+/// What a browser asks before a page of another site may post.
+async fn preflight() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "*"))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
+        .finish()
 }
 
 /// A route that a worker serves.

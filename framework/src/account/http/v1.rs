@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{
+    super::{Claim, Known},
     answers::{self, CODE, SIGN_IN},
+    func::signature,
     route::{Call, Methods, Refused, Route},
 };
 use crate::msg;
@@ -36,6 +38,18 @@ pub(super) fn routes() -> Vec<Route> {
         .takes("version", "the client's version"),
         Route::new(
             post,
+            "/v1/account/login",
+            "Signs in whoever a validator knows; who is new gets an account.",
+            SIGN_IN,
+            login,
+        )
+        .needs("openid", "a validator's name, a dot, and who it is there, such as official.001")
+        .takes("openkey", "a key of the platform; at `official` a password")
+        .takes("auth", "the signature: a JSON object, or its text")
+        .takes("pf", "what the platform calls the place that one comes from")
+        .takes("app_id", "the app to be signed in for"),
+        Route::new(
+            post,
             "/v1/account/logout",
             "Ends the sign-in of a token or of a refresh token, and its session.",
             CODE,
@@ -56,6 +70,26 @@ async fn auth(call: Call) -> Result<Value, Refused> {
         client_ip: ip,
     };
     Ok(answers::sign_in(center.sign_in(req).await?))
+}
+
+async fn login(call: Call) -> Result<Value, Refused> {
+    let Call { center, mut params, ip, .. } = call;
+    let filled = |text: &String| !text.is_empty();
+    let claim = Claim {
+        openid: params.need("openid")?,
+        openkey: params.take("openkey")?.filter(filled),
+        auth: match params.value("auth") {
+            Some(auth) => signature("auth", auth)?,
+            None => None,
+        },
+        pf: params.take("pf")?.filter(filled),
+        token: None,
+        app: params.take("app_id")?.filter(filled),
+        ip,
+    };
+    let Known { signed, name: _, addr } = center.login(claim).await?;
+    let res = signed.answer(String::new());
+    Ok(answers::sign_in(msg::auth::Res { addr, ..res }))
 }
 
 async fn registry(call: Call) -> Result<Value, Refused> {
