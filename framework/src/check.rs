@@ -10,8 +10,8 @@ use crate::{
     directory::{Etcd, Role},
     doors::Doors,
     gate::{Certificates, Transport},
+    ground::etcd_settings,
     link::Tls,
-    node::etcd_settings,
     store::{Redis, Store},
 };
 

@@ -47,6 +47,7 @@ mod doors;
 mod entity;
 mod forwarded;
 mod gate;
+mod ground;
 mod limits;
 mod link;
 mod node;

@@ -308,7 +308,8 @@ mod tests {
         let passwords = Passwords::with(1, 1).unwrap();
         let held = passwords.turn().await.unwrap();
         let waiting = passwords.clone();
-        let waiting = tokio::spawn(async move { waiting.turn().await.map(drop) });
+        let waiting =
+            tokio::runtime::Handle::current().spawn(async move { waiting.turn().await.map(drop) });
         tokio::task::yield_now().await;
         assert_eq!(passwords.turn().await.err(), Some(Code::BUSY));
         drop(held);

@@ -100,7 +100,6 @@ fn has_played(said: &str) {
 }
 
 #[test]
-#[ignore = "until the platform's routes are there"]
 fn a_phone_signs_in_with_the_code_of_the_log_and_draws_a_card() {
     let dir = tempfile::tempdir().unwrap();
     let town = Town::start(dir.path());
@@ -111,7 +110,6 @@ fn a_phone_signs_in_with_the_code_of_the_log_and_draws_a_card() {
 }
 
 #[test]
-#[ignore = "until the platform's routes are there"]
 fn a_name_registers_and_logs_in_and_draws_a_card() {
     let dir = tempfile::tempdir().unwrap();
     let town = Town::start(dir.path());
