@@ -211,6 +211,10 @@ pub(crate) const ACCEPT_QUEUE_MAX: i32 = 1024;
 /// Largest body of an HTTP request, in bytes. Beyond: 413.
 pub(crate) const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// Requests under way at the account center's HTTP, those included whose clients have gone. Beyond:
+/// 1002.
+pub(crate) const HTTP_REQUESTS_MAX: usize = 4096;
+
 /// How long one statement of the store may take. Beyond: the store counts as away, 101.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(3);
 

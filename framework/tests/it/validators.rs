@@ -190,7 +190,7 @@ fn somebody_is_always_sent_to_a_gate_that_lives() {
         let located = func(&world, "lb.getServerInfo", info.clone()).await;
         let (gate, ws) = (world.gate(), world.ws());
         let data = json!({
-            "newbie": true, "ip": gate.ip(), "port": gate.port(), "url": format!("ws://{ws}"),
+            "newbie": true, "ip": gate.ip(), "port": gate.port(), "url": format!("ws://{ws}/ws"),
         });
         assert_eq!(located, json!({ "code": 0, "data": data }));
         assert_eq!(func(&world, "config.getServerInfo", info).await, located);

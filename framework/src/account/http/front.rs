@@ -8,6 +8,7 @@ use std::{
 
 use actix_web::HttpRequest;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     super::{AccountCenter, refused::Refused},
@@ -15,7 +16,7 @@ use super::{
     openapi,
     route::Route,
 };
-use crate::{config, forwarded};
+use crate::{config, forwarded, limits::HTTP_REQUESTS_MAX, wire::Code};
 
 /// What every route of every worker has. A clone is a handle to the same.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub(super) struct Front {
 struct Shared {
     proxies: config::Networks,
     budgets: Budgets,
+    /// One for each request that may be under way.
+    places: Arc<Semaphore>,
     /// Of the routes that are served, once they are.
     description: OnceLock<Value>,
 }
@@ -35,7 +38,8 @@ impl Front {
     pub(super) fn new(center: AccountCenter, settings: &config::Account) -> Self {
         let proxies = settings.proxies.clone();
         let budgets = Budgets::new(settings.requests_per_ip_s);
-        Self { center, shared: Arc::new(Shared { proxies, budgets, description: OnceLock::new() }) }
+        let (places, description) = (Arc::new(Semaphore::new(HTTP_REQUESTS_MAX)), OnceLock::new());
+        Self { center, shared: Arc::new(Shared { proxies, budgets, places, description }) }
     }
 
     /// Says which routes are served; each worker says the same.
@@ -57,6 +61,11 @@ impl Front {
         };
         let told = || forwarded::client(header, believes);
         Some(if believes(peer) { told().unwrap_or(peer) } else { peer })
+    }
+
+    /// The right to be under way, until it is dropped.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Code> {
+        self.shared.places.clone().try_acquire_owned().map_err(|_| Code::BUSY)
     }
 
     /// Lets a request in, unless its address has spent what it may ask of this route.

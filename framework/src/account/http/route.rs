@@ -1,7 +1,7 @@
 //! Owns what a route is: its path, its methods, what it takes, how it answers, who does it. The
 //! server and its description are both made from these.
 
-use std::rc::Rc;
+use std::{panic::resume_unwind, rc::Rc};
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource,
@@ -176,6 +176,7 @@ impl Served {
         params: Result<Params, Refusal>,
     ) -> Result<Value, Refused> {
         let Self { path, names, handler, front } = self;
+        let place = front.place()?;
         let ip = front.client(req);
         // A body that cannot be read counts as well.
         front.admit(ip, path)?;
@@ -189,7 +190,20 @@ impl Served {
             bearer: bearer(req),
             internal: text(req, "x-internal-auth").map(str::to_owned),
         };
-        timeout(ROLE_ASK_DEADLINE, handler(call)).await.map_err(|_| Code::DEADLINE)?
+        // It goes on when the client does not wait for it: what changes an account is done whole.
+        let done = actix_web::rt::spawn(async move {
+            let answer = handler(call).await;
+            drop(place);
+            answer
+        });
+        match timeout(ROLE_ASK_DEADLINE, done).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(ended)) => match ended.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(_stopped) => Err(Code::NOT_READY.into()),
+            },
+            Err(_late) => Err(Code::DEADLINE.into()),
+        }
     }
 }
 

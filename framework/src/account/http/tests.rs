@@ -1,10 +1,14 @@
 //! The account center over HTTP, as its clients see it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use actix_web::dev::ServerHandle;
 use serde_json::{Value, json};
 
 use super::{
     super::world::{INTERNAL, World},
+    answers::CODE,
+    route::{Call, Methods, Refused},
     *,
 };
 use crate::{limits::HTTP_BODY_BYTES_MAX, tasks::Tasks};
@@ -42,6 +46,8 @@ impl Edge {
         let routes = move |cfg: &mut web::ServiceConfig| {
             cfg.route("/panics", web::get().to(panics));
             cfg.route("/fails", web::get().to(fails));
+            let slow = Route::new(Methods::Post, "/slow", "Takes a while.", CODE, slow);
+            cfg.service(slow.resource(front.clone()));
             configure(cfg, &front);
         };
         let server = serve_with(vec![listener], routes).unwrap();
@@ -87,6 +93,28 @@ async fn panics() -> HttpResponse {
 
 async fn fails() -> HttpResponse {
     problem(StatusCode::SERVICE_UNAVAILABLE, "away")
+}
+
+static SLOW_DONE: AtomicBool = AtomicBool::new(false);
+
+async fn slow(_: Call) -> Result<Value, Refused> {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    SLOW_DONE.store(true, Ordering::Relaxed);
+    Ok(json!({ "code": 0 }))
+}
+
+#[tokio::test]
+async fn what_was_begun_is_done_although_its_client_hangs_up() {
+    let edge = Edge::new().await;
+    let asked = edge.client.post(format!("{}/slow", edge.url)).timeout(Duration::from_millis(50));
+    assert!(asked.send().await.is_err(), "it does not wait");
+    for _ in 0..1000 {
+        if SLOW_DONE.load(Ordering::Relaxed) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it was left half done");
 }
 
 #[tokio::test]
