@@ -4,7 +4,7 @@
 //! up, decode, handle, encode) at most 200 ns.
 
 use bastide::{
-    __bench::Dispatcher,
+    __bench::{Dispatcher, TokenCheck},
     Named,
     wire::{Cut, FRAME_BYTES_MAX, cut, put_message},
 };
@@ -64,4 +64,12 @@ fn dispatch(bencher: Bencher<'_, '_>) {
     bencher
         .counter(divan::counter::ItemsCount::new(FRAMES))
         .bench_local(|| dispatcher.dispatch(black_box(&bytes)));
+}
+
+/// What a gate does with the token of a sign-in.
+#[divan::bench]
+fn token_check(bencher: Bencher<'_, '_>) {
+    let token = TokenCheck::new();
+    assert!(token.check(), "it is good");
+    bencher.bench(|| black_box(&token).check());
 }

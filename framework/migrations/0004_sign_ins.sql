@@ -1,7 +1,8 @@
 -- A sign-in: what one proof of who somebody is has led to. A refresh token is the name of its
 -- family and a secret that changes at each use; both are kept as SHA-256. A credential of the login
 -- server has neither. app_id: '' where none was named. role: '' for a player. parent: the sign-in
--- that this one ends with, or ''.
+-- that this one ends with, or ''. ended_ms: 0 while it lives; who has ended stays until its last
+-- token has run out, so that gates can be told again.
 CREATE TABLE sign_ins (
     sid        TEXT   NOT NULL PRIMARY KEY,
     account_id BIGINT NOT NULL,
@@ -12,7 +13,8 @@ CREATE TABLE sign_ins (
     family     BYTEA  UNIQUE,
     secret     BYTEA,
     began_ms   BIGINT NOT NULL,
-    expires_ms BIGINT NOT NULL
+    expires_ms BIGINT NOT NULL,
+    ended_ms   BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX sign_ins_of_account ON sign_ins (account_id, began_ms);
 CREATE INDEX sign_ins_by_end ON sign_ins (expires_ms);

@@ -3,10 +3,12 @@
 use std::{
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use crate::{
     App, Ctx, Player,
+    account::{Subject, TokenIssuer, TokenVerifier, new_signing_key},
     chance::Chance,
     clock::Clock,
     directory::Claim,
@@ -60,5 +62,35 @@ impl<P: Player> Dispatcher<P> {
         }
         self.ctx.flush();
         answered
+    }
+}
+
+/// What a gate does to know whose an access token is.
+#[derive(Debug)]
+pub struct TokenCheck {
+    verifier: TokenVerifier,
+    token: String,
+    now_ms: i64,
+}
+
+impl TokenCheck {
+    /// With a key and a token of its own.
+    ///
+    /// # Panics
+    /// When the system has no source of randomness.
+    #[expect(clippy::new_without_default, reason = "nothing about it is a default")]
+    pub fn new() -> Self {
+        let ttl = Duration::from_secs(7200);
+        let issuer = TokenIssuer::new(&new_signing_key(), "bench", ttl).expect("a fresh key");
+        let now_ms = Clock::system().now_ms();
+        let openid = "0123456789abcdef0123456789abcdef";
+        let subject = Subject { account_id: 10_001, openid, ..Subject::default() };
+        let token = issuer.issue(&subject, now_ms).0;
+        Self { verifier: TokenVerifier::new(&[issuer.jwk()], "bench"), token, now_ms }
+    }
+
+    /// Checks it; whether it is good.
+    pub fn check(&self) -> bool {
+        self.verifier.verify(&self.token, self.now_ms).is_ok()
     }
 }

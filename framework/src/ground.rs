@@ -194,7 +194,7 @@ impl Ground {
             key_ttl: account.key_ttl,
             internal: secret::of("account.internal_secret", said, file)?,
             country_code: account.country_code.clone(),
-            guests_per_ip_hour: config.guests_per_ip_hour(),
+            accounts_per_ip_hour: config.accounts_per_ip_hour(),
             audit_keep: account.audit_keep,
             sender: Sender::of(account, config.dev, sender)?,
             proofs,

@@ -361,6 +361,13 @@ pub(crate) const BAN_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 6
 /// Bytes of the reason that an operator gives: a line for a player. Beyond: refused, 210.
 pub(crate) const REASON_BYTES_MAX: usize = 200;
 
+/// Sign-ins that have ended whose marks an account center makes anew when it starts, the newest.
+/// Beyond: their tokens are good again until they run out, if the cache was lost.
+pub(crate) const ENDED_TOLD_MAX: i64 = 10_000;
+
+/// How long a validator may think about a proof, or a page about its signature. Beyond: 1003.
+pub(crate) const PROOF_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Bans that an account center tells the gates anew when it starts; they matter for tokens that
 /// were signed before. Beyond: those that end first are not told.
 pub(crate) const BANS_TOLD_MAX: i64 = 10_000;

@@ -17,8 +17,8 @@ use super::{
     codes::{Codes, Sender},
     ends::ban_of,
     keys::Keys,
-    passwords::Passwords,
-    refresh::{Ends, RefreshToken},
+    passwords::{Passwords, Turn},
+    refresh::Ends,
     refused::Refused,
     rules,
     throttle::{Throttle, Trier, network},
@@ -40,6 +40,9 @@ use crate::{
 
 /// What hides in the cache which code was sent.
 const CODES_KEY: &str = "codes.key.1";
+
+/// Whose notes are those about names that nobody has.
+const NOBODY: i64 = 0;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -70,7 +73,7 @@ pub(crate) struct AccountSettings {
     /// The country of a phone that is written without one.
     pub(crate) country_code: String,
     /// Guests that are made for one address in an hour; 0: no limit.
-    pub(crate) guests_per_ip_hour: u64,
+    pub(crate) accounts_per_ip_hour: u64,
     /// How long a note about an account is kept.
     pub(crate) audit_keep: Duration,
     /// The way that codes take to phones.
@@ -106,7 +109,7 @@ pub(super) struct Inner {
     pub(super) codes: Codes,
     pub(super) country_code: String,
     pub(super) audit_keep: Duration,
-    guests_per_ip_hour: u64,
+    accounts_per_ip_hour: u64,
     pub(super) proofs: Proofs,
     away_logged_ms: AtomicI64,
 }
@@ -151,7 +154,7 @@ impl AccountCenter {
             refresh_ttl,
             internal,
             country_code,
-            guests_per_ip_hour,
+            accounts_per_ip_hour,
             audit_keep,
             sender,
             proofs,
@@ -174,11 +177,12 @@ impl AccountCenter {
             sessions,
             country_code,
             audit_keep,
-            guests_per_ip_hour,
+            accounts_per_ip_hour,
             proofs,
             away_logged_ms: AtomicI64::new(i64::MIN),
         }));
         center.tell_bans().await?;
+        center.0.tell_all_ended().await?;
         Ok(center)
     }
 
@@ -221,8 +225,8 @@ impl AccountCenter {
         let username = rules::username(req.username)?;
         let password = rules::password(req.password)?;
         let addr = self.gate()?;
-        let account = self.0.register(username, password).await?;
         let ip = req.client_ip.as_deref();
+        let account = self.0.register(username, password, None, ip).await?;
         let signed = self.0.admit(account, Entry { way: "registry", app_id: None, ip }).await?;
         let msg::auth::Res { code, token, addr, account_id, openid, refresh_token, expires_in } =
             signed.answer(addr);
@@ -266,7 +270,7 @@ impl fmt::Debug for AccountCenter {
             codes,
             country_code: _,
             audit_keep: _,
-            guests_per_ip_hour: _,
+            accounts_per_ip_hour: _,
             proofs,
             away_logged_ms: _,
         } = &*self.0;
@@ -389,33 +393,48 @@ impl Inner {
         self.throttle(trier).await?;
         let (right, turn) = turn.verify(tried.clone(), hash.clone()).await?;
         if right && let (Some(account), Some(hash)) = (&found, hash) {
-            let mut account = account.clone();
+            let account = account.clone();
             if hash.is_weaker() {
-                let anew = turn.hash(tried).await?;
-                account.password_hash = Some(self.rehash(account.id, hash, anew).await);
+                return Ok(self.rehash(account, tried, hash, turn).await?);
             }
             return Ok(account);
         }
         self.throttle.failed(trier).await.map_err(|e| self.away(e))?;
         drop(turn);
-        if let Some(account) = found {
-            let note = Note::new(What::Refused, "password").from(ip).saying("wrong password");
-            self.store.note_later(account.id, self.clock.now_ms(), note);
-        }
+        // Also of nobody: what is written must not tell by the time it takes.
+        let account = found.map_or(NOBODY, |account| account.id);
+        let note = Note::new(What::Refused, "password").from(ip).saying("wrong password");
+        self.store.note_later(account, self.clock.now_ms(), note);
         Err(Code::WRONG_CREDENTIALS.into())
     }
 
-    /// A password from before the parameters were raised gets a hash of today; the one that is
-    /// kept. What cannot be kept is made anew at the next sign-in.
-    async fn rehash(&self, account: i64, before: PasswordHash, hash: PasswordHash) -> PasswordHash {
-        match self.store.rehash(account, before.clone(), hash.clone()).await {
-            Ok(()) => {
-                tracing::info!(target: "account", account, "password hashed anew");
-                hash
+    /// A password from before the parameters were raised gets a hash of today. What cannot be kept
+    /// is made anew at the next sign-in.
+    async fn rehash(
+        &self,
+        mut account: Account,
+        password: String,
+        before: PasswordHash,
+        turn: Turn,
+    ) -> Result<Account, Refusal> {
+        let anew = turn.hash(password.clone()).await?;
+        match self.store.rehash(account.id, before, anew.clone()).await {
+            Ok(true) => {
+                tracing::info!(target: "account", account = account.id, "password hashed anew");
+                account.password_hash = Some(anew);
+                Ok(account)
+            }
+            // Somebody else changed the hash: by the same sign-in, or to another password.
+            Ok(false) => {
+                let again = self.store.account_by_id(account.id).await.map_err(|e| self.away(e))?;
+                let again = again.ok_or(Code::WRONG_CREDENTIALS)?;
+                let turn = self.passwords.turn().await?;
+                let (right, _) = turn.verify(password, again.password_hash.clone()).await?;
+                if right { Ok(again) } else { Err(Code::WRONG_CREDENTIALS.into()) }
             }
             Err(e) => {
-                tracing::debug!(target: "account", account, "not hashed anew: {e}");
-                before
+                tracing::debug!(target: "account", account = account.id, "not hashed anew: {e}");
+                Ok(account)
             }
         }
     }
@@ -430,7 +449,7 @@ impl Inner {
         if let Some(account) = find().await.map_err(|e| self.away(e))? {
             return Ok(account);
         }
-        self.count_guest(ip).await?;
+        self.count_new(ip).await?;
         let new = NewAccount::Guest { device_id: device_id.to_owned() };
         match self.store.create_account(new, self.clock.now_ms()).await {
             Ok(account) => {
@@ -444,41 +463,56 @@ impl Inner {
         }
     }
 
-    /// Guests cost nothing to make, and a row each to keep.
-    async fn count_guest(&self, ip: Option<&str>) -> Result<(), Refusal> {
-        let max = self.guests_per_ip_hour;
+    /// Guests and names cost nothing to make, and a row each to keep.
+    pub(super) async fn count_new(&self, ip: Option<&str>) -> Result<(), Refused> {
+        let max = self.accounts_per_ip_hour;
         let Some(ip) = ip.filter(|_| max > 0) else { return Ok(()) };
-        let key = format!("account.guests.ip.{}", network(ip));
+        let key = format!("account.new.ip.{}", network(ip));
         let made = self.cache.incr(&key, HOUR_MS, self.clock.now_ms()).await;
         match made.map_err(|e| self.away(e))? {
             made if made <= max => return Ok(()),
             made if made == max + 1 => {
-                tracing::info!(target: "account", limit = max, "account.guests_per_ip_hour reached");
+                tracing::info!(target: "account", limit = max, "account.accounts_per_ip_hour reached");
             }
             _ => {}
         }
-        Err(Code::TOO_MANY_TRIES
-            .because("too many guests were made from this address: come back later"))
+        let left = self.cache.window_ms(&key, self.clock.now_ms()).await.unwrap_or_default();
+        let refusal = Code::TOO_MANY_TRIES
+            .because("too many accounts were made from this address: come back later");
+        let retry_after = left.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+        Err(Refused { refusal, retry_after })
     }
 
+    /// Creates an account with a name, and an address if one was given.
     pub(super) async fn register(
         &self,
         username: String,
         password: String,
-    ) -> Result<Account, Refusal> {
-        // Before the hash: a name that is taken costs no 15 ms. The insert decides all the same.
+        email: Option<String>,
+        ip: Option<&str>,
+    ) -> Result<Account, Refused> {
+        // Before the hash: what is taken costs no 15 ms. The insert decides all the same.
         if self.store.account_by_username(&username).await.map_err(|e| self.away(e))?.is_some() {
             return Err(Code::NAME_TAKEN.into());
         }
+        if let Some(email) = &email
+            && self.store.account_by_email(email).await.map_err(|e| self.away(e))?.is_some()
+        {
+            return Err(Code::PARAMETER.because("parameter `email` is another account's").into());
+        }
+        self.count_new(ip).await?;
         let password_hash = self.passwords.turn().await?.hash(password).await?;
-        let new = NewAccount::Named { username, password_hash };
+        let new = match email {
+            Some(email) => NewAccount::Reachable { username, password_hash, email },
+            None => NewAccount::Named { username, password_hash },
+        };
         match self.store.create_account(new, self.clock.now_ms()).await {
             Ok(account) => {
                 tracing::info!(target: "account", account = account.id, "account created");
                 Ok(account)
             }
             Err(CreateError::Taken) => Err(Code::NAME_TAKEN.into()),
-            Err(CreateError::Store(error)) => Err(self.away(error)),
+            Err(CreateError::Store(error)) => Err(self.away(error).into()),
         }
     }
 
@@ -500,6 +534,7 @@ impl Inner {
         role: Option<&str>,
     ) -> Result<Signed, Refusal> {
         let now_ms = self.clock.now_ms();
+        entry.app_id.map(rules::app_id).transpose()?;
         self.lets_in(&account, entry, now_ms)?;
         let sid = random_id();
         let (begun, refresh) = self.begin(&account, entry, role, &sid, Ends::Refreshed).await?;
@@ -520,7 +555,8 @@ impl Inner {
             openid,
             token,
             claims,
-            refresh_token: refresh.as_ref().map(RefreshToken::to_text),
+            // Who has a role shows its proof again.
+            refresh_token: refresh.filter(|_| role.is_none()).map(|token| token.to_text()),
             expires_in: self.keys.ttl_secs(),
         })
     }

@@ -82,12 +82,9 @@ impl AccountCenter {
         let password = rules::password(password)?;
         let email = email.map(rules::email).transpose()?;
         let gateway_url = inner.gateway_url()?;
-        let registered = match inner.taken(&username).await? {
-            true => Err(Code::NAME_TAKEN.into()),
-            false => inner.register_at(username.clone(), password.clone(), email).await,
-        };
+        let registered = inner.register(username.clone(), password.clone(), email, ip).await;
         let account = match registered {
-            Err(refusal) if refusal.code == Code::NAME_TAKEN => {
+            Err(refused) if refused.refusal.code == Code::NAME_TAKEN => {
                 let owner = inner.by_password(&username, password, ip).await;
                 owner.map_err(|refused| match refused.refusal.code {
                     Code::WRONG_CREDENTIALS => Code::NAME_TAKEN.into(),
@@ -130,6 +127,7 @@ impl Inner {
         parent: Option<&str>,
     ) -> Result<(String, String), Refusal> {
         let now_ms = self.clock.now_ms();
+        entry.app_id.map(rules::app_id).transpose()?;
         self.lets_in(account, entry, now_ms)?;
         let sid = random_id();
         let ttl_ms = i64::try_from(CREDENTIAL_TTL.as_millis()).unwrap_or(i64::MAX);

@@ -21,14 +21,15 @@ impl AccountCenter {
         let inner = &*self.0;
         let shown = |text: Option<String>| text.filter(|text| !text.is_empty());
         let (account, sid) = match (shown(req.token), shown(req.refresh_token)) {
-            (Some(token), _) => {
-                let claims = inner.keys.verify(&token, inner.clock.now_ms());
-                let claims = claims.map_err(|e| Code::from(e).because(e.to_string()))?;
-                (claims.sub.parse().map_err(|_| Code::TOKEN_INVALID)?, claims.sid)
-            }
-            (None, Some(refresh_token)) => {
+            // The access token beside it may have run out.
+            (_, Some(refresh_token)) => {
                 let sign_in = inner.sign_in_of(&refresh_token).await?;
                 (sign_in.account_id, sign_in.sid)
+            }
+            (Some(token), None) => {
+                let claims = inner.keys.verify_any(&token, inner.clock.now_ms());
+                let claims = claims.map_err(|e| Code::from(e).because(e.to_string()))?;
+                (claims.sub.parse().map_err(|_| Code::TOKEN_INVALID)?, claims.sid)
             }
             (None, None) => {
                 return Err(Code::PARAMETER.because(
@@ -73,9 +74,6 @@ impl AccountCenter {
             return Err(Code::NO_SUCH_ACCOUNT.because("no such account"));
         }
         self.0.sessions.marks().ban(account, &ban).await.map_err(|e| self.0.away(e))?;
-        // Nobody refreshes any more, not even after it. What access tokens are left is under the
-        // ban's own mark.
-        self.0.store.end_sign_ins(account, None).await.map_err(|e| self.0.away(e))?;
         let session = self.remove(account, Code::BANNED, &ban.to_string()).await;
         Ok(proto::ban::Res { session: session.into() })
     }

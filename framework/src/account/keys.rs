@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::Notify, time::sleep};
 
 use super::{
-    center::{AccountCenter, AccountSettings, StartError},
+    center::{AccountCenter, AccountSettings, Inner, StartError},
     credentials::CREDENTIAL_TTL,
     tokens::{Claims, Subject, TokenError, TokenIssuer, TokenVerifier, new_signing_key},
 };
@@ -102,6 +102,11 @@ impl Keys {
     /// not say.
     pub(super) fn verify(&self, token: &str, now_ms: i64) -> Result<Claims, TokenError> {
         self.held().verifier.verify(token, now_ms)
+    }
+
+    /// The same for a token of any role.
+    pub(super) fn verify_any(&self, token: &str, now_ms: i64) -> Result<Claims, TokenError> {
+        self.held().verifier.verify_any(token, now_ms)
     }
 
     /// The public halves, oldest first.
@@ -280,10 +285,19 @@ impl AccountCenter {
             }
             let now_ms = self.0.clock.now_ms();
             if now_ms.saturating_sub(swept_ms) >= SWEEP_MS {
-                let more = self.0.store.sweep_sign_ins(now_ms - RUN_OUT_KNOWN_MS).await;
+                let more = self.0.sweep_sign_ins(now_ms).await;
                 swept_ms = if more.unwrap_or(true) { swept_ms } else { now_ms };
             }
         }
+    }
+}
+
+impl Inner {
+    /// Forgets sign-ins that nobody asks for any more: those that ran out, and those that ended
+    /// when the last of their tokens has run out. Whether there may be more of them.
+    async fn sweep_sign_ins(&self, now_ms: i64) -> Result<bool, StoreError> {
+        let ttl_ms = self.keys.ttl_secs().saturating_mul(1000);
+        self.store.sweep_sign_ins(now_ms - RUN_OUT_KNOWN_MS, now_ms.saturating_sub(ttl_ms)).await
     }
 }
 

@@ -25,9 +25,7 @@ pub(crate) use center::{AccountCenter, AccountSettings, Gates, StartError};
 pub use codes::{CodeSendError, CodeSender};
 pub(crate) use codes::{Sender, SenderError, is_country_code};
 pub(crate) use http::serve;
-#[cfg(test)]
-pub(crate) use tokens::{Subject, TokenIssuer, new_signing_key};
-pub(crate) use tokens::{TokenError, TokenVerifier};
+pub(crate) use tokens::{Subject, TokenError, TokenIssuer, TokenVerifier, new_signing_key};
 use validators::{Claim, Known, called};
 pub use validators::{Fields, Identity, Proof, Validator, ValidatorCtx};
 pub(crate) use validators::{ProofSettings, Validators};

@@ -3,7 +3,7 @@
 
 use super::{
     center::{AccountCenter, Inner, may_sign_in},
-    codes::{Phone, Taker, no_phone},
+    codes::{Phone, Taker},
     refused::Refused,
     rules,
     tokens::Claims,
@@ -109,8 +109,7 @@ impl AccountCenter {
         // Whoever shows a token that is good stays signed in with it; the password was proof enough.
         let kept = inner.owner(account, token).await.ok().map(|claims| claims.sid);
         let change = inner.change(account, What::PasswordChanged, "password", ip);
-        inner.set_password(before, new_password, change).await?;
-        Ok(settled(inner.end_sign_ins(account, kept.as_deref(), PASSWORD_CHANGED).await?)?)
+        Ok(inner.set_password(before, new_password, change, kept).await?)
     }
 
     /// Sets a password for who got the code at the account's phone, and ends every sign-in.
@@ -128,8 +127,7 @@ impl AccountCenter {
         let new_password = rules::password_named("new_password", new_password)?;
         let found = inner.store.account_by_id(account).await.map_err(|e| inner.away(e))?;
         let phone = found.as_ref().and_then(|found| found.phone.clone());
-        let phone = phone.unwrap_or_else(|| no_phone(account));
-        let taken = inner.take_code_of(&phone, code, Taker::Account, ip).await;
+        let taken = inner.take_code_of(account, phone.as_deref(), code, Taker::Account, ip).await;
         taken.map_err(|refused| match refused.refusal.code {
             // That a code was sent would tell that there is a phone.
             Code::CODE_EXPIRED => Code::CODE_WRONG.into(),
@@ -138,8 +136,7 @@ impl AccountCenter {
         let before = found.ok_or(Code::CODE_WRONG)?;
         may_sign_in(&before, inner.clock.now_ms())?;
         let change = inner.change(account, What::PasswordReset, "phone", ip);
-        inner.set_password(before, new_password, change).await?;
-        Ok(settled(inner.end_sign_ins(account, None, PASSWORD_CHANGED).await?)?)
+        Ok(inner.set_password(before, new_password, change, None).await?)
     }
 }
 
@@ -174,14 +171,13 @@ impl Inner {
         before: Account,
         password: String,
         change: Change,
+        except_sid: Option<String>,
     ) -> Result<(), Refusal> {
         let hash = self.passwords.turn().await?.hash(password).await?;
-        let changed = self.store.change_password(change, before.password_hash, hash).await;
-        match changed.map_err(|e| self.away(e))? {
-            true => Ok(()),
-            // Somebody else was faster: the password that was shown is not the one any more.
-            false => Err(Code::WRONG_CREDENTIALS.into()),
-        }
+        let ended = self.store.change_password(change, before.password_hash, hash, except_sid);
+        // `None`: somebody else was faster, and what was shown is not the password any more.
+        let ended = ended.await.map_err(|e| self.away(e))?.ok_or(Code::WRONG_CREDENTIALS)?;
+        settled(self.tell_ended(before.id, &ended, PASSWORD_CHANGED).await?)
     }
 
     fn change(&self, account: i64, what: What, way: &str, ip: Option<&str>) -> Change {

@@ -7,11 +7,7 @@ use super::{
     rules,
     tokens::Claims,
 };
-use crate::{
-    secret::Known,
-    store::{Account, CreateError, NewAccount},
-    wire::{Code, Refusal},
-};
+use crate::{secret::Known, store::Account, wire::Refusal};
 
 /// Why a token of the platform is not good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +40,7 @@ impl AccountCenter {
         let (username, password) = (rules::username(username)?, rules::password(password)?);
         let email = rules::email(email)?;
         rules::app_id(app_id)?;
-        let account = self.0.register_at(username, password, Some(email)).await?;
+        let account = self.0.register(username, password, Some(email), ip).await?;
         Ok(self.0.admit(account, Entry { way: "platform", app_id: Some(app_id), ip }).await?)
     }
 
@@ -122,40 +118,6 @@ impl Inner {
             }
             Some(_) | None => Err(Reason::RevokedOrKicked),
         })
-    }
-
-    /// Whether a name is taken.
-    pub(super) async fn taken(&self, username: &str) -> Result<bool, Refusal> {
-        let found = self.store.account_by_username(username).await;
-        Ok(found.map_err(|e| self.away(e))?.is_some())
-    }
-
-    /// Creates an account with a name, and an address if one was given.
-    pub(super) async fn register_at(
-        &self,
-        username: String,
-        password: String,
-        email: Option<String>,
-    ) -> Result<Account, Refusal> {
-        let Some(email) = email else { return self.register(username, password).await };
-        // Before the hash: what is taken costs no 15 ms. The insert decides all the same.
-        if self.taken(&username).await? {
-            return Err(Code::NAME_TAKEN.into());
-        }
-        let other = self.store.account_by_email(&email).await.map_err(|e| self.away(e))?;
-        if other.is_some() {
-            return Err(Code::PARAMETER.because("parameter `email` is another account's"));
-        }
-        let password_hash = self.passwords.turn().await?.hash(password).await?;
-        let new = NewAccount::Reachable { username, password_hash, email };
-        match self.store.create_account(new, self.clock.now_ms()).await {
-            Ok(account) => {
-                tracing::info!(target: "account", account = account.id, "account created");
-                Ok(account)
-            }
-            Err(CreateError::Taken) => Err(Code::NAME_TAKEN.because("name or email taken")),
-            Err(CreateError::Store(error)) => Err(self.away(error)),
-        }
     }
 }
 

@@ -9,8 +9,9 @@ use super::{
     tokens::{Claims, Subject, random},
 };
 use crate::{
+    limits::ENDED_TOLD_MAX,
     sessions::{End, Outcome},
-    store::{Account, Begun, NewSignIn, NotBegun, RefreshHash, SignIn, What},
+    store::{Account, Begun, NewSignIn, NotBegun, RefreshHash, SignIn, StoreError, What},
     wire::{Code, Refusal},
 };
 
@@ -53,6 +54,10 @@ impl AccountCenter {
         let now_ms = inner.clock.now_ms();
         if sign_in.expires_ms <= now_ms {
             return Err(Code::TOKEN_EXPIRED.because("the refresh token is too old: sign in again"));
+        }
+        // Who shows a token of a sign-in that has ended learns no more than anybody.
+        if sign_in.ended_ms > 0 {
+            return Err(unknown());
         }
         if !living {
             return Err(inner.reused(&sign_in).await);
@@ -146,7 +151,7 @@ impl Inner {
         let unknown = || Code::TOKEN_INVALID.because(UNKNOWN);
         let token = RefreshToken::parse(refresh_token).ok_or_else(unknown)?;
         let found = self.store.sign_in_of(token.hash()).await.map_err(|e| self.away(e))?;
-        found.map(|(sign_in, _)| sign_in).ok_or_else(unknown)
+        found.map(|(sign_in, _)| sign_in).filter(|found| found.ended_ms == 0).ok_or_else(unknown)
     }
 
     /// Ends one sign-in and what belongs to it: its tokens at every gate, its refresh token, its
@@ -162,7 +167,11 @@ impl Inner {
     ) -> Result<Outcome, Refusal> {
         // The mark first: when the cache is away, the row stays, and whoever comes again ends it.
         self.revoke(&[sid.to_owned()]).await?;
-        let ended = self.store.end_sign_in(account, sid).await.map_err(|e| self.away(e))?;
+        let ended = self
+            .store
+            .end_sign_in(account, sid, self.clock.now_ms())
+            .await
+            .map_err(|e| self.away(e))?;
         self.revoke(&ended).await?;
         // A sign-in that had run out may have a session all the same.
         let mut sids = ended;
@@ -172,21 +181,26 @@ impl Inner {
         Ok(self.end_sessions(account, &sids, reason).await)
     }
 
-    /// Ends every sign-in of an account but that of `except_sid`: refresh tokens, access tokens,
-    /// credentials and the session.
-    ///
-    /// # Errors
-    /// 101 when the store or the cache is away: some may have ended.
-    pub(super) async fn end_sign_ins(
+    /// Tells every gate of sign-ins that the store has ended, and ends their session.
+    pub(super) async fn tell_ended(
         &self,
         account: i64,
-        except_sid: Option<&str>,
+        sids: &[String],
         reason: &str,
     ) -> Result<Outcome, Refusal> {
-        let ended = self.store.end_sign_ins(account, except_sid).await;
-        let ended = ended.map_err(|e| self.away(e))?;
-        self.revoke(&ended).await?;
-        Ok(self.end_sessions(account, &ended, reason).await)
+        self.revoke(sids).await?;
+        Ok(self.end_sessions(account, sids, reason).await)
+    }
+
+    /// Marks the sign-ins that ended and may still have tokens, for a cache that has lost them; a
+    /// process without a Redis loses it with every restart.
+    pub(super) async fn tell_all_ended(&self) -> Result<(), StoreError> {
+        let ttl_ms = i64::try_from(self.keys.token_ttl_max().as_millis()).unwrap_or(i64::MAX);
+        let after_ms = self.clock.now_ms().saturating_sub(ttl_ms);
+        let sids = self.store.ended_sign_ins(after_ms, ENDED_TOLD_MAX).await?;
+        // A cache that is away has lost nothing.
+        drop(self.revoke(&sids).await);
+        Ok(())
     }
 
     async fn reused(&self, sign_in: &SignIn) -> Refusal {
@@ -361,7 +375,7 @@ mod tests {
             let next = refresh(&w, &token).await.unwrap().refresh_token;
             w.clock.set(1_000_000 + 60 * DAY_MS);
             assert_eq!(refresh(&w, &next).await.err(), Some(Code::TOKEN_EXPIRED));
-            let sweep = async |before_ms| w.store.sweep_sign_ins(before_ms).await;
+            let sweep = async |before_ms| w.store.sweep_sign_ins(before_ms, 0).await;
             assert_eq!(sweep(1_000_000 + 59 * DAY_MS).await, Ok(false));
             assert_eq!(refresh(&w, &next).await.err(), Some(Code::TOKEN_EXPIRED));
             assert_eq!(sweep(1_000_000 + 60 * DAY_MS).await, Ok(false));
@@ -396,7 +410,48 @@ mod tests {
         let ban = proto::ban::Req { account: 10_001, until_ms: 3_000_000, reason: String::new() };
         w.center.clone().ban(ban).await.unwrap();
         w.clock.set(3_000_000);
-        assert_eq!(refresh(&w, &token).await.err(), Some(Code::TOKEN_INVALID), "for good");
+        refresh(&w, &token).await.expect("the ban is over");
+    }
+
+    #[tokio::test]
+    async fn what_a_ban_left_good_a_new_password_ends() {
+        for w in World::both().await {
+            let res = w.registry("anna", "secret1").await.unwrap();
+            let (account, token) = (res.account_id.unwrap(), res.token.unwrap());
+            let ban = proto::ban::Req { account, until_ms: 2_000_000, reason: String::new() };
+            w.center.clone().ban(ban).await.unwrap();
+            assert!(!is_good(&w, &token).await);
+            w.center.clone().unban(proto::unban::Req { account }).await.unwrap();
+            assert!(is_good(&w, &token).await);
+            w.change_password(account, "secret1", "secret2").await.unwrap();
+            assert!(!is_good(&w, &token).await);
+        }
+    }
+
+    /// A process without a Redis forgets every mark.
+    #[tokio::test]
+    async fn a_restart_makes_no_ended_sign_in_good_again() {
+        let w = World::new().await;
+        let ((token, refresh_token), (other, _)) = (guest(&w).await, guest(&w).await);
+        let req = msg::sign_out::Req { token: Some(token.clone()), refresh_token: None };
+        w.center.clone().sign_out(req).await.unwrap();
+        let w = w.restart().await;
+        assert_eq!((is_good(&w, &token).await, is_good(&w, &other).await), (false, true));
+        assert_eq!(refresh(&w, &refresh_token).await.err(), Some(Code::TOKEN_INVALID));
+        let sweep = async || w.store.sweep_sign_ins(0, 1_000_000).await.unwrap();
+        assert!(!sweep().await);
+        assert_eq!(w.store.ended_sign_ins(0, 9).await, Ok(vec![]), "it was forgotten in the end");
+    }
+
+    #[tokio::test]
+    async fn a_logout_with_a_token_that_ran_out_ends_what_its_refresh_token_belongs_to() {
+        let w = World::new().await;
+        let (token, refresh_token) = guest(&w).await;
+        w.clock.set(1_000_000 + DAY_MS);
+        let (token, shown) = (Some(token), Some(refresh_token.clone()));
+        let req = msg::sign_out::Req { token, refresh_token: shown };
+        w.center.clone().sign_out(req).await.unwrap();
+        assert_eq!(refresh(&w, &refresh_token).await.err(), Some(Code::TOKEN_INVALID));
     }
 
     #[tokio::test]
@@ -419,21 +474,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_sign_ins_end_but_the_one_that_asks() {
-        let w = World::new().await;
-        let (a, b, c) = (guest(&w).await, guest(&w).await, guest(&w).await);
-        let keep = said(&w, &b.0).sid;
-        let ended = w.center.0.end_sign_ins(10_001, Some(&keep), "password changed").await;
-        assert_eq!(ended, Ok(Outcome::None), "nobody plays here");
-        for (token, refresh_token) in [&a, &c] {
-            assert!(!is_good(&w, token).await);
-            assert_eq!(refresh(&w, refresh_token).await.err(), Some(Code::TOKEN_INVALID));
+    async fn a_new_password_ends_all_sign_ins_but_the_one_that_asks() {
+        for w in World::both().await {
+            let account = w.registry("anna", "secret1").await.unwrap().account_id.unwrap();
+            let sign_in = async || {
+                let res = w.auth("anna", "secret1").await.unwrap();
+                (res.token.unwrap(), res.refresh_token.unwrap())
+            };
+            let (a, b, c) = (sign_in().await, sign_in().await, sign_in().await);
+            let change = async |old: &str, new: &str, token: &str| {
+                let (old, new) = (old.to_owned(), new.to_owned());
+                let changed = w.center.change_password(account, old, new, Some(token), None);
+                changed.await.map_err(|refused| refused.refusal.code)
+            };
+            assert_eq!(change("secret1", "secret2", &b.0).await, Ok(()));
+            for (token, refresh_token) in [&a, &c] {
+                assert!(!is_good(&w, token).await);
+                assert_eq!(refresh(&w, refresh_token).await.err(), Some(Code::TOKEN_INVALID));
+            }
+            assert!(is_good(&w, &b.0).await);
+            let next = refresh(&w, &b.1).await.unwrap();
+            assert_eq!(change("secret2", "secret3", "").await, Ok(()));
+            assert!(!is_good(&w, &next.token).await);
+            assert_eq!(refresh(&w, &next.refresh_token).await.err(), Some(Code::TOKEN_INVALID));
         }
-        assert!(is_good(&w, &b.0).await);
-        let next = refresh(&w, &b.1).await.unwrap();
-        w.center.0.end_sign_ins(10_001, None, "password changed").await.unwrap();
-        assert!(!is_good(&w, &next.token).await);
-        assert_eq!(refresh(&w, &next.refresh_token).await.err(), Some(Code::TOKEN_INVALID));
     }
 
     #[tokio::test]
@@ -460,8 +524,9 @@ mod tests {
                 change(What::PasswordChanged),
                 before.password_hash.clone(),
                 other,
+                None,
             );
-            assert_eq!(changed.await, Ok(true));
+            assert!(changed.await.unwrap().is_some());
             let entry = Entry { way: "password", app_id: None, ip: None };
             let refused = w.center.0.admit(before, entry).await.err().unwrap();
             assert_eq!(refused.code, Code::WRONG_CREDENTIALS);

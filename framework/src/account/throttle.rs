@@ -59,10 +59,9 @@ impl Throttle {
 
 impl Trier {
     /// Whom a validator is asked about.
-    pub(super) fn of_identity(validator: &str, id: &str, ip: Option<&str>) -> Self {
-        let id = format!("account.failed.id.{validator}.{}", id.to_lowercase());
-        let ip = ip.map(|ip| format!("account.failed.ip.{}", network(ip)));
-        Self { keys: [id].into_iter().chain(ip).collect() }
+    pub(super) fn of_identity(validator: &str, id: Option<&str>, ip: Option<&str>) -> Self {
+        let id = id.map(|id| format!("account.failed.id.{validator}.{}", id.to_lowercase()));
+        Self { keys: id.into_iter().chain(by_ip(ip)).collect() }
     }
 
     /// A name that could never be registered is counted by IP alone: it would fill the cache.

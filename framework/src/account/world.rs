@@ -147,7 +147,7 @@ impl World {
             key_ttl: Duration::from_secs(30 * 24 * 3600),
             internal: Some(Known::new(INTERNAL)),
             country_code: "+86".to_owned(),
-            guests_per_ip_hour: 0,
+            accounts_per_ip_hour: 0,
             audit_keep: Duration::from_secs(90 * 24 * 3600),
             sender: Sender::new(phones.clone()),
             proofs: ProofSettings { dev: true, ..ProofSettings::default() },

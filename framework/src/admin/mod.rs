@@ -17,13 +17,14 @@ use serde_json::json;
 pub(crate) use self::guard::Guard;
 
 use crate::{
-    account::TokenVerifier,
+    account::{TokenError, TokenVerifier},
     ask::Asker,
     clock::Clock,
     directory::{Directory, NodeState},
     sessions::Marks,
     store::Store,
     telemetry::Meters,
+    wire::{Code, Refusal},
 };
 
 /// What the pages speak of.
@@ -43,13 +44,21 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// The account of an administrator, when this is a token of one that is still good.
-    async fn administrator(&self, token: &str) -> Option<i64> {
+    /// The account of an administrator whose token this is; `None`: it is no such token.
+    ///
+    /// # Errors
+    /// 2001, 2002 or 209 when it was one and is good no more, 101 when nobody knows: none of them
+    /// is a guess at the secret.
+    async fn administrator(&self, token: &str) -> Result<Option<i64>, Refusal> {
         let keys: Vec<_> = self.directory.nodes().iter().flat_map(|n| n.keys.clone()).collect();
         let verifier = TokenVerifier::new(&keys, &self.cluster);
-        let claims = verifier.verify_admin(token, self.clock.now_ms()).ok()?;
-        let account = claims.sub.parse().ok()?;
-        self.marks.check(account, &claims.sid).await.ok().map(|()| account)
+        let claims = match verifier.verify_admin(token, self.clock.now_ms()) {
+            Ok(claims) => claims,
+            Err(TokenError::Invalid) => return Ok(None),
+            Err(TokenError::Expired) => return Err(Code::TOKEN_EXPIRED.into()),
+        };
+        let Ok(account) = claims.sub.parse() else { return Ok(None) };
+        self.marks.check(account, &claims.sid).await.map(|()| Some(account))
     }
 }
 

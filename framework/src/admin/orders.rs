@@ -197,8 +197,12 @@ async fn let_in(
     let shown = shown.and_then(|v| v.strip_prefix("Bearer ")).map(str::trim);
     let administrator = match shown {
         Some(token) => admin.administrator(token).await,
-        None => None,
+        None => Ok(None),
     };
+    let administrator = administrator.map_err(|refusal| {
+        tracing::warn!(target: "admin", %by, what, "order denied: {refusal}");
+        refused(&refusal)
+    })?;
     let verdict = match administrator {
         Some(_) => Verdict::Welcome,
         None => admin.guard.judge(by, shown).await,
@@ -224,6 +228,7 @@ fn refused(Refusal { code, message }: &Refusal) -> HttpResponse {
     let status = match *code {
         Code::PARAMETER => StatusCode::BAD_REQUEST,
         Code::NO_SUCH_ACCOUNT => StatusCode::NOT_FOUND,
+        Code::TOKEN_INVALID | Code::TOKEN_EXPIRED | Code::BANNED => StatusCode::UNAUTHORIZED,
         Code::NOT_READY | Code::NOT_CONNECTED | Code::BUSY => StatusCode::SERVICE_UNAVAILABLE,
         Code::DEADLINE => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -124,7 +124,7 @@ section! {
         /// Guests that are made for one address, or one IPv6 network of 64 bits, in an hour; 0: no
         /// limit, as in `dev` when it is absent. Elsewhere that is 10,000: no household has as
         /// many, and one address fills no more than that of the store.
-        guests_per_ip_hour: Option<u64> = None,
+        accounts_per_ip_hour: Option<u64> = None,
         /// How long is kept what happened to an account.
         #[serde(deserialize_with = "duration")]
         audit_keep: Duration = Duration::from_secs(90 * 24 * 3600),
@@ -373,9 +373,9 @@ impl Config {
     }
 
     /// Guests that are made for one address in an hour; 0: no limit.
-    pub(crate) fn guests_per_ip_hour(&self) -> u64 {
+    pub(crate) fn accounts_per_ip_hour(&self) -> u64 {
         let unsaid = if self.dev { 0 } else { 10_000 };
-        self.account.guests_per_ip_hour.unwrap_or(unsaid)
+        self.account.accounts_per_ip_hour.unwrap_or(unsaid)
     }
 
     /// Where accounts and players are kept.

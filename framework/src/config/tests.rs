@@ -442,10 +442,10 @@ fn how_codes_are_sent_is_said_whole_or_not_at_all() {
         says(set, &["account.country_code", "such as +86"]);
     }
     says(set(&["account.audit_keep=0"]), &["account.audit_keep", "from 1s"]);
-    assert_eq!(load(&[], &[]).expect("fine").guests_per_ip_hour(), 0);
-    assert_eq!(serve("account,gate,game", &[]).expect("fine").guests_per_ip_hour(), 10_000);
-    let none = ["--set", "account.guests_per_ip_hour=0"];
-    assert_eq!(serve("account,gate,game", &none).expect("fine").guests_per_ip_hour(), 0);
+    assert_eq!(load(&[], &[]).expect("fine").accounts_per_ip_hour(), 0);
+    assert_eq!(serve("account,gate,game", &[]).expect("fine").accounts_per_ip_hour(), 10_000);
+    let none = ["--set", "account.accounts_per_ip_hour=0"];
+    assert_eq!(serve("account,gate,game", &none).expect("fine").accounts_per_ip_hour(), 0);
 }
 
 #[test]

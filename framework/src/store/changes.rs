@@ -7,6 +7,7 @@ use super::{
     Sql, Store, StoreError,
     accounts::{CreateError, PasswordHash, username_key},
     audit::Note,
+    sign_ins::end_others,
     unavailable,
 };
 
@@ -47,44 +48,60 @@ impl Store {
         self.bind(change, query).await
     }
 
-    /// Changes a password. False: it is not the one of `before` any more.
+    /// Changes a password and ends every sign-in but one, both or neither; the ids of all that have
+    /// ended. `None`: the password is not the one of `before` any more.
     pub(crate) async fn change_password(
         &self,
         change: Change,
         before: Option<PasswordHash>,
         hash: PasswordHash,
-    ) -> Result<bool, StoreError> {
+        except_sid: Option<String>,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let sql = self.accounts()?;
+        let pool = sql.write.clone();
+        let Change { account, at_ms, note } = change;
         let query = match before {
             Some(before) => {
                 let query = "UPDATE accounts SET password_hash = $1 \
                              WHERE id = $2 AND password_hash = $3";
-                sqlx::query(query).bind(hash.0).bind(change.account).bind(before.0)
+                sqlx::query(query).bind(hash.0).bind(account).bind(before.0)
             }
             None => {
                 let query = "UPDATE accounts SET password_hash = $1 \
                              WHERE id = $2 AND password_hash IS NULL";
-                sqlx::query(query).bind(hash.0).bind(change.account)
+                sqlx::query(query).bind(hash.0).bind(account)
             }
         };
-        self.accounts()?.change(change, query).await.map_err(unavailable)
+        sql.run(async move {
+            let mut tx = pool.begin().await?;
+            if query.execute(&mut *tx).await?.rows_affected() == 0 {
+                return Ok(None);
+            }
+            note.write(account, at_ms, &mut *tx).await?;
+            let ended = end_others(&mut tx, account, except_sid, at_ms).await?;
+            tx.commit().await?;
+            Ok(Some(ended))
+        })
+        .await
     }
 
-    /// Keeps another hash of the same password. Does nothing when the password was changed since.
+    /// Keeps another hash of the same password. False: the hash was changed since.
     pub(crate) async fn rehash(
         &self,
         account: i64,
         before: PasswordHash,
         hash: PasswordHash,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let sql = self.accounts()?;
         let pool = sql.write.clone();
-        sql.run(async move {
+        let changed = sql.run(async move {
             let query = sqlx::query(
                 "UPDATE accounts SET password_hash = $1 WHERE id = $2 AND password_hash = $3",
             );
-            query.bind(hash.0).bind(account).bind(before.0).execute(&pool).await.map(drop)
-        })
-        .await
+            let query = query.bind(hash.0).bind(account).bind(before.0);
+            Ok(query.execute(&pool).await?.rows_affected())
+        });
+        Ok(changed.await? == 1)
     }
 
     /// Bans an account until then; 0 ends a ban. False when there is no such account.
@@ -208,14 +225,17 @@ mod tests {
             let id = guest(&store, "a").await;
             let to = async |before: Option<&str>, new: &str| {
                 let change = change(id, What::PasswordChanged);
-                store.change_password(change, before.map(hash), hash(new)).await
+                store
+                    .change_password(change, before.map(hash), hash(new), None)
+                    .await
+                    .map(|c| c.is_some())
             };
             assert_eq!(to(Some("one"), "two").await, Ok(false));
             assert_eq!(to(None, "one").await, Ok(true));
             assert_eq!(to(None, "two").await, Ok(false));
             assert_eq!(to(Some("one"), "two").await, Ok(true));
-            store.rehash(id, hash("one"), hash("late")).await.unwrap();
-            store.rehash(id, hash("two"), hash("stronger")).await.unwrap();
+            assert_eq!(store.rehash(id, hash("one"), hash("late")).await, Ok(false));
+            assert_eq!(store.rehash(id, hash("two"), hash("stronger")).await, Ok(true));
             store.note_played(id, 77).await.unwrap();
             store.close().await;
             let store = opened(&url).await;

@@ -14,14 +14,33 @@ const INSERT: &str = "INSERT INTO sign_ins (sid, account_id, openid, app_id, rol
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 /// All but the newest, this one not counted.
-const TRIM: &str = "DELETE FROM sign_ins WHERE sid IN ( \
+const TRIM: &str = "UPDATE sign_ins SET ended_ms = $4 WHERE sid IN ( \
          SELECT sid FROM sign_ins WHERE account_id = $1 AND family IS NOT NULL AND sid <> $2 \
-         ORDER BY began_ms DESC, sid LIMIT 1000 OFFSET $3) \
+         AND ended_ms = 0 ORDER BY began_ms DESC, sid LIMIT 1000 OFFSET $3) \
      RETURNING sid";
+
+/// Those of an account that ended with their parents.
+const ORPHANS: &str = "UPDATE sign_ins SET ended_ms = $2 \
+     WHERE account_id = $1 AND ended_ms = 0 AND parent <> '' \
+     AND parent IN (SELECT sid FROM sign_ins WHERE account_id = $1 AND ended_ms > 0) \
+     RETURNING sid";
+
+const DISPLACE_CREDENTIALS: &str = "UPDATE sign_ins SET ended_ms = $3 \
+     WHERE account_id = $1 AND app_id = $2 AND family IS NULL AND ended_ms = 0 RETURNING sid";
+
+const DISPLACE_SIGN_INS: &str = "UPDATE sign_ins SET ended_ms = $3 \
+     WHERE account_id = $1 AND app_id = $2 AND family IS NOT NULL AND ended_ms = 0 RETURNING sid";
 
 /// Whoever has the living secret puts the next in its place: of two, one.
 const ROTATE: &str = "UPDATE sign_ins SET secret = $1, expires_ms = $2 \
-     WHERE family = $3 AND secret = $4 AND expires_ms > $5";
+     WHERE family = $3 AND secret = $4 AND expires_ms > $5 AND ended_ms = 0";
+
+/// Whoever ends a sign-in is told those as well that ended so short a time ago: perhaps nobody could
+/// be told then.
+const TOLD_AGAIN_MS: i64 = 60_000;
+
+/// More than an account can have, with a credential for each app.
+const TOLD_MAX: i64 = 256;
 
 /// Rows that one sweep takes at once: some milliseconds of the one writer of a SQLite file.
 const SWEPT_MAX: i64 = 500;
@@ -38,6 +57,8 @@ pub(crate) struct SignIn {
     pub(crate) role: String,
     /// When its refresh token, or the credential, is too old.
     pub(crate) expires_ms: i64,
+    /// 0 while it lives.
+    pub(crate) ended_ms: i64,
 }
 
 /// A sign-in to be.
@@ -122,12 +143,13 @@ impl Store {
         .await
     }
 
-    /// The sign-in of that id; `None` when it has ended.
+    /// The sign-in of that id, while it lives.
     pub(crate) async fn sign_in(&self, sid: &str) -> Result<Option<SignIn>, StoreError> {
         let sql = self.accounts()?;
         let (pool, sid) = (sql.read.clone(), sid.to_owned());
         sql.run(async move {
-            let query = sqlx::query("SELECT * FROM sign_ins WHERE sid = $1").bind(sid);
+            let query =
+                sqlx::query("SELECT * FROM sign_ins WHERE sid = $1 AND ended_ms = 0").bind(sid);
             query.fetch_optional(&pool).await?.map(|row| SignIn::from_row(&row)).transpose()
         })
         .await
@@ -152,36 +174,51 @@ impl Store {
         Ok(rotated.await? == 1)
     }
 
-    /// Ends a sign-in and those that belong to it; their ids.
+    /// Ends a sign-in and those that belong to it; the ids of all of the account that have ended
+    /// lately: those of the minute before too, in case nobody could be told then.
     pub(crate) async fn end_sign_in(
         &self,
         account_id: i64,
         sid: &str,
+        now_ms: i64,
     ) -> Result<Vec<String>, StoreError> {
-        let query = "DELETE FROM sign_ins WHERE account_id = $1 AND (sid = $2 OR parent = $2) \
-                     RETURNING sid";
-        self.end(query, account_id, sid.to_owned()).await
+        let query = "UPDATE sign_ins SET ended_ms = $3 \
+                     WHERE account_id = $1 AND sid = $2 AND ended_ms = 0";
+        self.end(query, account_id, sid.to_owned(), now_ms).await
     }
 
-    /// Ends every sign-in of an account but one, with what belongs to that; their ids.
-    pub(crate) async fn end_sign_ins(
+    /// Sign-ins that ended after `after_ms`, at most `max`: the newest, and whose they are.
+    pub(crate) async fn ended_sign_ins(
         &self,
-        account_id: i64,
-        except_sid: Option<&str>,
+        after_ms: i64,
+        max: i64,
     ) -> Result<Vec<String>, StoreError> {
-        let query = "DELETE FROM sign_ins WHERE account_id = $1 AND sid <> $2 \
-                     AND (parent = '' OR parent <> $2) RETURNING sid";
-        self.end(query, account_id, except_sid.unwrap_or_default().to_owned()).await
+        let sql = self.accounts()?;
+        let pool = sql.read.clone();
+        sql.run(async move {
+            let query =
+                "SELECT sid FROM sign_ins WHERE ended_ms > $1 ORDER BY ended_ms DESC LIMIT $2";
+            let mut one = pool.acquire().await?;
+            sids(&mut one, sqlx::query(query).bind(after_ms.max(0)).bind(max)).await
+        })
+        .await
     }
 
-    /// Forgets sign-ins that were over before; whether there may be more of them.
-    pub(crate) async fn sweep_sign_ins(&self, before_ms: i64) -> Result<bool, StoreError> {
+    /// Forgets sign-ins that ran out before `before_ms`, those that ended before `ended_before_ms`,
+    /// and credentials that ended before `before_ms`; whether there may be more of them.
+    pub(crate) async fn sweep_sign_ins(
+        &self,
+        before_ms: i64,
+        ended_before_ms: i64,
+    ) -> Result<bool, StoreError> {
         let sql = self.accounts()?;
         let pool = sql.write.clone();
         let swept = sql.run(async move {
             let query = "DELETE FROM sign_ins WHERE sid IN ( \
-                         SELECT sid FROM sign_ins WHERE expires_ms <= $1 LIMIT $2)";
-            let query = sqlx::query(query).bind(before_ms).bind(SWEPT_MAX);
+                         SELECT sid FROM sign_ins WHERE expires_ms <= $1 \
+                         OR (ended_ms > 0 AND ended_ms <= $2 AND family IS NOT NULL) \
+                         OR (ended_ms > 0 AND ended_ms <= $1) ORDER BY sid LIMIT $3)";
+            let query = sqlx::query(query).bind(before_ms).bind(ended_before_ms).bind(SWEPT_MAX);
             Ok(query.execute(&pool).await?.rows_affected())
         });
         Ok(i64::try_from(swept.await?).is_ok_and(|swept| swept == SWEPT_MAX))
@@ -192,6 +229,7 @@ impl Store {
         query: &'static str,
         account_id: i64,
         sid: String,
+        now_ms: i64,
     ) -> Result<Vec<String>, StoreError> {
         let sql = self.accounts()?;
         let pool = sql.write.clone();
@@ -199,12 +237,46 @@ impl Store {
             let mut tx = pool.begin().await?;
             let lock = sqlx::query("UPDATE accounts SET id = id WHERE id = $1");
             lock.bind(account_id).execute(&mut *tx).await?;
-            let ended = sids(&mut tx, sqlx::query(query).bind(account_id).bind(sid)).await?;
+            let query = sqlx::query(query).bind(account_id).bind(sid).bind(now_ms);
+            query.execute(&mut *tx).await?;
+            let ended = ended(&mut tx, account_id, now_ms).await?;
             tx.commit().await?;
             Ok(ended)
         })
         .await
     }
+}
+
+/// All but one, and what belongs to that.
+const END_OTHERS: &str = "UPDATE sign_ins SET ended_ms = $3 \
+     WHERE account_id = $1 AND sid <> $2 AND (parent = '' OR parent <> $2) AND ended_ms = 0";
+
+/// Ends every sign-in of an account but one, within a transaction that has locked the account;
+/// the ids of all that have ended.
+pub(super) async fn end_others(
+    tx: &mut AnyConnection,
+    account_id: i64,
+    except_sid: Option<String>,
+    now_ms: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    let query = sqlx::query(END_OTHERS).bind(account_id).bind(except_sid.unwrap_or_default());
+    query.bind(now_ms).execute(&mut *tx).await?;
+    ended(tx, account_id, now_ms).await
+}
+
+/// Ends what belongs to what has ended; the ids of all of the account that have ended.
+async fn ended(
+    tx: &mut AnyConnection,
+    account_id: i64,
+    now_ms: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    let orphans = sqlx::query(ORPHANS).bind(account_id).bind(now_ms);
+    orphans.execute(&mut *tx).await?;
+    let query = "SELECT sid FROM sign_ins WHERE account_id = $1 AND ended_ms > $2 \
+                 ORDER BY ended_ms DESC LIMIT $3";
+    let query =
+        sqlx::query(query).bind(account_id).bind(now_ms.saturating_sub(TOLD_AGAIN_MS).max(0));
+    sids(tx, query.bind(TOLD_MAX)).await
 }
 
 impl SignIn {
@@ -216,6 +288,7 @@ impl SignIn {
             app_id: row.try_get("app_id")?,
             role: row.try_get("role")?,
             expires_ms: row.try_get("expires_ms")?,
+            ended_ms: row.try_get("ended_ms")?,
         })
     }
 }
@@ -238,7 +311,9 @@ async fn begin(pool: &AnyPool, new: NewSignIn) -> Result<Result<Begun, NotBegun>
         return Ok(Err(NotBegun::Changed));
     }
     if !parent.is_empty() {
-        let query = sqlx::query("SELECT sid FROM sign_ins WHERE sid = $1 AND account_id = $2");
+        let query = sqlx::query(
+            "SELECT sid FROM sign_ins WHERE sid = $1 AND account_id = $2 AND ended_ms = 0",
+        );
         let query = query.bind(parent.clone()).bind(*account_id);
         if sids(&mut tx, query).await?.is_empty() {
             return Ok(Err(NotBegun::ParentEnded));
@@ -249,29 +324,27 @@ async fn begin(pool: &AnyPool, new: NewSignIn) -> Result<Result<Begun, NotBegun>
         app_id => openid_for(&mut tx, *account_id, app_id).await?,
     };
     let Some(openid) = openid else { return Ok(Err(NotBegun::TooManyApps)) };
+    // Of credentials, and of sign-ins to an app, the newest counts.
     let others = match token {
-        None => Some(
-            "DELETE FROM sign_ins WHERE account_id = $1 AND app_id = $2 \
-                      AND family IS NULL RETURNING sid",
-        ),
-        Some(_) if !app_id.is_empty() => Some(
-            "DELETE FROM sign_ins WHERE account_id = $1 AND app_id = $2 \
-                  AND family IS NOT NULL RETURNING sid",
-        ),
+        None => Some(DISPLACE_CREDENTIALS),
+        Some(_) if !app_id.is_empty() => Some(DISPLACE_SIGN_INS),
         Some(_) => None,
     };
-    let displaced = match others {
+    let mut displaced = match others {
         Some(query) => {
-            let query = sqlx::query(query).bind(*account_id).bind(app_id.clone());
+            let query = sqlx::query(query).bind(*account_id).bind(app_id.clone()).bind(*began_ms);
             sids(&mut tx, query).await?
         }
         None => Vec::new(),
     };
     let trim = sqlx::query(TRIM).bind(*account_id).bind(sid.clone());
+    let trim = trim.bind(SIGN_INS_PER_ACCOUNT_MAX - 1).bind(*began_ms);
     let trimmed = match token {
-        Some(_) => sids(&mut tx, trim.bind(SIGN_INS_PER_ACCOUNT_MAX - 1)).await?,
+        Some(_) => sids(&mut tx, trim).await?,
         None => Vec::new(),
     };
+    let orphans = sqlx::query(ORPHANS).bind(*account_id).bind(*began_ms);
+    displaced.extend(sids(&mut tx, orphans).await?);
     insert(&mut tx, new, &openid).await?;
     tx.commit().await?;
     Ok(Ok(Begun { openid, displaced, trimmed }))
@@ -411,7 +484,9 @@ mod tests {
                 openids.insert(openid);
             }
             assert_eq!(openids.len(), 2, "one of the app, one of none");
-            let left = store.end_sign_ins(anna.id, None).await.unwrap().len();
+            let sids: Vec<_> = (0..60).map(|n| format!("sid-{n}")).collect();
+            let sids: Vec<_> = sids.iter().map(String::as_str).collect();
+            let left = living(&store, &sids).await.into_iter().filter(|lives| *lives).count();
             assert_eq!(gone + left, 60, "each is told once");
             assert!(i64::try_from(left).unwrap() <= SIGN_INS_PER_ACCOUNT_MAX, "{left}");
         }
@@ -427,11 +502,13 @@ mod tests {
             let drawn =
                 |sid: &str| NewSignIn { parent: "a".into(), ..of(&anna, sid, "app", false) };
             store.begin_sign_in(drawn("b")).await.unwrap();
-            let strangers = store.end_sign_in(anna.id + 1, "a").await;
+            let strangers = store.end_sign_in(anna.id + 1, "a", 1_000_000).await;
             assert_eq!(strangers, Ok(vec![]), "another account's");
-            let mut ended = store.end_sign_in(anna.id, "a").await.unwrap();
+            let mut ended = store.end_sign_in(anna.id, "a", 1_000_000).await.unwrap();
             ended.sort();
             assert_eq!(ended, ["a", "b"]);
+            let again = store.end_sign_in(anna.id, "a", 1_000_001).await.unwrap();
+            assert_eq!(again.len(), 2, "in case nobody could be told");
             assert_eq!(store.begin_sign_in(drawn("c")).await, Err(NotBegun::ParentEnded));
             assert_eq!(living(&store, &["a", "b", "c"]).await, [false; 3]);
             let nobody = Account { id: 1, ..anna };

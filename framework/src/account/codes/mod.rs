@@ -129,19 +129,34 @@ impl Inner {
         taker: Taker,
         ip: Option<&str>,
     ) -> Result<(), Refused> {
-        self.take_code_of(&phone.e164(), code, taker, ip).await
+        let phone = phone.e164();
+        self.take_guess(&phone, &phone, code, taker, ip).await
     }
 
-    /// The same for the code of a phone that an account has. One that has none is called
-    /// [`no_phone`]: there every code is wrong, as often as anywhere.
+    /// The same for the code of a phone that an account has; `None`: it has none, and every code is
+    /// wrong, as often as anywhere. Guesses count for the account and not for the phone: who knows
+    /// no more than a number must not use up those of the phone's owner, nor learn whose it is.
     pub(super) async fn take_code_of(
         &self,
+        account: i64,
+        phone: Option<&str>,
+        code: &str,
+        taker: Taker,
+        ip: Option<&str>,
+    ) -> Result<(), Refused> {
+        let whose = format!("of.{account}");
+        self.take_guess(&whose, phone.unwrap_or(&whose), code, taker, ip).await
+    }
+
+    async fn take_guess(
+        &self,
+        whose: &str,
         phone: &str,
         code: &str,
         taker: Taker,
         ip: Option<&str>,
     ) -> Result<(), Refused> {
-        let guess = self.claim_guess(phone, ip).await?;
+        let guess = self.claim_guess(whose, phone, ip).await?;
         let taken = self.take_guessed(phone, code, taker, &guess).await;
         let Codes { cache, clock, .. } = &self.codes;
         let (now_ms, (_, window)) = (clock.now_ms(), CODE_GUESSES_PER_IP_MAX);
@@ -212,7 +227,12 @@ impl Inner {
 
     /// Claims one of the few guesses, before the code is looked at: of a hundred guesses at once
     /// no more are heard than of a hundred one by one. Given back when it was none.
-    async fn claim_guess(&self, phone: &str, ip: Option<&str>) -> Result<Guess, Refused> {
+    async fn claim_guess(
+        &self,
+        whose: &str,
+        phone: &str,
+        ip: Option<&str>,
+    ) -> Result<Guess, Refused> {
         let Codes { cache, clock, .. } = &self.codes;
         let (now_ms, window_ms) = (clock.now_ms(), ms(CODE_TTL));
         if let Some(of_ip) = ip.map(guesses_of)
@@ -221,7 +241,7 @@ impl Inner {
         {
             return Err(self.too_many(&of_ip, TOO_MANY_GUESSES).await);
         }
-        let guesses = (0..CODE_GUESSES_MAX).map(|n| format!("account.code.guess.{phone}.{n}"));
+        let guesses = (0..CODE_GUESSES_MAX).map(|n| format!("account.code.guess.{whose}.{n}"));
         let keys = guesses.chain([code_key(phone)]).collect::<Vec<_>>();
         let mut found = cache.get_many(&keys, now_ms).await.map_err(|e| self.away(e))?;
         // The last, as it was asked for.
@@ -249,11 +269,6 @@ struct Guess {
     key: String,
     /// What is kept of the code, if there is one.
     kept: Option<Vec<u8>>,
-}
-
-/// What stands for the phone of an account that has none, or does not exist.
-pub(super) fn no_phone(account: i64) -> String {
-    format!("nobody.{account}")
 }
 
 impl fmt::Debug for Codes {

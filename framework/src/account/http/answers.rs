@@ -205,7 +205,10 @@ fn refresh_refused(refusal: &Refusal) -> (StatusCode, Value) {
 }
 
 fn envelope_refused(refusal: &Refusal) -> (StatusCode, Value) {
-    let code = status_of(refusal.code).as_u16();
+    let code = match status_of(refusal.code) {
+        status if status.is_server_error() => status.as_u16(),
+        _ => 401,
+    };
     (StatusCode::OK, json!({ "code": code, "body": null, "err_msg": refusal.message }))
 }
 

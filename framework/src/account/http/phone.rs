@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::codes::Phone,
+    super::{codes::Phone, rules},
     answers::{LOGIN_SERVER, PLATFORM},
     params::Params,
     route::{Call, Methods, Refused, Route},
@@ -28,8 +28,8 @@ pub(super) fn routes() -> Vec<Route> {
         )
         .needs("country_code", COUNTRY_CODE)
         .needs("phone", PHONE)
-        .takes("app_id", APP_ID)
-        .takes("device_id", DEVICE_ID),
+        .needs("app_id", APP_ID)
+        .needs("device_id", DEVICE_ID),
         Route::new(
             post,
             "/auth/phone/login",
@@ -40,8 +40,8 @@ pub(super) fn routes() -> Vec<Route> {
         .needs("country_code", COUNTRY_CODE)
         .needs("phone", PHONE)
         .needs("code", CODE)
-        .takes("app_id", APP_ID)
-        .takes("device_id", DEVICE_ID),
+        .needs("app_id", APP_ID)
+        .needs("device_id", DEVICE_ID),
         Route::new(
             post,
             "/phone/login",
@@ -52,15 +52,15 @@ pub(super) fn routes() -> Vec<Route> {
         .needs("country_code", COUNTRY_CODE)
         .needs("phone", PHONE)
         .needs("code", CODE)
-        .takes("device_id", DEVICE_ID),
+        .needs("device_id", DEVICE_ID),
     ]
 }
 
 async fn send_code(call: Call) -> Result<Value, Refused> {
     let Call { center, mut params, ip, .. } = call;
     let phone = phone(&mut params)?;
-    params.take("app_id")?;
-    params.take("device_id")?;
+    rules::app_id(&params.need("app_id")?)?;
+    rules::device_id(params.need("device_id")?)?;
     center.send_code(&phone, ip.as_deref()).await?;
     Ok(json!({ "message": "the code was sent", "expires_in": CODE_TTL.as_secs() }))
 }
@@ -69,9 +69,10 @@ async fn platform_login(call: Call) -> Result<Value, Refused> {
     let Call { center, mut params, ip, .. } = call;
     let phone = phone(&mut params)?;
     let code = params.need("code")?;
-    let app_id = params.take("app_id")?;
-    params.take("device_id")?;
-    let signed = center.by_phone(&phone, &code, app_id.as_deref(), ip.as_deref()).await?;
+    let app_id = params.need("app_id")?;
+    rules::app_id(&app_id)?;
+    rules::device_id(params.need("device_id")?)?;
+    let signed = center.by_phone(&phone, &code, Some(&app_id), ip.as_deref()).await?;
     Ok(json!({
         "message": "signed in",
         "token": signed.token,
@@ -90,7 +91,7 @@ async fn login_server_login(call: Call) -> Result<Value, Refused> {
     let Call { center, mut params, ip, .. } = call;
     let phone = phone(&mut params)?;
     let code = params.need("code")?;
-    params.take("device_id")?;
+    rules::device_id(params.need("device_id")?)?;
     let session = center.session_by_phone(&phone, &code, ip.as_deref()).await?;
     Ok(json!({ "success": true, "session_id": session.id, "gateway_url": session.gateway_url }))
 }

@@ -43,7 +43,7 @@ pub(super) fn routes() -> Vec<Route> {
         .needs("username", "the name")
         .needs("password", "its password")
         .needs("app_id", APP_ID)
-        .takes("device_id", "1 to 128 bytes of printable characters; may differ each time"),
+        .needs("device_id", "1 to 128 bytes of printable characters; may differ each time"),
         Route::new(
             post,
             "/auth/check-token",
@@ -83,7 +83,7 @@ async fn login(call: Call) -> Result<Value, Refused> {
     let Call { center, mut params, ip, .. } = call;
     let (username, password) = (params.need("username")?, params.need("password")?);
     let app_id = params.need("app_id")?;
-    params.take("device_id")?.map(rules::device_id).transpose()?;
+    rules::device_id(params.need("device_id")?)?;
     let signed = center.platform_login(&username, password, &app_id, ip.as_deref()).await?;
     Ok(signed_in("Signed in", signed))
 }

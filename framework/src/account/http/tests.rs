@@ -217,7 +217,7 @@ async fn a_refresh_token_gives_the_next_pair_in_both_dialects() {
         assert_eq!(refused["code"], 210);
         assert!(refused["message"].as_str().unwrap().contains("`refresh_token`"), "{refused}");
         let (_, refused) = edge.json("/api/refresh-token", body).await;
-        assert_eq!(refused["code"], 400);
+        assert_eq!(refused["code"], 401);
         assert!(refused["err_msg"].as_str().unwrap().contains("`refresh_token`"), "{refused}");
     }
 }
@@ -398,6 +398,13 @@ async fn the_login_server_lets_in_by_name_by_token_and_as_a_guest() {
     let guest = json!({ "is_guest": true, "device_id": "phone" });
     let guest = edge.json("/login", guest).await;
     known(&guest, "guest_phone");
+    let logged_in = json!({
+        "username": "anna", "password": "secret1", "app_id": "jigger_game", "device_id": "x",
+    });
+    let (_, newer) = edge.json("/auth/login", logged_in).await;
+    assert!(!good(&third).await, "it ends with the sign-in that it was drawn from");
+    let by_token = json!({ "token": newer["token"], "app_id": "jigger_game", "device_id": "x" });
+    let third = known(&edge.json("/login", by_token).await, "anna");
     edge.world.clock.set(1_000_000 + 24 * 3600 * 1000 - 1000);
     assert!(good(&third).await);
     edge.world.clock.set(1_000_000 + 24 * 3600 * 1000);

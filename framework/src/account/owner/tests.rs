@@ -241,8 +241,44 @@ async fn a_hash_with_lower_parameters_is_made_anew_at_sign_in() {
 }
 
 #[tokio::test]
+async fn of_many_who_sign_in_while_their_hash_is_made_anew_all_are_let_in() {
+    let w = World::new().await;
+    let anna = w.registry("anna", "secret1").await.unwrap().account_id.unwrap();
+    let weak = Argon2::new(
+        argon2::Algorithm::Argon2id,
+        argon2::Version::V0x13,
+        Params::new(8 * 1024, 1, 1, None).unwrap(),
+    );
+    let weak = PasswordHash(weak.hash_password(b"secret1").unwrap().to_string());
+    let kept = w.store.account_by_id(anna).await.unwrap().unwrap().password_hash.unwrap();
+    assert_eq!(w.store.rehash(anna, kept, weak).await, Ok(true));
+    let (a, b, c) = tokio::join!(
+        w.auth("anna", "secret1"),
+        w.auth("anna", "secret1"),
+        w.auth("anna", "secret1")
+    );
+    a.and(b).and(c).unwrap();
+}
+
+#[tokio::test]
+async fn guesses_at_an_account_number_lock_nobody_out_of_his_phone() {
+    let w = World::new().await;
+    let phone = "+8613812345678";
+    let anna = with_phone(&w, "anna", phone).await;
+    w.clock.set(1_000_000 + 60_000);
+    w.send(phone).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(reset(&w, anna, "000000").await.unwrap_err().0, Code::CODE_WRONG);
+    }
+    assert_eq!(reset(&w, anna, "000000").await.unwrap_err().0, Code::TOO_MANY_TRIES);
+    let phone_of = Phone::parse(None, phone).unwrap();
+    let code = w.phones.code(phone);
+    w.center.by_phone(&phone_of, &code, None, Some("10.0.0.2")).await.map(drop).unwrap();
+}
+
+#[tokio::test]
 async fn an_address_makes_as_many_guests_an_hour_as_the_operator_says() {
-    let w = World::with(|settings| settings.guests_per_ip_hour = 2).await;
+    let w = World::with(|settings| settings.accounts_per_ip_hour = 2).await;
     let guest = async |device: &str, ip: &str| {
         let (device_id, client_ip) = (Some(device.to_owned()), Some(ip.to_owned()));
         let req = msg::auth::Req { device_id, client_ip, ..Default::default() };

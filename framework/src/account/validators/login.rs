@@ -4,9 +4,11 @@
 use std::{collections::BTreeMap, fmt, future::poll_fn, sync::Arc, task::Poll};
 
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use super::super::{
     center::{AccountCenter, Entry, Inner, Signed},
+    refused::Refused,
     rules,
     throttle::Trier,
     tokens::{Claims, random_id},
@@ -17,6 +19,7 @@ use super::{
 };
 use crate::{
     config::{Secret, ValidatorSettings},
+    limits::PROOF_DEADLINE,
     store::{Account, CreateError, Store, StoreError},
     telemetry::{Panic, catch},
     wire::{Code, Refusal},
@@ -145,18 +148,25 @@ impl Proofs {
     }
 }
 
+/// What a validator says, if it says it in time.
+async fn in_time<T>(asked: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    timeout(PROOF_DEADLINE, asked).await.map_err(|_| Code::DEADLINE)?
+}
+
 impl AccountCenter {
     /// Signs in whoever a validator knows; at the first time an account is made.
-    pub(in crate::account) async fn login(&self, claim: Claim) -> Result<Known, Refusal> {
+    pub(in crate::account) async fn login(&self, claim: Claim) -> Result<Known, Refused> {
         let Claim { openid, openkey, auth, pf, token, app, ip } = claim;
         let (name, validator, id) = self.0.proofs.split(&openid)?;
         let role = (name == ADMIN).then_some(ADMIN);
         let addr = if role.is_none() { Some(self.gate()?) } else { None };
-        let trier = Trier::of_identity(name, &id, ip.as_deref());
+        // Who signs a proof cannot be guessed: to count by id would only let others lock him out.
+        let guessed = auth.is_none();
+        let trier = Trier::of_identity(name, guessed.then_some(id.as_str()), ip.as_deref());
         self.0.throttle(&trier).await?;
         let ctx = ValidatorCtx::new(self.clone(), name, ip.clone());
         let proof = Proof { id, openkey, auth, pf, token, app: app.clone() };
-        let checked = caught(|| validator.check(&proof, &ctx)).await;
+        let checked = in_time(caught(|| validator.check(&proof, &ctx))).await;
         if let Err(refusal) = &checked
             && refusal.code == Code::WRONG_CREDENTIALS
             && !ctx.counted()
@@ -170,10 +180,11 @@ impl AccountCenter {
                 self.0.by_identity(name, &subject).await?
             }
             Who::Subject(_) => {
-                return Err(Code::PARAMETER.because(format!(
+                let odd = format!(
                     "the id that the validator `{name}` found is not 1 to 128 bytes of printable \
                      characters"
-                )));
+                );
+                return Err(Code::PARAMETER.because(odd).into());
             }
         };
         let name_of = nickname.map(|name| {
@@ -203,7 +214,7 @@ impl AccountCenter {
             _ => asked,
         };
         let ctx = ValidatorCtx::new(self.clone(), name, ip);
-        caught(|| validator.sign(&asked, &ctx)).await
+        in_time(caught(|| validator.sign(&asked, &ctx))).await
     }
 
     /// Whose token this is, when it is a player's and still good.
@@ -215,23 +226,6 @@ impl AccountCenter {
         let (id, claims) = inner.living(token).await?;
         let account = inner.store.account_by_id(id).await.map_err(|e| inner.away(e))?;
         Ok((claims, account.ok_or(Code::TOKEN_INVALID)?))
-    }
-
-    /// Whether nobody has signed in as this one yet.
-    pub(in crate::account) async fn is_new(&self, openid: &str) -> Result<bool, Refusal> {
-        let (name, _, id) = self.0.proofs.split(openid)?;
-        let store = &self.0.store;
-        let found = match name {
-            OFFICIAL if rules::is_username(&id) => match store.account_by_username(&id).await {
-                Ok(None) => store.account_by_device(&id).await,
-                found => found,
-            },
-            OFFICIAL => store.account_by_device(&id).await,
-            // Who the administrators are is nobody's business.
-            ADMIN => return Ok(true),
-            _ => store.account_by_identity(name, &id).await,
-        };
-        Ok(found.map_err(|e| self.0.away(e))?.is_none())
     }
 }
 

@@ -18,7 +18,10 @@ async fn post(edge: &Edge, path: &str, body: &Value) -> (u16, Value, Option<u64>
 }
 
 fn phone() -> Value {
-    json!({ "country_code": "+86", "phone": "13812345678" })
+    let (app_id, device_id) = ("jigger_game", "d1");
+    json!({
+        "country_code": "+86", "phone": "13812345678", "app_id": app_id, "device_id": device_id,
+    })
 }
 
 fn with(mut body: Value, name: &str, value: &str) -> Value {
@@ -33,7 +36,7 @@ fn members(value: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn the_platform_sends_a_code_and_signs_in_with_it_and_then_the_login_server_does() {
     let edge = Edge::new().await;
-    let body = with(with(phone(), "app_id", "jigger_game"), "device_id", "d1");
+    let body = phone();
     let (status, sent, _) = post(&edge, "/auth/phone/send-code", &body).await;
     assert_eq!((status, &sent["expires_in"], members(&sent).len()), (200, &300.into(), 2));
     assert!(sent["message"].is_string());
@@ -91,11 +94,12 @@ async fn each_parameter_that_is_missing_or_malformed_is_named() {
     let full = json!({
         "country_code": "+86", "phone": "13812345678", "code": "123456", "account_id": 10_001,
         "username": "anna", "password": "secret1", "new_password": "secret2",
+        "app_id": "jigger_game", "device_id": "d1",
     });
     for (path, needed) in [
-        ("/auth/phone/send-code", &["country_code", "phone"][..]),
-        ("/auth/phone/login", &["country_code", "phone", "code"]),
-        ("/phone/login", &["country_code", "phone", "code"]),
+        ("/auth/phone/send-code", &["country_code", "phone", "app_id", "device_id"][..]),
+        ("/auth/phone/login", &["country_code", "phone", "code", "app_id", "device_id"]),
+        ("/phone/login", &["country_code", "phone", "code", "device_id"]),
         ("/v1/verification", &["phone"]),
         ("/v1/account/bind/account", &["account_id", "username", "password"]),
         ("/v1/account/bind/phone", &["account_id", "password", "phone", "code"]),
