@@ -8,6 +8,7 @@ mod credentials;
 mod ends;
 mod http;
 mod keys;
+mod newcomers;
 mod owner;
 mod passwords;
 mod phones;

@@ -47,7 +47,9 @@ fn a_code_signs_in_at_the_platform_then_at_the_login_server_and_both_open_a_sess
     let world = world(&phones);
     world.run(async {
         let http = format!("http://{}", world.http());
-        let phone = json!({ "country_code": "+86", "phone": "13812345678" });
+        let phone = json!({
+            "country_code": "+86", "phone": "13812345678", "app_id": "game", "device_id": "d1",
+        });
         let (status, sent) = post(&format!("{http}/auth/phone/send-code"), &phone).await;
         assert_eq!((status, &sent["expires_in"]), (200, &json!(300)), "{sent}");
         let mut body = phone;
