@@ -109,6 +109,13 @@ impl Doors {
         Some(told.to_string())
     }
 
+    /// Where people are told to reach the account center, when this node is one.
+    pub(crate) fn http_advertised(&self, config: &Config) -> Option<String> {
+        let bound = address(self.http.first()?);
+        let said = config.account.advertise.clone();
+        Some(said.unwrap_or_else(|| towards(config, bound).to_string()))
+    }
+
     /// What clients of WebSockets are told to connect to, as a URL: on the host that
     /// `gate.advertise` names, where it names one.
     pub(crate) fn websocket_advertised(&self, config: &Config) -> Option<String> {

@@ -198,7 +198,7 @@ impl Ground {
             audit_keep: account.audit_keep,
             sender: Sender::of(account, config.dev, sender)?,
             proofs,
-            fronts: Arc::new(move |whom: &str| fronts.gate_of(whom)),
+            fronts: Arc::new(move |whom: &str| fronts.front_of(whom)),
         };
         let (frames, sockets) = (self.directory.clone(), self.directory.clone());
         let gates = Gates {

@@ -242,6 +242,9 @@ pub(crate) const STORE_MIGRATIONS_DEADLINE: Duration = Duration::from_secs(60);
 /// Passwords that wait to be hashed, at 19 MiB and some 15 ms each. Beyond: 1002.
 pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
 
+/// How long one waits for its turn. Beyond: 1002, with nothing done, rather than 1003.
+pub(crate) const PASSWORD_WAIT_MAX: Duration = Duration::from_secs(3);
+
 /// How far the time of a signature may be from ours, either way: clocks of platforms go wrong by
 /// minutes. Beyond: refused, 201.
 pub(crate) const SIGNATURE_AGE_MAX: Duration = Duration::from_secs(300);

@@ -139,6 +139,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
         gate: doors.gate_advertised(config),
         ws: doors.websocket_advertised(config),
+        http: doors.http_advertised(config),
         load: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: directory.incarnation(),

@@ -3,8 +3,12 @@
 
 use std::ops::RangeInclusive;
 
+use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
+
 use crate::wire::{Code, Refusal};
 
+/// 32 letters of four bytes, each with a few marks.
+const USERNAME_BYTES_MAX: usize = 512;
 const USERNAME_CHARS: RangeInclusive<usize> = 3..=32;
 const PASSWORD_BYTES: RangeInclusive<usize> = 6..=128;
 const DEVICE_ID_BYTES_MAX: usize = 128;
@@ -19,10 +23,16 @@ pub(super) fn missing(parameter: &str) -> Refusal {
     Code::PARAMETER.because(format!("parameter `{parameter}` is missing"))
 }
 
-/// Letters of any script, digits, `_`, `-` and `.`.
+/// Letters of any script with their marks, digits, `_`, `-` and `.`, however the marks are written.
 pub(super) fn is_username(username: &str) -> bool {
-    USERNAME_CHARS.contains(&username.chars().count())
-        && username.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c))
+    // A longer one is not put together first, for it may be a thousand times as long.
+    if username.len() > USERNAME_BYTES_MAX {
+        return false;
+    }
+    let composed = || username.nfc();
+    USERNAME_CHARS.contains(&composed().count())
+        && composed().next().is_some_and(|first| !is_combining_mark(first))
+        && composed().all(|c| c.is_alphanumeric() || is_combining_mark(c) || "_-.".contains(c))
 }
 
 pub(super) fn username(username: String) -> Result<String, Refusal> {
@@ -34,7 +44,7 @@ pub(super) fn username(username: String) -> Result<String, Refusal> {
             "parameter `username` is not a name: 3 to 32 letters, digits, `_`, `-` or `.`",
         ));
     }
-    Ok(username)
+    Ok(username.nfc().collect())
 }
 
 pub(super) fn password(password: String) -> Result<String, Refusal> {
@@ -97,10 +107,22 @@ mod tests {
 
     #[test]
     fn a_name_has_3_to_32_letters_of_any_script_digits_and_three_signs() {
-        for good in ["abc", "玩家一", "Ünal_1-2.3", "абв", &"界".repeat(32)] {
+        assert_eq!(username("E\u{301}cole".to_owned()).as_deref(), Ok("École"));
+        for good in ["abc", "玩家一", "नमस्तेजी", "தமிழன்", "Ünal_1-2.3", "абв", &"界".repeat(32)]
+        {
             assert_eq!(username(good.to_owned()).as_deref(), Ok(good));
         }
-        for bad in ["", "ab", "a b c", "a@b.c", "abc\0", "a/b/c", "abc\u{202e}", &"a".repeat(33)] {
+        for bad in [
+            "",
+            "ab",
+            "a b c",
+            "a@b.c",
+            "abc\0",
+            "\u{301}abc",
+            "a/b/c",
+            "abc\u{202e}",
+            &"a".repeat(33),
+        ] {
             let refusal = username(bad.to_owned()).unwrap_err();
             assert_eq!(refusal.code, Code::PARAMETER, "{bad:?}");
             assert!(refusal.message.contains("`username`"), "{bad:?}");

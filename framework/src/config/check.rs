@@ -320,6 +320,7 @@ impl Config {
     fn check_addresses(&self) -> Result<(), ConfigError> {
         let reachable = |addr: SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified();
         for (key, told, whom) in [
+            ("account.advertise", &self.account.advertise, "people"),
             ("gate.advertise", &self.gate.advertise, "clients"),
             ("link.advertise", &self.link.advertise, "other nodes"),
         ] {

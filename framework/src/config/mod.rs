@@ -101,6 +101,9 @@ section! {
     Account {
         /// Addresses of the account center's HTTP.
         listen: Vec<SocketAddr> = (8080..8083).map(local).collect(),
+        /// Where people are told to reach it by a load balancer's call, `ip:port`; absent: the
+        /// first address listened on.
+        advertise: Option<String> = None,
         /// How long an access token is good.
         #[serde(deserialize_with = "duration")]
         token_ttl: Duration = Duration::from_secs(2 * 3600),

@@ -159,13 +159,14 @@ impl Directory {
         self.least_loaded(|n| n.ws.is_some())?.ws.clone()
     }
 
-    /// The gate of whoever is known by `whom`: the same one while it is up, whoever asks and
-    /// whichever others come and go. Each has an equal share of all.
-    pub(crate) fn gate_of(&self, whom: &str) -> Option<Front> {
+    /// Where whoever is known by `whom` is sent: the same account center while it is up, and the
+    /// same gate, whoever asks and whichever others come and go. Each has an equal share of all.
+    pub(crate) fn front_of(&self, whom: &str) -> Option<Front> {
         let nodes = self.nodes();
-        let gates = nodes.iter().filter(|n| n.state == NodeState::Up);
-        let gates = gates.filter_map(|n| Some((n, n.gate.clone()?)));
-        // Rendezvous: whoever drew the highest. A gate that goes away moves nobody but its own.
+        let up = || nodes.iter().filter(|n| n.state == NodeState::Up);
+        // Nobody could play.
+        up().find(|n| n.gate.is_some())?;
+        // Rendezvous: whoever drew the highest. A node that goes away moves nobody but its own.
         let draw = |id: &str| {
             let mut both = digest::Context::new(&digest::SHA256);
             both.update(id.as_bytes());
@@ -173,8 +174,11 @@ impl Directory {
             both.update(whom.as_bytes());
             both.finish().as_ref().to_vec()
         };
-        let (node, addr) = gates.max_by_key(|(n, _)| draw(&n.id))?;
-        Some(Front { addr, ws: node.ws.clone() })
+        let drawn = |of: fn(&NodeInfo) -> Option<&String>| {
+            let up = up().filter_map(|n| Some((draw(&n.id), of(n)?)));
+            up.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, place)| place.clone())
+        };
+        Some(Front { addr: drawn(|n| n.http.as_ref())?, ws: drawn(|n| n.ws.as_ref()) })
     }
 
     /// A node that has a role and is up: this one, else the least loaded.
@@ -276,7 +280,8 @@ mod tests {
 
     fn gate(id: &str, load: u32) -> NodeInfo {
         let roles = [Role::Game].into();
-        NodeInfo { id: id.into(), gate: Some(id.into()), load, roles, ..NodeInfo::default() }
+        let (gate, http) = (Some(id.into()), Some(id.into()));
+        NodeInfo { id: id.into(), gate, http, load, roles, ..NodeInfo::default() }
     }
 
     fn directory(nodes: Vec<NodeInfo>) -> Directory {
@@ -305,11 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn somebody_is_sent_to_the_same_gate_while_it_lives_and_all_share_alike() {
+    fn somebody_is_sent_to_the_same_place_while_it_lives_and_all_share_alike() {
         let people: Vec<_> = (0..300).map(|n| format!("official.{n}")).collect();
         let sent = |nodes: Vec<NodeInfo>| -> Vec<String> {
             let directory = directory(nodes);
-            people.iter().filter_map(|p| Some(directory.gate_of(p)?.addr)).collect()
+            people.iter().filter_map(|p| Some(directory.front_of(p)?.addr)).collect()
         };
         let three = sent(vec![gate("a", 0), gate("b", 9), gate("c", 0)]);
         assert_eq!(three, sent(vec![gate("c", 5), gate("b", 0), gate("a", 7)]));

@@ -67,6 +67,9 @@ pub(crate) struct NodeInfo {
     /// The same for WebSockets, `ws://ip:port/ws`; not told when it does not listen for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ws: Option<String>,
+    /// Where people reach its account center, `ip:port`; not told where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<String>,
     /// Connections and entities; the smaller, the sooner it gets the next.
     pub(crate) load: u32,
     /// The version of bastide it was built with.
@@ -79,12 +82,12 @@ pub(crate) struct NodeInfo {
     pub(crate) keys: Vec<Jwk>,
 }
 
-/// The gate that somebody is sent to.
+/// Where somebody is sent who asks a load balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Front {
-    /// For frames, `ip:port`.
+    /// An account center's HTTP, `ip:port`.
     pub(crate) addr: String,
-    /// The URL for WebSockets, where it listens for them.
+    /// The URL of a gate for WebSockets, where one listens for them.
     pub(crate) ws: Option<String>,
 }
 
@@ -143,6 +146,7 @@ mod tests {
             apis: vec![text("msg.Echo.Req")],
             gate: Some(text("1.2.3.4:3017")),
             ws: Some(text("ws://1.2.3.4:18080/ws")),
+            http: Some(text("1.2.3.4:8080")),
             load: 7,
             version: text("0.1.0"),
             incarnation: 3,

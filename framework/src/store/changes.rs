@@ -48,7 +48,8 @@ impl Store {
         self.bind(change, query).await
     }
 
-    /// Changes a password and ends every sign-in but one, both or neither; the ids of all that have
+    /// Changes a password, forgets the device that signed in without one, and ends every sign-in but
+    /// one, all or nothing; the ids of all that have
     /// ended. `None`: the password is not the one of `before` any more.
     pub(crate) async fn change_password(
         &self,
@@ -62,12 +63,12 @@ impl Store {
         let Change { account, at_ms, note } = change;
         let query = match before {
             Some(before) => {
-                let query = "UPDATE accounts SET password_hash = $1 \
+                let query = "UPDATE accounts SET password_hash = $1, device_id = NULL \
                              WHERE id = $2 AND password_hash = $3";
                 sqlx::query(query).bind(hash.0).bind(account).bind(before.0)
             }
             None => {
-                let query = "UPDATE accounts SET password_hash = $1 \
+                let query = "UPDATE accounts SET password_hash = $1, device_id = NULL \
                              WHERE id = $2 AND password_hash IS NULL";
                 sqlx::query(query).bind(hash.0).bind(account)
             }

@@ -343,8 +343,10 @@ async fn begin(pool: &AnyPool, new: NewSignIn) -> Result<Result<Begun, NotBegun>
         Some(_) => sids(&mut tx, trim).await?,
         None => Vec::new(),
     };
-    let orphans = sqlx::query(ORPHANS).bind(*account_id).bind(*began_ms);
-    displaced.extend(sids(&mut tx, orphans).await?);
+    if !(displaced.is_empty() && trimmed.is_empty()) {
+        let orphans = sqlx::query(ORPHANS).bind(*account_id).bind(*began_ms);
+        displaced.extend(sids(&mut tx, orphans).await?);
+    }
     insert(&mut tx, new, &openid).await?;
     tx.commit().await?;
     Ok(Ok(Begun { openid, displaced, trimmed }))

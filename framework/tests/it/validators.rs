@@ -187,14 +187,14 @@ fn the_token_of_an_administrator_gives_orders_and_opens_nothing_else() {
 }
 
 #[test]
-fn somebody_is_always_sent_to_a_gate_that_lives() {
+fn somebody_is_always_sent_to_where_he_may_sign_in() {
     let world = world("http://127.0.0.1:9/");
     world.run(async {
         let info = json!({ "domain": "CoreOfWallet", "openid": "official.001" });
         let located = func(&world, "lb.getServerInfo", info.clone()).await;
-        let (gate, ws) = (world.gate(), world.ws());
+        let (http, ws) = (world.http(), world.ws());
         let data = json!({
-            "newbie": true, "ip": gate.ip(), "port": gate.port(), "url": format!("ws://{ws}/ws"),
+            "newbie": true, "ip": http.ip(), "port": http.port(), "url": format!("ws://{ws}/ws"),
         });
         assert_eq!(located, json!({ "code": 0, "data": data }));
         assert_eq!(func(&world, "config.getServerInfo", info).await, located);

@@ -144,7 +144,7 @@ impl Inner {
         taker: Taker,
         ip: Option<&str>,
     ) -> Result<(), Refused> {
-        let whose = format!("of.{account}");
+        let whose = format!("{OF_ACCOUNT}{account}");
         self.take_guess(&whose, phone.unwrap_or(&whose), code, taker, ip).await
     }
 
@@ -160,23 +160,33 @@ impl Inner {
         let taken = self.take_guessed(phone, code, taker, &guess).await;
         let Codes { cache, clock, .. } = &self.codes;
         let (now_ms, (_, window)) = (clock.now_ms(), CODE_GUESSES_PER_IP_MAX);
-        if taken.is_ok() {
-            // It was no guess.
+        // Whoever has the right code does not guess, however often it comes. Where no code is out
+        // there is nothing to guess, and the phone's owner must not be locked out of the next one;
+        // but at an account all are counted, for a count must not tell that it has a phone.
+        let at_nothing = guess.kept.is_none() && !whose.starts_with(OF_ACCOUNT);
+        if at_nothing || taken.is_ok() {
             cache.take(&guess.key, now_ms).await.map_err(|e| self.away(e))?;
-        } else if let Some(ip) = ip {
+        }
+        if !taken.as_ref().is_ok_and(|first| *first)
+            && let Some(ip) = ip
+        {
             let counted = cache.incr(&guesses_of(ip), ms(window), now_ms).await;
             counted.map_err(|e| self.away(e))?;
         }
-        taken
+        match taken? {
+            true => Ok(()),
+            false => Err(Code::CODE_EXPIRED.because("the code was used already").into()),
+        }
     }
 
+    /// Whether the right code is new to this taker.
     async fn take_guessed(
         &self,
         phone: &str,
         code: &str,
         taker: Taker,
         guess: &Guess,
-    ) -> Result<(), Refused> {
+    ) -> Result<bool, Refused> {
         let Codes { cache, clock, key, .. } = &self.codes;
         let kept = guess.kept.as_deref().and_then(|kept| kept.split_at_checked(ISSUE_BYTES));
         let Some((issue, tag)) = kept else {
@@ -187,10 +197,7 @@ impl Inner {
         }
         let (taken, now_ms) = (taken_key(phone, issue, taker), clock.now_ms());
         let first = cache.put_if_absent(&taken, fresh(now_ms), ms(CODE_TTL), now_ms).await;
-        match first.map_err(|e| self.away(e))? {
-            true => Ok(()),
-            false => Err(Code::CODE_EXPIRED.because("the code was used already").into()),
-        }
+        Ok(first.map_err(|e| self.away(e))?)
     }
 
     /// One a minute and phone, ten an hour and IP. A refused one does not count for the IP.
@@ -280,6 +287,9 @@ impl fmt::Debug for Codes {
             .finish_non_exhaustive()
     }
 }
+
+/// Before the number of an account that guesses are about; a phone begins with `+`.
+const OF_ACCOUNT: &str = "of.";
 
 const TOO_MANY_GUESSES: &str = "too many wrong codes: come back later";
 const TOO_MANY_FROM_HERE: &str = "too many codes were sent from this address: come back later";

@@ -37,7 +37,9 @@ impl Phone {
             }
         };
         let digits: String = number.chars().filter(char::is_ascii_digit).collect();
-        if !NUMBER_DIGITS.contains(&digits.len()) || number.len() > WRITTEN_BYTES_MAX {
+        // A digit of another script is one all the same, and may not be left out.
+        let foreign = number.chars().any(|c| c.is_numeric() && !c.is_ascii_digit());
+        if foreign || !NUMBER_DIGITS.contains(&digits.len()) || number.len() > WRITTEN_BYTES_MAX {
             return Err(
                 Code::PHONE_INVALID.because("parameter `phone` is not a number of 8 to 15 digits")
             );

@@ -224,10 +224,10 @@ fn internal_refused(refusal: &Refusal) -> (StatusCode, Value) {
 
 fn func_refused(refusal: &Refusal) -> (StatusCode, Value) {
     let code = match refusal.code {
-        Code::BANNED => 1,
         Code::PARAMETER => 9001,
         Code::WRONG_CREDENTIALS
         | Code::TOO_MANY_TRIES
+        | Code::BANNED
         | Code::TOKEN_INVALID
         | Code::TOKEN_EXPIRED => 9006,
         studio if studio >= Code::STUDIO => 9006,
@@ -251,9 +251,9 @@ pub(super) fn status_of(code: Code) -> StatusCode {
         | Code::CODE_WRONG
         | Code::CODE_EXPIRED
         | Code::NO_SUCH_ACCOUNT
+        | Code::BANNED
         | Code::TOKEN_INVALID
         | Code::TOKEN_EXPIRED => StatusCode::UNAUTHORIZED,
-        Code::BANNED => StatusCode::FORBIDDEN,
         Code::TOO_MANY_TRIES => StatusCode::TOO_MANY_REQUESTS,
         Code::NOT_READY | Code::NOT_CONNECTED | Code::BUSY => StatusCode::SERVICE_UNAVAILABLE,
         Code::DEADLINE => StatusCode::GATEWAY_TIMEOUT,

@@ -59,10 +59,9 @@ async fn answer(call: Call) -> Result<Value, Refused> {
 async fn locate(center: &AccountCenter, info: &OemInfo) -> Result<Value, Refused> {
     let openid = info.openid_in(center.0.proofs.validators());
     let openid = openid.ok_or_else(|| rules::missing("oemInfo.openid"))?;
-    // Who has an account is told to its owner alone.
     let newbie = match &info.token {
         Some(token) => center.by_token(token).await.is_err(),
-        None => true,
+        None => center.is_new(&openid).await?,
     };
     let front = (center.0.fronts)(&openid).ok_or(Code::NOT_READY)?;
     let (ip, port) = front.addr.rsplit_once(':').ok_or(Code::NOT_READY)?;
@@ -232,7 +231,7 @@ mod tests {
         assert_eq!((&login["data"]["time"], &login["data"]["name"]), (&1000.into(), &"007".into()));
         assert_eq!(post(&edge, &call).await["code"], 9006, "the nonce was used");
         let located = both(&edge, "lb.getServerInfo", &info).await;
-        assert_eq!(located["data"]["newbie"], true, "strangers learn nothing");
+        assert_eq!(located["data"]["newbie"], false);
         let mut known = info.clone();
         known["token"] = login["data"]["token"].clone();
         let located = both(&edge, "lb.getServerInfo", &known).await;

@@ -217,6 +217,22 @@ impl AccountCenter {
         in_time(caught(|| validator.sign(&asked, &ctx))).await
     }
 
+    /// Whether nobody has signed in as this one yet, for all that strangers may know: who has a name
+    /// here, whose device is known and who the administrators are is nobody's business.
+    pub(in crate::account) async fn is_new(&self, openid: &str) -> Result<bool, Refusal> {
+        let (name, _, id) = match self.0.proofs.split(openid) {
+            Ok(split) => split,
+            // Who is no validator's is new everywhere.
+            Err(refusal) if refusal.code == Code::PARAMETER => return Ok(true),
+            Err(refusal) => return Err(refusal),
+        };
+        if matches!(name, OFFICIAL | ADMIN) {
+            return Ok(true);
+        }
+        let found = self.0.store.account_by_identity(name, &id).await;
+        Ok(found.map_err(|e| self.0.away(e))?.is_none())
+    }
+
     /// Whose token this is, when it is a player's and still good.
     pub(in crate::account) async fn by_token(
         &self,
