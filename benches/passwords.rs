@@ -41,6 +41,8 @@ use tokio::{
 
 /// Names that sign in; enough that none is asked for twice at once.
 const NAMES: usize = 32;
+/// Devices that sign in, in turn: so many that none has as many sign-ins as an account may have.
+const DEVICES: usize = 1024;
 /// Clients that keep every turn busy.
 const BUSY: usize = 8;
 /// Clients that sign in at once, as after an outage.
@@ -91,6 +93,10 @@ impl Plan {
         for n in 0..NAMES {
             let told = ask(&mut servers.guest().await, "registry", As::Name, n).await;
             assert_eq!(told, 0, "registered");
+        }
+        let mut client = servers.guest().await;
+        for n in 0..DEVICES {
+            assert_eq!(ask(&mut client, "auth", As::Guest, n).await, 0, "made");
         }
         self.beside_the_bare_hash(&servers).await;
         self.beside_players(&servers).await;
@@ -212,8 +218,14 @@ async fn sign_ins(servers: &Servers, who: As, clients: usize, span: Duration) ->
     for (n, mut client) in connected.into_iter().enumerate() {
         let (good, busy) = (good.clone(), busy.clone());
         signing_in.spawn(async move {
+            let mut turn = n;
             while Instant::now() < until {
-                match ask(&mut client, "auth", who, n % NAMES).await {
+                let number = match who {
+                    As::Name => n % NAMES,
+                    As::Guest => turn % DEVICES,
+                };
+                turn += clients;
+                match ask(&mut client, "auth", who, number).await {
                     0 => good.fetch_add(1, Ordering::Relaxed),
                     1002 | 1003 => {
                         // As a client that is told to come back does.
