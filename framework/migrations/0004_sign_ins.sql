@@ -16,8 +16,10 @@ CREATE TABLE sign_ins (
     expires_ms BIGINT NOT NULL,
     ended_ms   BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX sign_ins_of_account ON sign_ins (account_id, began_ms);
-CREATE INDEX sign_ins_by_end ON sign_ins (expires_ms);
+CREATE INDEX sign_ins_of_account ON sign_ins (account_id, ended_ms, began_ms);
+CREATE INDEX sign_ins_by_expiry ON sign_ins (expires_ms);
+CREATE INDEX sign_ins_by_end ON sign_ins (ended_ms);
+CREATE INDEX sign_ins_by_parent ON sign_ins (parent);
 
 -- What an app knows an account by.
 CREATE TABLE openids (

@@ -1,6 +1,7 @@
-//! Owns signing in: by name, as a guest, for the first time; and what an answer holds.
-//! Leaves what a sign-in is once it has begun to `refresh`, how a request arrives to `http`, what a name looks like to `rules`, what a hash costs to
-//! `passwords`, how often one may fail to `throttle`.
+//! Owns the account center itself, and signing in by a name and its password.
+//! Leaves the way from a proof to a token to `entry`, accounts to be to `newcomers`, how a request
+//! arrives to `http`, what a name looks like to `rules`, what a hash costs to `passwords`, how
+//! often one may fail to `throttle`.
 
 use std::{
     fmt,
@@ -15,14 +16,13 @@ use rand::{TryRngCore as _, rngs::OsRng};
 
 use super::{
     codes::{Codes, Sender},
-    ends::ban_of,
+    entry::Entry,
     keys::Keys,
     passwords::{Passwords, Turn},
-    refresh::Ends,
     refused::Refused,
     rules,
     throttle::{Throttle, Trier},
-    tokens::{Claims, KeyError, Subject, random_id},
+    tokens::KeyError,
     validators::{ProofSettings, Proofs, SettingsError},
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     msg,
     secret::Known,
     sessions::Sessions,
-    store::{Account, AccountStatus, Cache, Note, PasswordHash, Store, StoreError, What},
+    store::{Account, Cache, Note, PasswordHash, Store, StoreError, What},
     wire::{Code, Refusal},
 };
 
@@ -55,7 +55,7 @@ pub(crate) struct Gates {
 
 type Finder = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// The gate to which somebody, known by a text, is always sent while it lives.
+/// Where somebody, known by a text, is always sent while it lives.
 pub(crate) type Fronts = Arc<dyn Fn(&str) -> Option<Front> + Send + Sync>;
 
 /// What differs between account centers.
@@ -67,7 +67,7 @@ pub(crate) struct AccountSettings {
     pub(crate) token_ttl: Duration,
     /// The country of a phone that is written without one.
     pub(crate) country_code: String,
-    /// Guests that are made for one address in an hour; 0: no limit.
+    /// Accounts that are made for one address in an hour; 0: no limit.
     pub(crate) accounts_per_ip_hour: u64,
     /// How long a note about an account is kept.
     pub(crate) audit_keep: Duration,
@@ -217,6 +217,14 @@ impl AccountCenter {
         self,
         req: msg::registry::Req,
     ) -> Result<msg::registry::Res, Refusal> {
+        Ok(self.sign_up(req).await?)
+    }
+
+    /// As [`AccountCenter::registry`], and says when to come back.
+    pub(super) async fn sign_up(
+        self,
+        req: msg::registry::Req,
+    ) -> Result<msg::registry::Res, Refused> {
         let username = rules::username(req.username)?;
         let password = rules::password(req.password)?;
         let addr = self.gate()?;
@@ -277,60 +285,6 @@ impl fmt::Debug for AccountCenter {
             .field("codes", codes)
             .field("proofs", proofs)
             .finish_non_exhaustive()
-    }
-}
-
-/// How somebody signs in, for the token and for the record.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<'a> {
-    /// Such as `password`, `guest`, `phone`, or a validator's name.
-    pub(super) way: &'a str,
-    pub(super) app_id: Option<&'a str>,
-    pub(super) ip: Option<&'a str>,
-}
-
-impl Entry<'_> {
-    /// What is noted of it.
-    pub(super) fn note(&self, what: What) -> Note {
-        Note::new(what, self.way).from(self.ip).for_app(self.app_id)
-    }
-}
-
-/// Somebody who is signed in, and what he is given.
-pub(super) struct Signed {
-    pub(super) account: Account,
-    /// What the app knows the account by.
-    pub(super) openid: String,
-    pub(super) token: String,
-    pub(super) claims: Claims,
-    pub(super) refresh_token: Option<String>,
-    /// Seconds until the token is too old.
-    pub(super) expires_in: i64,
-}
-
-impl Signed {
-    /// The answer of the account routes, with the gate to go to.
-    pub(super) fn answer(self, addr: String) -> msg::auth::Res {
-        msg::auth::Res {
-            code: Code::OK.0,
-            token: Some(self.token),
-            addr: Some(addr),
-            account_id: Some(self.account.id),
-            openid: Some(self.openid),
-            refresh_token: self.refresh_token,
-            expires_in: Some(self.expires_in),
-        }
-    }
-}
-
-/// Whether an account is open to whoever proved to own it.
-pub(super) fn may_sign_in(account: &Account, now_ms: i64) -> Result<(), Refusal> {
-    if account.status != AccountStatus::Open {
-        return Err(Code::BANNED.into());
-    }
-    match ban_of(account) {
-        Some(ban) if ban.until_ms > now_ms => Err(ban.refusal()),
-        Some(_) | None => Ok(()),
     }
 }
 
@@ -432,64 +386,6 @@ impl Inner {
                 Ok(account)
             }
         }
-    }
-
-    /// Lets an account in whose proof was good, unless it is closed or banned: with
-    /// [`Inner::admit_as`] the one way to a token.
-    pub(super) async fn admit(
-        &self,
-        account: Account,
-        entry: Entry<'_>,
-    ) -> Result<Signed, Refusal> {
-        self.admit_as(account, entry, None).await
-    }
-
-    /// Lets an account in with a role that its token carries; `None`: a player.
-    pub(super) async fn admit_as(
-        &self,
-        account: Account,
-        entry: Entry<'_>,
-        role: Option<&str>,
-    ) -> Result<Signed, Refusal> {
-        let now_ms = self.clock.now_ms();
-        entry.app_id.map(rules::app_id).transpose()?;
-        self.lets_in(&account, entry, now_ms)?;
-        let sid = random_id();
-        let (begun, refresh) = self.begin(&account, entry, role, &sid, Ends::Refreshed).await?;
-        let Entry { way, app_id, ip: _ } = entry;
-        let openid = begun.openid;
-        let subject = Subject {
-            account_id: account.id,
-            openid: &openid,
-            app: app_id,
-            role,
-            sid: Some(&sid),
-            ttl: None,
-        };
-        let (token, claims) = self.keys.issue(&subject, now_ms);
-        tracing::info!(target: "account", account = account.id, sid, way, "signed in");
-        Ok(Signed {
-            account,
-            openid,
-            token,
-            claims,
-            // Who has a role shows its proof again.
-            refresh_token: refresh.filter(|_| role.is_none()).map(|token| token.to_text()),
-            expires_in: self.keys.ttl_secs(),
-        })
-    }
-
-    /// Whether an account may sign in; a refusal is noted.
-    pub(super) fn lets_in(
-        &self,
-        account: &Account,
-        entry: Entry<'_>,
-        now_ms: i64,
-    ) -> Result<(), Refusal> {
-        may_sign_in(account, now_ms).inspect_err(|refusal| {
-            let note = entry.note(What::Refused).saying(&refusal.message);
-            self.store.note_later(account.id, now_ms, note);
-        })
     }
 
     /// Where a client that speaks over a WebSocket goes.
@@ -676,7 +572,7 @@ mod tests {
     async fn a_locked_account_is_told_so_only_with_its_password() {
         let w = World::new().await;
         let id = w.registry("anna", "secret1").await.unwrap().account_id.unwrap();
-        w.store.set_account_status(id, AccountStatus::Locked).await.unwrap();
+        w.store.set_account_status(id, crate::store::AccountStatus::Locked).await.unwrap();
         assert_eq!(w.auth("anna", "secret1").await.err(), Some(Code::BANNED));
         assert_eq!(w.auth("anna", "secret2").await.err(), Some(Code::WRONG_CREDENTIALS));
     }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    center::{AccountCenter, Entry, Inner},
+    center::{AccountCenter, Inner},
+    entry::Entry,
     platform::shown_name,
     refresh::Ends,
     refused::Refused,

@@ -6,6 +6,7 @@ mod center;
 mod codes;
 mod credentials;
 mod ends;
+mod entry;
 mod http;
 mod keys;
 mod newcomers;

@@ -2,8 +2,9 @@
 //! a proof of its own, and is noted with the change.
 
 use super::{
-    center::{AccountCenter, Inner, may_sign_in},
+    center::{AccountCenter, Inner},
     codes::{Phone, Taker},
+    entry::may_sign_in,
     refused::Refused,
     rules,
     tokens::Claims,

@@ -4,8 +4,9 @@
 use rand::{Rng as _, TryRngCore as _, rngs::OsRng};
 
 use super::{
-    center::{AccountCenter, Entry, Inner, Signed},
+    center::{AccountCenter, Inner},
     codes::{Phone, Taker},
+    entry::{Entry, Signed},
     refused::Refused,
 };
 use crate::{

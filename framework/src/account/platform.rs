@@ -2,7 +2,8 @@
 //! each app, and telling other servers whether a token is good.
 
 use super::{
-    center::{AccountCenter, Entry, Inner, Signed, may_sign_in},
+    center::{AccountCenter, Inner},
+    entry::{Entry, Signed, may_sign_in},
     refused::Refused,
     rules,
     tokens::Claims,

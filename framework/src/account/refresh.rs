@@ -5,7 +5,8 @@ use futures_util::future::join_all;
 use ring::digest;
 
 use super::{
-    center::{AccountCenter, Entry, Inner, may_sign_in},
+    center::{AccountCenter, Inner},
+    entry::{Entry, may_sign_in},
     tokens::{Claims, Subject, random},
 };
 use crate::{

@@ -124,7 +124,7 @@ section! {
         code_secret: Option<Secret> = None,
         /// The country of a phone that is written without one.
         country_code: String = "+86".to_owned(),
-        /// Guests that are made for one address, or one IPv6 network of 64 bits, in an hour; 0: no
+        /// Accounts, of devices and names, that are made for one address, or one IPv6 network of 64 bits, in an hour; 0: no
         /// limit, as in `dev` when it is absent. Elsewhere that is 10,000: no household has as
         /// many, and one address fills no more than that of the store.
         accounts_per_ip_hour: Option<u64> = None,
@@ -375,7 +375,7 @@ impl Config {
         !self.discovery.etcd.is_empty()
     }
 
-    /// Guests that are made for one address in an hour; 0: no limit.
+    /// Accounts that are made for one address in an hour; 0: no limit.
     pub(crate) fn accounts_per_ip_hour(&self) -> u64 {
         let unsaid = if self.dev { 0 } else { 10_000 };
         self.account.accounts_per_ip_hour.unwrap_or(unsaid)

@@ -19,10 +19,12 @@ const TRIM: &str = "UPDATE sign_ins SET ended_ms = $4 WHERE sid IN ( \
          AND ended_ms = 0 ORDER BY began_ms DESC, sid LIMIT 1000 OFFSET $3) \
      RETURNING sid";
 
-/// Those of an account that ended with their parents.
+/// Those of an account whose parents live no more. Looks at its living ones alone: of a device that
+/// signs in again and again thousands may have ended.
 const ORPHANS: &str = "UPDATE sign_ins SET ended_ms = $2 \
-     WHERE account_id = $1 AND ended_ms = 0 AND parent <> '' \
-     AND parent IN (SELECT sid FROM sign_ins WHERE account_id = $1 AND ended_ms > 0) \
+     WHERE account_id = $1 AND ended_ms = 0 AND parent <> '' AND NOT EXISTS ( \
+         SELECT 1 FROM sign_ins AS parents \
+         WHERE parents.sid = sign_ins.parent AND parents.ended_ms = 0) \
      RETURNING sid";
 
 const DISPLACE_CREDENTIALS: &str = "UPDATE sign_ins SET ended_ms = $3 \
@@ -35,8 +37,7 @@ const DISPLACE_SIGN_INS: &str = "UPDATE sign_ins SET ended_ms = $3 \
 const ROTATE: &str = "UPDATE sign_ins SET secret = $1, expires_ms = $2 \
      WHERE family = $3 AND secret = $4 AND expires_ms > $5 AND ended_ms = 0";
 
-/// Whoever ends a sign-in is told those as well that ended so short a time ago: perhaps nobody could
-/// be told then.
+/// Whoever ends all others is told those as well that ended so short a time ago.
 const TOLD_AGAIN_MS: i64 = 60_000;
 
 /// More than an account can have, with a credential for each app.
@@ -174,20 +175,34 @@ impl Store {
         Ok(rotated.await? == 1)
     }
 
-    /// Ends a sign-in and those that belong to it; the ids of all of the account that have ended
-    /// lately: those of the minute before too, in case nobody could be told then.
+    /// Ends a sign-in and those that belong to it; their ids, also when they had ended before, in
+    /// case nobody could be told then.
     pub(crate) async fn end_sign_in(
         &self,
         account_id: i64,
         sid: &str,
         now_ms: i64,
     ) -> Result<Vec<String>, StoreError> {
-        let query = "UPDATE sign_ins SET ended_ms = $3 \
-                     WHERE account_id = $1 AND sid = $2 AND ended_ms = 0";
-        self.end(query, account_id, sid.to_owned(), now_ms).await
+        let sql = self.accounts()?;
+        let (pool, sid) = (sql.write.clone(), sid.to_owned());
+        sql.run(async move {
+            let mut tx = pool.begin().await?;
+            let lock = sqlx::query("UPDATE accounts SET id = id WHERE id = $1");
+            lock.bind(account_id).execute(&mut *tx).await?;
+            let query = "UPDATE sign_ins SET ended_ms = $3 \
+                         WHERE account_id = $1 AND (sid = $2 OR parent = $2) AND ended_ms = 0";
+            let query = sqlx::query(query).bind(account_id).bind(sid.clone()).bind(now_ms);
+            query.execute(&mut *tx).await?;
+            let query = "SELECT sid FROM sign_ins \
+                         WHERE account_id = $1 AND (sid = $2 OR parent = $2)";
+            let ended = sids(&mut tx, sqlx::query(query).bind(account_id).bind(sid)).await?;
+            tx.commit().await?;
+            Ok(ended)
+        })
+        .await
     }
 
-    /// Sign-ins that ended after `after_ms`, at most `max`: the newest, and whose they are.
+    /// Sign-ins that ended after `after_ms`, at most `max`: the newest.
     pub(crate) async fn ended_sign_ins(
         &self,
         after_ms: i64,
@@ -217,33 +232,11 @@ impl Store {
             let query = "DELETE FROM sign_ins WHERE sid IN ( \
                          SELECT sid FROM sign_ins WHERE expires_ms <= $1 \
                          OR (ended_ms > 0 AND ended_ms <= $2 AND family IS NOT NULL) \
-                         OR (ended_ms > 0 AND ended_ms <= $1) ORDER BY sid LIMIT $3)";
+                         OR (ended_ms > 0 AND ended_ms <= $1) LIMIT $3)";
             let query = sqlx::query(query).bind(before_ms).bind(ended_before_ms).bind(SWEPT_MAX);
             Ok(query.execute(&pool).await?.rows_affected())
         });
         Ok(i64::try_from(swept.await?).is_ok_and(|swept| swept == SWEPT_MAX))
-    }
-
-    async fn end(
-        &self,
-        query: &'static str,
-        account_id: i64,
-        sid: String,
-        now_ms: i64,
-    ) -> Result<Vec<String>, StoreError> {
-        let sql = self.accounts()?;
-        let pool = sql.write.clone();
-        sql.run(async move {
-            let mut tx = pool.begin().await?;
-            let lock = sqlx::query("UPDATE accounts SET id = id WHERE id = $1");
-            lock.bind(account_id).execute(&mut *tx).await?;
-            let query = sqlx::query(query).bind(account_id).bind(sid).bind(now_ms);
-            query.execute(&mut *tx).await?;
-            let ended = ended(&mut tx, account_id, now_ms).await?;
-            tx.commit().await?;
-            Ok(ended)
-        })
-        .await
     }
 }
 
@@ -251,8 +244,8 @@ impl Store {
 const END_OTHERS: &str = "UPDATE sign_ins SET ended_ms = $3 \
      WHERE account_id = $1 AND sid <> $2 AND (parent = '' OR parent <> $2) AND ended_ms = 0";
 
-/// Ends every sign-in of an account but one, within a transaction that has locked the account;
-/// the ids of all that have ended.
+/// Ends every sign-in of an account but one and what belongs to that, within a transaction that has
+/// locked the account; the ids of all that have ended lately, in case nobody could be told before.
 pub(super) async fn end_others(
     tx: &mut AnyConnection,
     account_id: i64,
@@ -261,17 +254,6 @@ pub(super) async fn end_others(
 ) -> Result<Vec<String>, sqlx::Error> {
     let query = sqlx::query(END_OTHERS).bind(account_id).bind(except_sid.unwrap_or_default());
     query.bind(now_ms).execute(&mut *tx).await?;
-    ended(tx, account_id, now_ms).await
-}
-
-/// Ends what belongs to what has ended; the ids of all of the account that have ended.
-async fn ended(
-    tx: &mut AnyConnection,
-    account_id: i64,
-    now_ms: i64,
-) -> Result<Vec<String>, sqlx::Error> {
-    let orphans = sqlx::query(ORPHANS).bind(account_id).bind(now_ms);
-    orphans.execute(&mut *tx).await?;
     let query = "SELECT sid FROM sign_ins WHERE account_id = $1 AND ended_ms > $2 \
                  ORDER BY ended_ms DESC LIMIT $3";
     let query =
@@ -465,6 +447,8 @@ mod tests {
             assert_eq!(living(&store, &sids).await, [false, true, false, true, true, true, true]);
             let row = store.account_by_id(anna.id).await.unwrap().unwrap();
             assert_eq!(row.last_sign_in_ms, 1);
+            let ended = store.end_sign_in(anna.id, "f", 2).await;
+            assert_eq!(ended, Ok(vec!["f".to_owned()]), "not those that were displaced before");
         }
     }
 

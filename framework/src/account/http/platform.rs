@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        center::Signed,
+        entry::Signed,
         platform::{NotInternal, shown_name},
         rules,
     },

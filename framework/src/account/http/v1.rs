@@ -100,7 +100,7 @@ async fn registry(call: Call) -> Result<Value, Refused> {
         client_ip: ip,
     };
     let msg::registry::Res { code, token, addr, account_id, openid, refresh_token, expires_in } =
-        center.registry(req).await?;
+        center.sign_up(req).await?;
     let res = msg::auth::Res { code, token, addr, account_id, openid, refresh_token, expires_in };
     Ok(answers::sign_in(res))
 }

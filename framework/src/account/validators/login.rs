@@ -7,7 +7,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::super::{
-    center::{AccountCenter, Entry, Inner, Signed},
+    center::{AccountCenter, Inner},
+    entry::{Entry, Signed},
     refused::Refused,
     rules,
     throttle::Trier,
