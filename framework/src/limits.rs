@@ -239,7 +239,7 @@ pub(crate) const STORE_CHECK_DEADLINE: Duration = Duration::from_millis(500);
 /// the store counts as away.
 pub(crate) const STORE_MIGRATIONS_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Passwords that wait to be hashed, at 19 MiB and some 15 ms each. Beyond: 1002.
+/// Passwords that wait to be hashed, some 15 ms each. Beyond: 1002.
 pub(crate) const PASSWORDS_WAITING_MAX: usize = 256;
 
 /// How long one waits for its turn. Beyond: 1002, with nothing done, rather than 1003.

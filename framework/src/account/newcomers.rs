@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{center::Inner, refused::Refused, throttle::network};
 use crate::{
     store::{Account, CreateError, NewAccount},
-    wire::{Code, Refusal},
+    wire::Code,
 };
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -17,7 +17,7 @@ impl Inner {
         &self,
         device_id: &str,
         ip: Option<&str>,
-    ) -> Result<Account, Refusal> {
+    ) -> Result<Account, Refused> {
         let find = || self.store.account_by_device(device_id);
         if let Some(account) = find().await.map_err(|e| self.away(e))? {
             return Ok(account);
@@ -32,12 +32,12 @@ impl Inner {
             Err(CreateError::Taken) => {
                 find().await.map_err(|e| self.away(e))?.ok_or_else(|| Code::NOT_CREATED.into())
             }
-            Err(CreateError::Store(error)) => Err(self.away(error)),
+            Err(CreateError::Store(error)) => Err(self.away(error).into()),
         }
     }
 
     /// Guests and names cost nothing to make, and a row each to keep.
-    pub(super) async fn count_new(&self, ip: Option<&str>) -> Result<(), Refused> {
+    async fn count_new(&self, ip: Option<&str>) -> Result<(), Refused> {
         let max = self.accounts_per_ip_hour;
         let Some(ip) = ip.filter(|_| max > 0) else { return Ok(()) };
         let key = format!("account.new.ip.{}", network(ip));

@@ -288,6 +288,10 @@ async fn an_address_makes_as_many_guests_an_hour_as_the_operator_says() {
         assert_eq!(guest(device, "10.0.0.1").await, Ok(()));
     }
     assert_eq!(guest("c", "10.0.0.1").await, Err(Code::TOO_MANY_TRIES));
+    let (device_id, client_ip) = (Some("c".to_owned()), Some("10.0.0.1".to_owned()));
+    let req = msg::auth::Req { device_id, client_ip, ..Default::default() };
+    let refused = w.center.clone().sign_in(req).await.map(drop).unwrap_err();
+    assert_eq!(refused.retry_after, Some(Duration::from_secs(3600)));
     assert_eq!(guest("a", "10.0.0.1").await, Ok(()), "who exists is let in");
     assert_eq!(guest("c", "10.0.0.2").await, Ok(()));
     w.clock.set(1_000_000 + i64::try_from(Duration::from_secs(3600).as_millis()).unwrap());
