@@ -80,6 +80,12 @@ impl RedisClaims {
         claim.map(|claim| Owner::parse(claim.split_once(' ').map_or("", |c| c.1))).transpose()
     }
 
+    /// Whether an owner has spoken within its lease.
+    pub(crate) async fn lives(&self, owner: &Owner) -> Result<bool, CacheError> {
+        let lease = self.redis.key(&owner.lease_name());
+        self.redis.command(Cmd::new().arg("EXISTS").arg(lease).take()).await
+    }
+
     /// Claims a free entity, or one that is ours already, each time under a new epoch: above
     /// `floor`, under which the entity was written last, and above all before.
     pub(crate) async fn claim(
@@ -205,6 +211,11 @@ impl Owner {
     fn tag(&self) -> String {
         format!("{}:{}", self.node, self.incarnation)
     }
+
+    /// There while it has spoken within its lease.
+    fn lease_name(&self) -> String {
+        format!("lease:{}", self.tag())
+    }
 }
 
 impl Claimed {
@@ -244,7 +255,8 @@ impl Ask<'_> {
     /// The three keys of an owner.
     fn owner_keys(self, owner: &Owner) -> Self {
         let tag = owner.tag();
-        ["lease", "owned", "dead"].into_iter().fold(self, |ask, of| ask.key(format!("{of}:{tag}")))
+        let lease = self.key(owner.lease_name());
+        ["owned", "dead"].into_iter().fold(lease, |ask, of| ask.key(format!("{of}:{tag}")))
     }
 
     async fn run(self, script: &'static Script) -> Result<Vec<String>, CacheError> {

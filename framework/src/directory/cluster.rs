@@ -316,6 +316,24 @@ impl Cluster {
         self.claims.locate(entity).await.map_err(|e| away(&e))
     }
 
+    /// As [`Cluster::claim`] refuses it, when another node runs it: one that discovery here has,
+    /// or one whose lease lives, for what discovery has not told yet looks like what is gone.
+    pub(super) async fn runs_elsewhere(
+        &self,
+        entity: &str,
+        nodes: &Nodes,
+    ) -> Result<(), NotClaimed> {
+        let refused = |e: CacheError| NotClaimed::Refused(away(&e));
+        let Some(owner) = self.claims.locate(entity).await.map_err(refused)? else { return Ok(()) };
+        if owner.node == self.node {
+            return Ok(());
+        }
+        if !self.is_gone(&owner, nodes) || self.claims.lives(&owner).await.map_err(refused)? {
+            return Err(held(owner, nodes));
+        }
+        Ok(())
+    }
+
     pub(super) async fn claim(
         &self,
         entity: &str,
@@ -332,16 +350,12 @@ impl Cluster {
             let taken = self.claims.take_over(entity, &from, &me, floor).await;
             claimed = taken.map_err(refused)?;
         }
-        let passing = |why: &'static str| NotClaimed::Refused(Code::NOT_CONNECTED.because(why));
         match claimed {
             Claimed::Granted { epoch } => {
                 self.owned().insert(entity.to_owned(), epoch);
                 Ok(Claim { epoch })
             }
-            Claimed::Held(owner) if nodes.iter().any(|n| n.id == owner.node) => {
-                Err(NotClaimed::Elsewhere(owner.node))
-            }
-            Claimed::Held(_) => Err(passing("the player's game server is gone, its lease not yet")),
+            Claimed::Held(owner) => Err(held(owner, nodes)),
             Claimed::Settling => Err(passing("the claims were lost and are being said again")),
             Claimed::Dead => Err(passing("this game server begins anew")),
         }
@@ -366,6 +380,18 @@ impl Cluster {
         let etcd = etcd.err().map(|e| e.to_string());
         etcd.into_iter().chain(redis.err().map(|e| e.to_string())).collect()
     }
+}
+
+fn held(owner: Owner, nodes: &Nodes) -> NotClaimed {
+    if nodes.iter().any(|n| n.id == owner.node) {
+        return NotClaimed::Elsewhere(owner.node);
+    }
+    passing("the player's game server is gone, its lease not yet")
+}
+
+/// What may be otherwise in a moment.
+fn passing(why: &'static str) -> NotClaimed {
+    NotClaimed::Refused(Code::NOT_CONNECTED.because(why))
 }
 
 fn away(_: &CacheError) -> Refusal {

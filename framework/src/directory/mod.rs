@@ -237,6 +237,14 @@ impl Directory {
         }
     }
 
+    /// Refuses, as [`Directory::claim`] would, what another node runs; claims nothing.
+    pub(crate) async fn runs_elsewhere(&self, entity: &str) -> Result<(), NotClaimed> {
+        match &self.0.kind {
+            Kind::Alone { .. } => Ok(()),
+            Kind::Cluster(cluster) => cluster.runs_elsewhere(entity, &self.nodes()).await,
+        }
+    }
+
     /// Claims an entity for this node, under an epoch above `floor`.
     pub(crate) async fn claim(&self, entity: &str, floor: i64) -> Result<Claim, NotClaimed> {
         match &self.0.kind {

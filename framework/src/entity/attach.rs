@@ -18,6 +18,7 @@ use crate::{
         SessionPort,
     },
     proto::link as proto,
+    store::StoreError,
     telemetry::catch,
     wire::{Code, Refusal},
 };
@@ -255,11 +256,17 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let Some(packed) = self.pack() else { return false };
         self.host.stopping(self.ctx.entity());
         let Some(state) = self.state_bytes() else { return false };
-        if let Err(e) = self.ctx.writer().write(state).await {
-            tracing::debug!(target: "entity", entity = %self.ctx.entity(), "cannot leave: {e}");
+        // Once more: a session is worth it, and a service may have been late a single time.
+        let id = self.ctx.entity();
+        let mut saved = self.ctx.writer().write(state.clone()).await;
+        if let Err(StoreError::Unavailable(_)) = saved {
+            saved = self.ctx.writer().write(state).await;
+        }
+        if let Err(e) = saved {
+            tracing::debug!(target: "entity", entity = %id, "cannot leave: {e}");
             return false;
         }
-        if !self.host.carry(self.ctx.entity(), packed).await {
+        if !self.host.carry(id, &packed).await && !self.host.carry(id, &packed).await {
             return false;
         }
         self.host.release(self.ctx.entity(), self.ctx.writer().claim()).await;

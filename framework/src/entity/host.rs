@@ -205,16 +205,32 @@ impl Host {
                     // Who has nothing to go on with takes no place: its owner may want in.
                     self.find_carried(id, arrival).await?;
                     if let Some(place) = Place::take(self, id) {
-                        return self.wake(place, arrival).await;
+                        return self.wake_to_the_end(place, arrival.clone()).await;
                     }
                 }
             }
         }
     }
 
+    /// Also when the caller stops waiting: what was claimed, and what was taken out of the cache,
+    /// would be nobody's.
+    async fn wake_to_the_end(
+        self: &Arc<Self>,
+        place: Place,
+        arrival: Arrival,
+    ) -> Result<Running, NotAttached> {
+        let (host, (woken, told)) = (self.clone(), oneshot::channel());
+        self.world.tasks.spawn(async move {
+            // Who asked may have given up.
+            let _heard = woken.send(host.wake(place, &arrival).await);
+        });
+        // It is cut short only when the process ends.
+        told.await.unwrap_or_else(|_| Err(Refusal::from(Code::DRAINING).into()))
+    }
+
     async fn wake(
         self: &Arc<Self>,
-        place: Place<'_>,
+        place: Place,
         arrival: &Arrival,
     ) -> Result<Running, NotAttached> {
         let id = place.id.clone();
@@ -265,11 +281,7 @@ impl Host {
         };
         let mut floor = 0;
         for _ in 0..2 {
-            let claim =
-                self.directory.claim(&id.to_string(), floor).await.map_err(|e| match e {
-                    NotClaimed::Elsewhere(node) => NotAttached::Elsewhere(node),
-                    NotClaimed::Refused(refusal) => refusal.into(),
-                })?;
+            let claim = self.directory.claim(&id.to_string(), floor).await?;
             match store.load_record(id.kind, &id.key, claim.epoch).await {
                 Ok(stored) => return Ok((claim, stored)),
                 Err(StoreError::Unavailable(why)) => {
@@ -295,7 +307,7 @@ impl Host {
     }
 
     /// Puts a session down for the node that runs its player next. Says whether it lies there.
-    pub(super) async fn carry(&self, id: &EntityId, session: proto::Session) -> bool {
+    pub(super) async fn carry(&self, id: &EntityId, session: &proto::Session) -> bool {
         let Some(cache) = &self.world.in_transit else { return false };
         // Who is connected goes on within the time that a move may take.
         let ttl = self.sessions.resume_window.max(SIGN_IN_DEADLINE);
@@ -307,15 +319,23 @@ impl Host {
     }
 
     /// Refuses who comes to go on with a session that no other node has put down.
-    async fn find_carried(&self, id: &EntityId, arrival: &Arrival) -> Result<(), Refusal> {
+    async fn find_carried(&self, id: &EntityId, arrival: &Arrival) -> Result<(), NotAttached> {
         if let Entry::SignIn { .. } = arrival.entry {
             return Ok(());
         }
         let refused = Refusal::from(Code::RESUME_REFUSED);
-        let Some(cache) = &self.world.in_transit else { return Err(refused) };
-        let packed = cache.get(&carried_key(id), self.world.clock.now_ms()).await;
-        let packed = packed.map_err(|_| Code::NOT_READY.because("the cache is away"))?;
-        packed.and_then(|packed| self.unpack(&packed, arrival)).map(drop).ok_or(refused)
+        let Some(cache) = &self.world.in_transit else { return Err(refused.into()) };
+        // It is put down before its player is given up, and taken out after that was claimed. So
+        // whoever looks in this order misses it only where it moves twice meanwhile.
+        for _ in 0..2 {
+            self.directory.runs_elsewhere(&id.to_string()).await?;
+            let packed = cache.get(&carried_key(id), self.world.clock.now_ms()).await;
+            let packed = packed.map_err(|_| Code::NOT_READY.because("the cache is away"))?;
+            if packed.is_some_and(|packed| self.unpack(&packed, arrival).is_some()) {
+                return Ok(());
+            }
+        }
+        Err(refused.into())
     }
 
     /// A session that lay in the cache, when it is the one that the arrival goes on with.
@@ -494,6 +514,15 @@ impl Hosts for Hosted {
     }
 }
 
+impl From<NotClaimed> for NotAttached {
+    fn from(not: NotClaimed) -> Self {
+        match not {
+            NotClaimed::Elsewhere(node) => Self::Elsewhere(node),
+            NotClaimed::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").field("entities", &self.count()).finish_non_exhaustive()
@@ -518,15 +547,15 @@ impl Drop for GivenUp<'_> {
 }
 
 /// The right to wake one entity; given back when the waking is not finished.
-struct Place<'a> {
-    host: &'a Host,
-    id: &'a EntityId,
+struct Place {
+    host: Arc<Host>,
+    id: EntityId,
     over: CancellationToken,
     filled: bool,
 }
 
-impl<'a> Place<'a> {
-    fn take(host: &'a Host, id: &'a EntityId) -> Option<Self> {
+impl Place {
+    fn take(host: &Arc<Host>, id: &EntityId) -> Option<Self> {
         let mut slots = host.slots();
         if slots.contains_key(id) {
             return None;
@@ -534,7 +563,7 @@ impl<'a> Place<'a> {
         let over = CancellationToken::new();
         slots.insert(id.clone(), Slot::Busy(over.clone()));
         host.count_slots(&slots);
-        Some(Self { host, id, over, filled: false })
+        Some(Self { host: host.clone(), id: id.clone(), over, filled: false })
     }
 
     fn fill(mut self, running: Running) {
@@ -545,11 +574,11 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         if !self.filled {
             let mut slots = self.host.slots();
-            slots.remove(self.id);
+            slots.remove(&self.id);
             self.host.count_slots(&slots);
         }
         self.over.cancel();

@@ -37,15 +37,43 @@ impl Etcd {
     ///
     /// When it does not answer.
     pub fn has(&self, key: &str) -> bool {
-        let asked = format!(r#"{{"key":"{}","count_only":true}}"#, base64(key.as_bytes()));
+        let said = self.ask("range", &format!(r#"{{"key":"{}","count_only":true}}"#, base64(key.as_bytes())));
+        // A count of 0 is left out.
+        said.contains(r#""count""#)
+    }
+
+    /// Removes a key, and says what was there: as though nobody had heard of it yet.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer, or there is no such key.
+    pub fn take(&self, key: &str) -> Taken {
+        let key = base64(key.as_bytes());
+        let said = self.ask("deleterange", &format!(r#"{{"key":"{key}","prev_kv":true}}"#));
+        let value = said.split_once(r#""value":""#).and_then(|(_, rest)| rest.split_once('"'));
+        let value = value.unwrap_or_else(|| panic!("no such key: {said}")).0.to_owned();
+        Taken { key, value }
+    }
+
+    /// Puts back what was taken, without a lease.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn put_back(&self, taken: &Taken) {
+        let Taken { key, value } = taken;
+        self.ask("put", &format!(r#"{{"key":"{key}","value":"{value}"}}"#));
+    }
+
+    /// It speaks JSON as well, of keys and values in base64.
+    fn ask(&self, what: &str, asked: &str) -> String {
         let request = format!(
-            "POST /v3/kv/range HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\n{asked}",
+            "POST /v3/kv/{what} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\n{asked}",
             asked.len()
         );
         let said = ask(self.0.port(), &request).unwrap_or_default();
-        assert!(said.contains("revision"), "no answer about {key} from {}: {said}", self.url());
-        // A count of 0 is left out.
-        said.contains(r#""count""#)
+        assert!(said.contains("revision"), "no answer to {what} from {}: {said}", self.url());
+        said
     }
 
     /// Forgets the data.
@@ -56,6 +84,13 @@ impl Etcd {
     pub fn wipe(&mut self) {
         self.0.wipe();
     }
+}
+
+/// A key and its value that are there no more.
+#[derive(Debug)]
+pub struct Taken {
+    key: String,
+    value: String,
 }
 
 life!(Etcd);

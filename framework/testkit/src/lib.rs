@@ -30,7 +30,7 @@ use std::{
 };
 
 pub use crate::{
-    etcd::Etcd,
+    etcd::{Etcd, Taken},
     ports::free_port,
     postgres::Postgres,
     redis::Redis,

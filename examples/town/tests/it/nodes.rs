@@ -220,7 +220,12 @@ impl Cluster {
 
     /// Whether discovery knows a node.
     pub(crate) fn knows(&self, etcd: &Etcd, node: &str) -> bool {
-        etcd.has(&format!("/bastide/{}/nodes/{node}", self.name))
+        etcd.has(&self.node_key(node))
+    }
+
+    /// Where a node stands in discovery.
+    pub(crate) fn node_key(&self, node: &str) -> String {
+        format!("/bastide/{}/nodes/{node}", self.name)
     }
 
     /// What stands in the row of a player, such as `updated_ms`.

@@ -175,6 +175,22 @@ async fn game_servers_are_drained_and_sessions_go_on_also_those_that_are_away_ju
     is_whole("drain of game servers", players.end().await);
 }
 
+/// Each node hears of the others a moment late; to those that have not heard yet, a game server
+/// that is there looks like one that is gone.
+#[tokio::test]
+async fn sessions_with_a_game_server_that_others_have_not_heard_of_go_on_when_they_have() {
+    let town = Town::start().await;
+    let mut players = town.players(WhenLost::End).await;
+    let etcd = &shared().etcd;
+    let hidden = town.cluster.node_key(&town.games[0].id);
+    let taken = etcd.take(&hidden);
+    players.cut(u64::MAX);
+    sleep(Duration::from_secs(1)).await;
+    etcd.put_back(&taken);
+    players.go_on().await;
+    is_whole("a game server nobody had heard of", players.end().await);
+}
+
 /// Whoever was with it is told that the session is over; what was answered is in the bag.
 #[tokio::test]
 async fn sessions_of_a_killed_game_server_end_honestly_and_the_others_notice_nothing() {
