@@ -37,7 +37,8 @@ impl Etcd {
     ///
     /// When it does not answer.
     pub fn has(&self, key: &str) -> bool {
-        let said = self.ask("range", &format!(r#"{{"key":"{}","count_only":true}}"#, base64(key.as_bytes())));
+        let said = self
+            .ask("range", &format!(r#"{{"key":"{}","count_only":true}}"#, base64(key.as_bytes())));
         // A count of 0 is left out.
         said.contains(r#""count""#)
     }
