@@ -9,10 +9,11 @@ use crate::{
     account::{CodeSender, Sender, Validator, Validators},
     cli,
     doors::Addresses,
-    entity::{AnyKind, Classes, Handler, Kind, Player, Table},
+    entity::{AnyKind, Classes, Handler, Kind, PLAYER, Player, Table},
     gate::{GateHooks, Hooks},
     node::Node,
     play::{AnyScript, Script, any_script},
+    room::{AnyRoomKind, Room, RoomKind},
 };
 
 /// How the program ends: 0 when all went well, 1 when what was asked did not work, 2 when the
@@ -45,6 +46,7 @@ pub struct App<S = ()> {
     sender: Sender,
     validators: Validators,
     script: Option<AnyScript>,
+    rooms: Vec<Arc<dyn AnyRoomKind>>,
 }
 
 /// What a node needs of a game.
@@ -54,6 +56,7 @@ pub(crate) struct Game {
     pub(crate) hooks: Hooks,
     pub(crate) sender: Sender,
     pub(crate) validators: Validators,
+    pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
 }
 
 impl App {
@@ -67,13 +70,14 @@ impl App {
             sender: Sender::none(),
             validators: Validators::default(),
             script: None,
+            rooms: Vec::new(),
         }
     }
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self { name, table: _, classes, hooks, sender, validators, script } = self;
-        App { name, table: Table::new(), classes, hooks, sender, validators, script }
+        let Self { name, table: _, classes, hooks, sender, validators, script, rooms } = self;
+        App { name, table: Table::new(), classes, hooks, sender, validators, script, rooms }
     }
 }
 
@@ -147,6 +151,19 @@ impl<P: Player> App<P> {
         self
     }
 
+    /// Adds a kind of rooms.
+    ///
+    /// # Panics
+    /// When there is a kind of that name already.
+    #[must_use]
+    pub fn room<R: Room>(mut self, kind: RoomKind<R>) -> Self {
+        let name = kind.name();
+        let known = self.rooms.iter().any(|known| known.name() == name);
+        assert!(!known && name != PLAYER, "two kinds of rooms named {name}: keep one of them");
+        self.rooms.push(Arc::new(kind));
+        self
+    }
+
     /// Adds the steps of this game to `play`: an `async fn(&mut Play) -> Result<(), PlayError>`.
     #[must_use]
     pub fn play(mut self, script: impl for<'a> Script<'a>) -> Self {
@@ -165,9 +182,9 @@ impl<P: Player> App<P> {
     }
 
     fn into_game(self) -> Game {
-        let Self { name: _, table, classes, hooks, sender, validators, script: _ } = self;
+        let Self { name: _, table, classes, hooks, sender, validators, script: _, rooms } = self;
         let player = Arc::new(Kind::player(table, classes));
-        Game { player, hooks, sender, validators }
+        Game { player, hooks, sender, validators, rooms }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -262,7 +279,8 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, classes, hooks, sender, validators, script } = self;
+        let Self { name, table, classes, hooks, sender, validators, script, rooms } = self;
+        let rooms: Vec<_> = rooms.iter().map(|kind| kind.name()).collect();
         f.debug_struct("App")
             .field("name", name)
             .field("handlers", table)
@@ -271,6 +289,7 @@ impl<S> fmt::Debug for App<S> {
             .field("code_sender", sender)
             .field("validators", validators)
             .field("play", &script.is_some())
+            .field("rooms", &rooms)
             .finish()
     }
 }

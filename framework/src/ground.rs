@@ -14,12 +14,13 @@ use crate::{
     config::Config,
     directory::{ClusterSettings, Directory, EtcdSettings, Role},
     doors::Doors,
-    entity::{AnyKind, Host, Hosted, World},
+    entity::{AnyKind, Host, Hosted, Kinds, World},
     gate::{Gate, GateSettings, Grounds, Hooks, Players, TextSide},
     limits::NODE_LEASE,
     link::{Hosts, Links, Me, Served, Tls},
     node::{StartError, system},
     outage::Outage,
+    room::{AnyRoomKind, Book},
     schema::Schema,
     secret,
     sessions::{self, Sessions},
@@ -88,7 +89,12 @@ impl Ground {
     }
 
     /// The game server, when this node is one, and its right to run what it claims.
-    pub(crate) fn host(&self, config: &Config, player: Arc<dyn AnyKind>) -> Option<Arc<Host>> {
+    pub(crate) fn host(
+        &self,
+        config: &Config,
+        player: Arc<dyn AnyKind>,
+        rooms: Vec<Arc<dyn AnyRoomKind>>,
+    ) -> Option<Arc<Host>> {
         let store = self.store.clone().filter(|_| config.has(Role::Game))?;
         let world = World {
             clock: self.clock.clone(),
@@ -98,8 +104,9 @@ impl Ground {
             tasks: self.tasks.clone(),
         };
         let (directory, meters) = (self.directory.clone(), self.meters.entity.clone());
+        let kinds = Kinds { player, rooms, book: self.book() };
         let host = Host::new(
-            player,
+            kinds,
             directory.clone(),
             world,
             config.game.clone(),
@@ -115,6 +122,11 @@ impl Ground {
         self.tasks.spawn(directory.clone().keep_claims(evict, self.tasks.clone()));
         self.tasks.spawn(directory.sweep(self.tasks.clone()));
         Some(host)
+    }
+
+    /// What room centers know of rooms.
+    pub(crate) fn book(&self) -> Book {
+        Book::new(self.cache.clone(), self.clock.clone())
     }
 
     /// What operators see and may do.

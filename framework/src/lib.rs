@@ -13,6 +13,7 @@
 //! 3. `link`: from a gate to the node that runs the entity, and back.
 //! 4. `directory`: which node runs what; `ask`: roles asked by message.
 //! 5. `entity`: actors with a kind, a key and typed handlers ([`Player`], [`Handler`], [`Ctx`]).
+//!    `room`: entities whose members are players ([`Room`], [`RoomKind`]).
 //!    `sessions`: how somebody else than its client ends a session.
 //! 6. `account`: signs people in; `store`: keeps accounts and states; `admin`: tells operators.
 //! 7. [`App`] is what a studio calls; `node` wires all of the above in one function.
@@ -53,6 +54,7 @@ mod link;
 mod node;
 mod outage;
 mod play;
+mod room;
 mod schema;
 mod secret;
 mod sessions;
@@ -74,6 +76,7 @@ pub use self::{
     link::Account,
     play::{Play, PlayError, Script},
     proto::{def, msg},
+    room::{Member, Overrun, Room, RoomCtx, RoomHandler, RoomKind, Seat},
     wire::{Code, Refusal},
 };
 

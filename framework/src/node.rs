@@ -119,7 +119,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
 
     // 3. The game server: entities with the studio's handlers.
     let schema = Arc::new(Schema::new(game.player.schemas()));
-    let host = ground.host(config, game.player);
+    let host = ground.host(config, game.player, game.rooms);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
     let gate = |hooks| ground.gate(config, host.clone(), schema, hooks);

@@ -33,6 +33,7 @@ use crate::{
         NotAttached,
     },
     proto::link as proto,
+    room::{AnyRoomKind, Book},
     store::StoreError,
     telemetry::EntityMeters,
     wire::{Code, Refusal},
@@ -48,9 +49,27 @@ pub(crate) struct Running {
     pub(super) resumable: Arc<AtomicU64>,
 }
 
+/// What may run in this process.
+pub(crate) struct Kinds {
+    pub(crate) player: Arc<dyn AnyKind>,
+    pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
+    pub(crate) book: Book,
+}
+
+#[cfg(test)]
+impl<P: super::Player> From<Arc<super::Kind<P>>> for Kinds {
+    /// Players alone.
+    fn from(player: Arc<super::Kind<P>>) -> Self {
+        let (cache, clock) = (crate::store::Cache::memory(), crate::clock::Clock::fixed(0));
+        Self { player, rooms: Vec::new(), book: Book::new(cache, clock) }
+    }
+}
+
 /// The entities that run in this process.
 pub(crate) struct Host {
     player: Arc<dyn AnyKind>,
+    rooms: Vec<Arc<dyn AnyRoomKind>>,
+    book: Book,
     /// Std mutex: held for a map look-up at sign-in and stop, never per message or across an await.
     slots: Mutex<FxHashMap<EntityId, Slot>>,
     count: watch::Sender<usize>,
@@ -88,17 +107,20 @@ enum Slot {
 
 impl Host {
     pub(crate) fn new(
-        player: Arc<dyn AnyKind>,
+        kinds: impl Into<Kinds>,
         directory: Directory,
         world: World,
         settings: config::Game,
         sessions: config::Session,
         meters: EntityMeters,
     ) -> Arc<Self> {
+        let Kinds { player, rooms, book } = kinds.into();
         let replay_room =
             ReplayRoom::new(sessions.replay_bytes_max, sessions.replay_bytes_total_max);
         Arc::new(Self {
             player,
+            rooms,
+            book,
             slots: Mutex::default(),
             count: watch::Sender::new(0),
             directory,
@@ -364,19 +386,19 @@ impl Host {
     }
 
     /// An entity has stopped, or left: whoever wants it may claim it.
-    pub(super) async fn release(&self, id: &EntityId, claim: Claim) {
+    pub(crate) async fn release(&self, id: &EntityId, claim: Claim) {
         self.directory.release(&id.to_string(), claim).await;
     }
 
     /// The entity is about to stop: who looks for it waits until its state is saved.
-    pub(super) fn stopping(&self, id: &EntityId) {
+    pub(crate) fn stopping(&self, id: &EntityId) {
         let mut slots = self.slots();
         if let Some(slot @ Slot::Running(_)) = slots.get_mut(id) {
             *slot = Slot::Busy(CancellationToken::new());
         }
     }
 
-    pub(super) fn stopped(&self, id: &EntityId) {
+    pub(crate) fn stopped(&self, id: &EntityId) {
         let mut slots = self.slots();
         if let Some(Slot::Busy(over)) = slots.remove(id) {
             over.cancel();
@@ -449,15 +471,15 @@ impl Host {
         self.slots().len()
     }
 
-    pub(super) fn settings(&self) -> &config::Game {
+    pub(crate) fn settings(&self) -> &config::Game {
         &self.settings
     }
 
-    pub(super) fn sessions(&self) -> &config::Session {
+    pub(crate) fn sessions(&self) -> &config::Session {
         &self.sessions
     }
 
-    pub(super) fn world(&self) -> &World {
+    pub(crate) fn world(&self) -> &World {
         &self.world
     }
 
@@ -465,17 +487,27 @@ impl Host {
         self.replay_room.clone()
     }
 
+    /// What room centers know of the rooms that run here.
+    pub(crate) fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// This node, and this start of it.
+    pub(crate) fn me(&self) -> (&str, i64) {
+        (self.directory.me(), self.directory.incarnation())
+    }
+
     /// Until when entities may run here.
-    pub(super) fn lease(&self) -> &Lease {
+    pub(crate) fn lease(&self) -> &Lease {
         self.directory.lease()
     }
 
-    pub(super) fn meters(&self) -> &EntityMeters {
+    pub(crate) fn meters(&self) -> &EntityMeters {
         &self.meters
     }
 
     /// Tells of an outage of the store, at most once a minute.
-    pub(super) fn save_failed(&self, why: &str) {
+    pub(crate) fn save_failed(&self, why: &str) {
         self.meters.saves_failed.increment(1);
         let now = self.world.clock.now_ms();
         let told = self.outage_told_ms.load(Ordering::Relaxed);

@@ -19,7 +19,7 @@ use std::fmt;
 pub(crate) use classes::Classes;
 pub use context::Ctx;
 pub(crate) use context::World;
-pub(crate) use host::{Ended, Host, Hosted, carried_key};
+pub(crate) use host::{Ended, Host, Hosted, Kinds, carried_key};
 pub(crate) use kind::{AnyKind, Kind, PLAYER};
 pub use player::{LoadError, Player};
 pub(crate) use session::ReplayRoom;
