@@ -11,6 +11,7 @@ use crate::{
     doors::Addresses,
     entity::{AnyKind, Classes, Handler, Kind, PLAYER, Player, Table},
     gate::{GateHooks, Hooks},
+    msg,
     node::Node,
     play::{AnyScript, Script, any_script},
     room::{AnyRoomKind, Room, RoomKind},
@@ -57,6 +58,15 @@ pub(crate) struct Game {
     pub(crate) sender: Sender,
     pub(crate) validators: Validators,
     pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
+}
+
+impl Game {
+    /// What describes the messages that clients may send and hear.
+    pub(crate) fn schemas(&self) -> Vec<&'static [u8]> {
+        let rooms = self.rooms.iter().flat_map(|kind| kind.schemas());
+        let own = (!self.rooms.is_empty()).then(msg::enter_room::Req::schema);
+        self.player.schemas().iter().chain(rooms).copied().chain(own).collect()
+    }
 }
 
 impl App {
@@ -183,7 +193,7 @@ impl<P: Player> App<P> {
 
     fn into_game(self) -> Game {
         let Self { name: _, table, classes, hooks, sender, validators, script: _, rooms } = self;
-        let player = Arc::new(Kind::player(table, classes));
+        let player = Arc::new(Kind::player(table, classes).with_rooms(&rooms));
         Game { player, hooks, sender, validators, rooms }
     }
 

@@ -14,13 +14,13 @@ use crate::{
     config::Config,
     directory::{ClusterSettings, Directory, EtcdSettings, Role},
     doors::Doors,
-    entity::{AnyKind, Host, Hosted, Kinds, World},
+    entity::{self, AnyKind, Host, Hosted, Kinds, RoomSide, World},
     gate::{Gate, GateSettings, Grounds, Hooks, Players, TextSide},
     limits::NODE_LEASE,
     link::{Hosts, Links, Me, Served, Tls},
     node::{StartError, system},
     outage::Outage,
-    room::{AnyRoomKind, Book},
+    room::{AnyRoomKind, Book, Tickets},
     schema::Schema,
     secret,
     sessions::{self, Sessions},
@@ -104,7 +104,13 @@ impl Ground {
             tasks: self.tasks.clone(),
         };
         let (directory, meters) = (self.directory.clone(), self.meters.entity.clone());
-        let kinds = Kinds { player, rooms, book: self.book() };
+        let side = RoomSide {
+            book: self.book(),
+            tickets: self.tickets(),
+            asker: self.asker.clone(),
+            links: self.links.clone(),
+        };
+        let kinds = Kinds { player, rooms, side };
         let host = Host::new(
             kinds,
             directory.clone(),
@@ -118,7 +124,8 @@ impl Ground {
             let host = evicts.clone();
             Box::pin(async move { host.evict(evicted).await }) as _
         });
-        self.asker.start(Role::Game, sessions::calls(&host), &self.tasks);
+        let calls = entity::calls(&host, sessions::calls(&host, Calls::default()));
+        self.asker.start(Role::Game, calls, &self.tasks);
         self.tasks.spawn(directory.clone().keep_claims(evict, self.tasks.clone()));
         self.tasks.spawn(directory.sweep(self.tasks.clone()));
         Some(host)
@@ -127,6 +134,11 @@ impl Ground {
     /// What room centers know of rooms.
     pub(crate) fn book(&self) -> Book {
         Book::new(self.cache.clone(), self.clock.clone())
+    }
+
+    /// What lets players into rooms.
+    pub(crate) fn tickets(&self) -> Tickets {
+        Tickets::new(self.cache.clone(), self.chance.clone(), self.clock.clone())
     }
 
     /// What operators see and may do.
@@ -170,6 +182,7 @@ impl Ground {
             players,
             text,
             sessions: self.sessions(),
+            tickets: self.tickets(),
             hooks,
             clock: self.clock.clone(),
             chance: self.chance.clone(),

@@ -39,6 +39,26 @@ pub(crate) const MAILBOX_REFUSED_BYTES_MAX: usize = 1024 * 1024;
 /// Mail that an entity takes in a row. Beyond: the others of its shard have their turn.
 pub(crate) const MAIL_PER_TURN_MAX: usize = 32;
 
+/// Bytes that a room has said to one member and its player has not heard yet: the player may be at
+/// a handler that waits. Beyond: the seat is lost, 2008.
+pub(crate) const ROOM_INBOX_BYTES_MAX: usize = 256 * 1024;
+
+/// Characters of the name that a member of a room may have, from the seed s1. Beyond: cut.
+pub(crate) const MEMBER_NAME_CHARS_MAX: usize = 14;
+
+/// How long a player looks for a room that was lost out of sight, beyond the lease of the node
+/// that had it: as long as it may take to come back elsewhere. Beyond: 3007.
+pub(crate) const ROOM_SEARCH_GRACE: Duration = Duration::from_secs(5);
+
+/// Pause between two looks for such a room. Beyond: the next look.
+pub(crate) const ROOM_SEARCH_RETRY: Duration = Duration::from_millis(250);
+
+/// How often a player that waits to be matched says so. The room center forgets who does not.
+pub(crate) const WISH_TOLD: Duration = Duration::from_secs(3);
+
+/// How long a player waits to be matched. Beyond: it is told 1003, and may ask again.
+pub(crate) const WISH_MAX: Duration = Duration::from_secs(600);
+
 /// How often a sign-in tries to reach a player that is stopping just then. Beyond: 1002.
 pub(crate) const ATTACH_TRIES_MAX: usize = 3;
 

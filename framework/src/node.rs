@@ -118,7 +118,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let ground = Ground::lay(config, tasks).await?;
 
     // 3. The game server: entities with the studio's handlers.
-    let schema = Arc::new(Schema::new(game.player.schemas()));
+    let schema = Arc::new(Schema::new(&game.schemas()));
     let host = ground.host(config, game.player, game.rooms);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.

@@ -178,7 +178,7 @@ fn name_message(
         format!("{scope}.{}", message.name())
     };
     let rust = format!("{module}{}", message.name().to_upper_camel_case());
-    let inner = format!("{module}{}::", message.name().to_snake_case());
+    let inner = format!("{module}{}::", module_of(message.name()));
     let has = |n: &str| message.nested_type.iter().any(|m| m.name() == n);
 
     *code += &format!(
@@ -199,6 +199,22 @@ fn name_message(
     }
     for nested in &message.nested_type {
         name_message(code, nested, &name, &inner, schema);
+    }
+}
+
+/// The module that prost puts the messages into that lie in this one.
+fn module_of(message: &str) -> String {
+    const KEYWORDS: [&str; 47] = [
+        "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "do",
+        "dyn", "else", "enum", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let",
+        "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return",
+        "static", "struct", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use",
+        "virtual", "where", "while", "yield",
+    ];
+    match message.to_snake_case() {
+        name if matches!(name.as_str(), "self" | "super" | "extern" | "crate") => name + "_",
+        name if KEYWORDS.contains(&name.as_str()) => format!("r#{name}"),
+        name => name,
     }
 }
 
@@ -231,6 +247,22 @@ mod tests {
         assert!(code.contains("impl ::bastide::Request for start_fight::Req"), "{code}");
         assert!(code.contains("type Res = start_fight::Res;"), "{code}");
         assert!(code.contains("const NAME: &'static str = \"duel.StartFight.Req\""), "{code}");
+    }
+
+    #[test]
+    fn a_message_may_be_named_like_a_word_of_rust() {
+        let dir = compiled(&[(
+            "duel.proto",
+            "syntax = \"proto3\"; package duel;
+             message Match { message Req {} message Res {} }
+             message Self { message Req {} message Res {} }",
+        )])
+        .expect("compiles");
+        let code = fs::read_to_string(dir.path().join("duel.rs")).expect("written");
+        assert!(code.contains("pub mod r#match {"), "{code}");
+        assert!(code.contains("impl ::bastide::Request for r#match::Req"), "{code}");
+        assert!(code.contains("pub mod self_ {"), "{code}");
+        assert!(code.contains("impl ::bastide::Request for self_::Req"), "{code}");
     }
 
     #[test]

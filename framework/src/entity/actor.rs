@@ -26,7 +26,12 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout_at},
 };
 
-use super::{Ctx, Host, Kind, session::Session, table::Calling};
+use super::{
+    Ctx, Host, Kind,
+    seats::{self, Seats, Target},
+    session::Session,
+    table::Calling,
+};
 use crate::{
     directory::Lease,
     limits::MAIL_PER_TURN_MAX,
@@ -34,7 +39,7 @@ use crate::{
     msg,
     store::StoreError,
     telemetry::{Panic, catch},
-    wire::{Code, Frame, Refusal},
+    wire::{Code, Cut, FRAME_BYTES_MAX, Frame, Refusal, cut},
 };
 
 /// One entity and everything it owns.
@@ -45,6 +50,8 @@ pub(crate) struct Entity<S> {
     pub(super) ctx: Ctx,
     /// Who is signed in, connected or away.
     pub(super) session: Option<Session>,
+    /// Its seats in rooms.
+    pub(super) seats: Seats,
     /// The connection that may speak to it; mail of any other is from the past.
     pub(super) connection: Option<ConnectionId>,
     /// The connection that spoke to it last.
@@ -82,6 +89,8 @@ pub(crate) struct Entity<S> {
 /// Everything that can wake an entity; the order is the priority.
 enum Wake {
     Saved(Result<(), StoreError>),
+    /// A room has said something.
+    Heard,
     Mail(Mail),
     Timer,
 }
@@ -114,6 +123,10 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
                     }
                 }
                 Wake::Saved(result) => self.saved(result),
+                Wake::Heard => {
+                    self.ctx.flush();
+                    self.take_turn().await;
+                }
                 Wake::Timer => {
                     if self.unneeded() {
                         return Ok(None);
@@ -155,11 +168,7 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
 impl<S: Send + Sync + 'static> Entity<S> {
     /// Does what a piece of mail asks for; the entity may be over then.
     async fn take(&mut self, mail: Mail) -> ControlFlow<()> {
-        self.streak += 1;
-        if self.streak >= MAIL_PER_TURN_MAX {
-            self.streak = 0;
-            tokio::task::yield_now().await;
-        }
+        self.take_turn().await;
         match mail {
             Mail::Requests(requests) if self.left => self.give_back(&requests),
             Mail::Requests(requests) => self.requests(requests).await,
@@ -188,6 +197,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 // Who asked may have given up; it is done all the same.
                 let _heard = reply.send(ended);
             }
+            Mail::Push(_) if self.left => {}
+            Mail::Push(frame) => self.push(&frame),
             Mail::Stop if self.left => {}
             Mail::Stop => {
                 if !self.leave().await {
@@ -196,6 +207,15 @@ impl<S: Send + Sync + 'static> Entity<S> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Lets the others of its shard have their turn.
+    async fn take_turn(&mut self) {
+        self.streak += 1;
+        if self.streak >= MAIL_PER_TURN_MAX {
+            self.streak = 0;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Takes no more mail, and answers what was not taken.
@@ -208,7 +228,11 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 }
                 Mail::Detach(connection) => self.detached(connection),
                 // An attach is answered by the drop of its reply: the caller tries again.
-                Mail::Attach(_) | Mail::Blocked(..) | Mail::End(..) | Mail::Stop => {}
+                Mail::Attach(_)
+                | Mail::Blocked(..)
+                | Mail::End(..)
+                | Mail::Push(_)
+                | Mail::Stop => {}
             }
         }
     }
@@ -265,6 +289,17 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
         self.ctx.flush();
         self.touch(now);
+    }
+
+    /// Says what somebody else has for the client.
+    fn push(&mut self, frame: &[u8]) {
+        if let Ok(Cut::Frame(frame)) = cut(frame, FRAME_BYTES_MAX)
+            && self.session.is_some()
+        {
+            self.seats.told(&frame);
+            self.ctx.say(Mark::Plain, frame.bytes);
+            self.ctx.flush();
+        }
     }
 
     /// A newer session is about to take over.
@@ -336,8 +371,18 @@ impl<S: Send + Sync + 'static> Entity<S> {
         deadline: Instant,
         waited: &mut bool,
     ) -> Outcome {
-        let Self { kind, host, state, ctx, session, mailbox, ended, .. } = self;
-        let called = catch(|| kind.table.call(frame.api, state, mark, frame.payload, ctx))?;
+        let Self { kind, host, state, ctx, session, seats, mailbox, ended, .. } = self;
+        let called: Option<Calling<'_>> = match kind.targets.find(frame.api) {
+            None => catch(|| kind.table.call(frame.api, state, mark, frame.payload, ctx))?,
+            Some(Target::Kind(name)) => {
+                Some(Box::pin(seats.ask(name, mark, &frame, ctx, deadline)))
+            }
+            Some(Target::Rooms(own)) => {
+                let sid = session.as_ref().map_or("", |session| &session.sid);
+                let asks = seats::Asks { host, sid, ctx, deadline };
+                Some(Box::pin(seats.own(own, mark, &frame, asks)))
+            }
+        };
         let Some(mut call) = called else {
             return Ok(Err(Code::UNKNOWN_API.into()));
         };
@@ -474,6 +519,9 @@ impl<S: Send + Sync + 'static> Entity<S> {
             && let Poll::Ready(result) = save.as_mut().poll(cx)
         {
             return Poll::Ready(Wake::Saved(result));
+        }
+        if self.seats.poll_heard(&self.ctx, cx).is_ready() {
+            return Poll::Ready(Wake::Heard);
         }
         if let Poll::Ready(mail) = self.mailbox.poll_take(cx) {
             return Poll::Ready(Wake::Mail(mail));

@@ -39,6 +39,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 self.resume(connection, way, session, secret, received)
             }
             Entry::Moved { session } => self.go_on(connection, way, session),
+            // A player is no room.
+            Entry::Seat(_) => Err(Code::ROOM_NOT_FOUND),
         };
         self.touch(Instant::now());
         let refused = attached.is_err();
@@ -148,12 +150,14 @@ impl<S: Send + Sync + 'static> Entity<S> {
             secret: session.secret(),
             received: session.received,
             sid: session.sid.clone(),
+            state: Vec::new(),
         };
         self.resumable.store(session.id.0, Ordering::Release);
         self.session = Some(session);
         let (port, datagram_bytes_max) = way;
         self.ctx.connect(port, datagram_bytes_max);
         self.connection = Some(connection);
+        self.seats.set_away(false);
         (self.last, self.skipped) = (connection.0, false);
         (self.away_until, self.linger_until) = (None, None);
         attached
@@ -206,6 +210,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
         self.connection = None;
         self.ctx.disconnect();
+        self.seats.set_away(true);
         self.hook("on_away", self.kind.hooks.on_away);
         self.ctx.flush();
         let now = Instant::now();
@@ -233,6 +238,11 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.ctx.flush();
         if let Some(port) = self.ctx.disconnect() {
             port.kick(code, reason);
+        }
+        match code {
+            // Whoever sits in a room sits there still: the newer session may take its seats over.
+            Code::SIGNED_IN_ELSEWHERE => self.seats.unbind_all(),
+            _ => self.seats.leave_all(),
         }
         self.hook("on_sign_out", self.kind.hooks.on_sign_out);
         self.ctx.writer().note_played();
@@ -271,6 +281,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
         self.host.release(self.ctx.entity(), self.ctx.writer().claim()).await;
         self.left = true;
+        self.seats.let_go();
         match self.ctx.port() {
             Some(port) if port.can_follow() => port.leaving(),
             Some(port) => {
@@ -291,10 +302,12 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.host.carries().then_some(())?;
         // What waits for its client is said now, or it would never be.
         self.ctx.set_blocked(false);
+        self.seats.give_up_wish(&self.ctx);
         self.ctx.flush();
         let (session, said) = (self.session.as_mut()?, self.ctx.said()?);
         session.follower = self.connection.or(session.follower);
-        Some(session::pack(session, said, REPLAY_BYTES_CARRIED_MAX))
+        let packed = session::pack(session, said, REPLAY_BYTES_CARRIED_MAX);
+        Some(proto::Session { seats: self.seats.pack(), ..packed })
     }
 
     pub(super) fn give_back(&self, requests: &Requests) {

@@ -10,6 +10,7 @@ use crate::{
     limits::LOOSE_BYTES_MAX,
     link::{Batch, Mark},
     telemetry::LooseCounters,
+    wire::Frame,
 };
 
 /// The classes of a game's messages, by name. Who is not here is reliable.
@@ -17,8 +18,8 @@ use crate::{
 pub(crate) struct Classes(FxHashMap<&'static str, Class>);
 
 enum Class {
-    /// Of each key the latest is enough; holds a `fn(&M) -> u64`.
-    Latest(Box<dyn Any + Send + Sync>),
+    /// Of each key the latest is enough; holds a `fn(&M) -> u64`, and the same for bytes.
+    Latest(Box<dyn Any + Send + Sync>, fn(&(dyn Any + Send + Sync), &[u8]) -> u64),
     Droppable,
 }
 
@@ -31,7 +32,7 @@ pub(super) enum Loosely {
 
 impl Classes {
     pub(crate) fn latest<M: Named>(&mut self, key: fn(&M) -> u64) {
-        self.set(M::NAME, Class::Latest(Box::new(key)));
+        self.set(M::NAME, Class::Latest(Box::new(key), key_of::<M>));
     }
 
     pub(crate) fn droppable<M: Named>(&mut self) {
@@ -51,12 +52,36 @@ impl Classes {
         }
         Some(match self.0.get(M::NAME)? {
             Class::Droppable => Loosely::Droppable,
-            Class::Latest(key) => {
+            Class::Latest(key, _) => {
                 let key = key.downcast_ref::<fn(&M) -> u64>();
                 Loosely::Latest(key.expect("declared for this type under this name")(message))
             }
         })
     }
+}
+
+impl Classes {
+    /// Whether the messages of this name may be lost.
+    #[inline]
+    pub(crate) fn is_loose(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// As [`Classes::of`], of a message that somebody else has encoded.
+    pub(super) fn of_frame(&self, frame: &Frame<'_>) -> Option<(&'static str, Loosely)> {
+        let (name, class) = self.0.get_key_value(frame.api.as_str())?;
+        let loosely = match class {
+            Class::Droppable => Loosely::Droppable,
+            Class::Latest(key, of) => Loosely::Latest(of(&**key, frame.payload)),
+        };
+        Some((name, loosely))
+    }
+}
+
+/// The key of an encoded message; of one that is none, that of nothing.
+fn key_of<M: Named>(key: &(dyn Any + Send + Sync), payload: &[u8]) -> u64 {
+    let key = key.downcast_ref::<fn(&M) -> u64>().expect("declared for this type");
+    key(&M::decode(payload).unwrap_or_default())
 }
 
 /// Messages that wait until their client takes them in, or is back. Bounded in bytes.

@@ -22,7 +22,7 @@ use crate::{
     store::{Cache, Store, StoreError},
     tasks::Tasks,
     telemetry::LooseCounters,
-    wire::{Code, FrameError, Refusal, put_message},
+    wire::{Code, Frame, FrameError, Refusal, put_message},
 };
 
 /// A handler's view of the world around its entity.
@@ -207,6 +207,22 @@ impl Ctx {
         self.outgoing().batch.push(mark.answered(), frame);
     }
 
+    /// Says a frame that may be lost, as its class has it.
+    pub(super) fn say_loosely(&self, frame: &Frame<'_>) {
+        let mut outgoing = self.outgoing();
+        if outgoing.said.is_none() {
+            return;
+        }
+        if !outgoing.blocked && outgoing.datagram_bytes_max == 0 {
+            // Its client takes in what it is told: its key is of no interest.
+            return outgoing.batch.push(Mark::Plain, frame.bytes);
+        }
+        match self.classes.of_frame(frame) {
+            Some((name, loosely)) => outgoing.put_loosely(name, loosely, frame.bytes.to_vec()),
+            None => outgoing.batch.push(Mark::Plain, frame.bytes),
+        }
+    }
+
     /// Says a message of the session's own.
     pub(super) fn say_message<M: Named>(&self, mark: Mark, message: &M) {
         let said = self.outgoing().batch.push_message(mark.answered(), message);
@@ -244,15 +260,19 @@ impl Outgoing {
     fn push_loosely<M: Named>(&mut self, loosely: Loosely, message: &M) -> Result<(), FrameError> {
         let mut frame = Vec::new();
         put_message(&mut frame, message)?;
+        self.put_loosely(M::NAME, loosely, frame);
+        Ok(())
+    }
+
+    fn put_loosely(&mut self, name: &'static str, loosely: Loosely, frame: Vec<u8>) {
         if frame.len() <= self.datagram_bytes_max {
-            self.loose.overtaken(M::NAME, loosely);
+            self.loose.overtaken(name, loosely);
             self.batch.push(Mark::Loose, &frame);
         } else if self.blocked {
-            self.loose.keep(M::NAME, loosely, frame);
+            self.loose.keep(name, loosely, frame);
         } else {
             self.batch.push(Mark::Plain, &frame);
         }
-        Ok(())
     }
 }
 

@@ -20,9 +20,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    EntityId, ReplayRoom, World,
+    Classes, EntityId, ReplayRoom, RoomSide, World,
     kind::{AnyKind, Waking},
-    session::{self, Said, Session},
+    session::{self, Carried},
 };
 use crate::{
     config,
@@ -49,27 +49,33 @@ pub(crate) struct Running {
     pub(super) resumable: Arc<AtomicU64>,
 }
 
+impl Running {
+    /// Something that has no sessions.
+    pub(super) fn of(mailbox: Mailbox) -> Self {
+        Self { mailbox, newest: Arc::default(), resumable: Arc::default() }
+    }
+}
+
 /// What may run in this process.
 pub(crate) struct Kinds {
     pub(crate) player: Arc<dyn AnyKind>,
     pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
-    pub(crate) book: Book,
+    pub(crate) side: RoomSide,
 }
 
 #[cfg(test)]
 impl<P: super::Player> From<Arc<super::Kind<P>>> for Kinds {
     /// Players alone.
     fn from(player: Arc<super::Kind<P>>) -> Self {
-        let (cache, clock) = (crate::store::Cache::memory(), crate::clock::Clock::fixed(0));
-        Self { player, rooms: Vec::new(), book: Book::new(cache, clock) }
+        Self { player, rooms: Vec::new(), side: RoomSide::alone() }
     }
 }
 
 /// The entities that run in this process.
 pub(crate) struct Host {
     player: Arc<dyn AnyKind>,
-    rooms: Vec<Arc<dyn AnyRoomKind>>,
-    book: Book,
+    pub(super) rooms: Vec<Arc<dyn AnyRoomKind>>,
+    side: RoomSide,
     /// Std mutex: held for a map look-up at sign-in and stop, never per message or across an await.
     slots: Mutex<FxHashMap<EntityId, Slot>>,
     count: watch::Sender<usize>,
@@ -99,7 +105,7 @@ pub(crate) enum Ended {
     Moving,
 }
 
-enum Slot {
+pub(super) enum Slot {
     Running(Running),
     /// Being woken or being stopped; the token is cancelled when that is over.
     Busy(CancellationToken),
@@ -114,13 +120,13 @@ impl Host {
         sessions: config::Session,
         meters: EntityMeters,
     ) -> Arc<Self> {
-        let Kinds { player, rooms, book } = kinds.into();
+        let Kinds { player, rooms, side } = kinds.into();
         let replay_room =
             ReplayRoom::new(sessions.replay_bytes_max, sessions.replay_bytes_total_max);
         Arc::new(Self {
             player,
             rooms,
-            book,
+            side,
             slots: Mutex::default(),
             count: watch::Sender::new(0),
             directory,
@@ -140,6 +146,11 @@ impl Host {
         self.player.apis()
     }
 
+    /// What may become of messages while a client does not take them in.
+    pub(crate) fn classes(&self) -> Arc<Classes> {
+        self.player.classes()
+    }
+
     /// Brings a connection to its player, waking it when it sleeps.
     ///
     /// # Errors
@@ -150,6 +161,10 @@ impl Host {
         self: &Arc<Self>,
         arrival: Arrival,
     ) -> Result<(Mailbox, Attached), NotAttached> {
+        if let Entry::Seat(seating) = &arrival.entry {
+            let seating = seating.clone();
+            return self.attach_to_room(arrival, &seating).await;
+        }
         let id = self.player_id(arrival.account);
         // A player that stops just now bounces its mail; it is then woken again.
         for _ in 0..ATTACH_TRIES_MAX {
@@ -165,20 +180,24 @@ impl Host {
             if matches!(arrival.entry, Entry::SignIn { .. }) {
                 newest.store(connection.0, Ordering::Release);
             }
-            let mut given_up = GivenUp { host: self, entity: Some(entity.clone()), connection };
+            let mut given_up = self.given_up(&entity, connection);
             let (reply, answer) = oneshot::channel();
             let attach = Attach { arrival: arrival.clone(), reply };
             // A sign-in waits behind what an older session left in the mailbox, which is skipped.
             if entity.deliver(Mail::Attach(attach)).await
                 && let Ok(attached) = answer.await
             {
-                given_up.entity = None;
+                given_up.is_not();
                 return Ok((entity, attached?));
             }
-            given_up.entity = None;
+            given_up.is_not();
             self.forget_stopped(&id).await;
         }
         Err(Refusal::from(Code::BUSY).into())
+    }
+
+    pub(super) fn given_up(&self, entity: &Mailbox, connection: ConnectionId) -> GivenUp<'_> {
+        GivenUp { host: self, entity: Some(entity.clone()), connection }
     }
 
     /// Ends the session of an account, if its player runs here.
@@ -199,7 +218,20 @@ impl Host {
         }
     }
 
-    fn player_id(&self, account: i64) -> EntityId {
+    /// Whether anything may be woken here now.
+    pub(super) fn may_run(&self) -> Result<(), Refusal> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(Code::DRAINING.into());
+        }
+        if !self.lease().holds(Instant::now()) {
+            return Err(
+                Code::NOT_CONNECTED.because("this game server has lost touch with the others")
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn player_id(&self, account: i64) -> EntityId {
         EntityId { kind: self.player.name(), key: account.to_string().into() }
     }
 
@@ -209,13 +241,7 @@ impl Host {
         arrival: &Arrival,
     ) -> Result<Running, NotAttached> {
         loop {
-            if self.closing.load(Ordering::Relaxed) {
-                return Err(Refusal::from(Code::DRAINING).into());
-            }
-            if !self.lease().holds(Instant::now()) {
-                let why = "this game server has lost touch with the others";
-                return Err(Code::NOT_CONNECTED.because(why).into());
-            }
+            self.may_run()?;
             let busy = match self.slots().get(id) {
                 Some(Slot::Running(running)) => return Ok(running.clone()),
                 Some(Slot::Busy(over)) => Some(over.clone()),
@@ -256,7 +282,6 @@ impl Host {
         arrival: &Arrival,
     ) -> Result<Running, NotAttached> {
         let id = place.id.clone();
-        let evictions = self.evictions.load(Ordering::Acquire);
         let (claim, stored) = self.claim_and_load(&id).await?;
         // What lay there before the claim may be old by now: it may have gone on and come back.
         let unloaded = self.unload(&id).await;
@@ -266,7 +291,7 @@ impl Host {
         };
         let openid = match (&arrival.entry, &carried) {
             (Entry::SignIn { openid, .. }, _) => openid.clone(),
-            (_, Some((session, _))) => session.openid.clone(),
+            (_, Some(carried)) => carried.session.openid.clone(),
             (_, None) => {
                 self.directory.release(&id.to_string(), claim).await;
                 // If the cache says so, somebody has ended the session while it lay there.
@@ -284,18 +309,27 @@ impl Host {
                 return Err(Refusal::from(Code::USER_NOT_CREATED).into());
             }
         };
-        place.fill(running.clone());
-        let evicted = evictions != self.evictions.load(Ordering::Acquire);
-        if evicted || self.closing.load(Ordering::Relaxed) {
-            // Woken while the node lost its right, or began to go away: it was not among those
-            // that were told.
-            self.tell_to_stop(&running.mailbox);
-        }
+        self.run(place, running.clone());
         Ok(running)
     }
 
+    /// What was woken, or opened, is there for everybody.
+    pub(super) fn run(&self, place: Place, running: Running) {
+        let mailbox = running.mailbox.clone();
+        let evicted = place.evictions != self.evictions.load(Ordering::Acquire);
+        place.fill(running);
+        if evicted || self.closing.load(Ordering::Relaxed) {
+            // Woken while the node lost its right, or began to go away: it was not among those
+            // that were told.
+            self.tell_to_stop(&mailbox);
+        }
+    }
+
     /// Claims an entity and reads its state, which fences whoever ran it before.
-    async fn claim_and_load(&self, id: &EntityId) -> Result<(Claim, Option<Vec<u8>>), NotAttached> {
+    pub(super) async fn claim_and_load(
+        &self,
+        id: &EntityId,
+    ) -> Result<(Claim, Option<Vec<u8>>), NotAttached> {
         let store = &self.world.store;
         let away = |why: &str| {
             self.save_failed(why);
@@ -361,17 +395,18 @@ impl Host {
     }
 
     /// A session that lay in the cache, when it is the one that the arrival goes on with.
-    fn unpack(&self, packed: &[u8], arrival: &Arrival) -> Option<(Session, Said)> {
+    fn unpack(&self, packed: &[u8], arrival: &Arrival) -> Option<Carried> {
         let packed = proto::Session::decode(packed).ok()?;
-        let (session, said) = session::unpack(packed, self.replay_room.clone())?;
+        let carried = session::unpack(packed, self.replay_room.clone())?;
+        let Carried { session, .. } = &carried;
         let is_meant = match arrival.entry {
-            Entry::SignIn { .. } => false,
+            Entry::SignIn { .. } | Entry::Seat(_) => false,
             Entry::Resume { session: id, secret, .. } => session.is_known_by(id, secret),
             Entry::Moved { session: id } => {
                 session.id == id && session.follower == Some(arrival.connection)
             }
         };
-        is_meant.then_some((session, said))
+        is_meant.then_some(carried)
     }
 
     /// Whoever is awake here has the newest session: none that lies elsewhere comes back. What lay
@@ -489,7 +524,15 @@ impl Host {
 
     /// What room centers know of the rooms that run here.
     pub(crate) fn book(&self) -> &Book {
-        &self.book
+        &self.side.book
+    }
+
+    pub(crate) fn room_side(&self) -> &RoomSide {
+        &self.side
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// This node, and this start of it.
@@ -517,7 +560,7 @@ impl Host {
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, FxHashMap<EntityId, Slot>> {
+    pub(super) fn slots(&self) -> MutexGuard<'_, FxHashMap<EntityId, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -563,11 +606,18 @@ impl fmt::Debug for Host {
 
 /// A sign-in under way. When its caller stops waiting, the player hears that the session is over:
 /// it may have been attached in the same moment.
-struct GivenUp<'a> {
+pub(super) struct GivenUp<'a> {
     host: &'a Host,
     /// `None` once there is nothing to tell.
     entity: Option<Mailbox>,
     connection: ConnectionId,
+}
+
+impl GivenUp<'_> {
+    /// It is there, or was never.
+    pub(super) fn is_not(&mut self) {
+        self.entity = None;
+    }
 }
 
 impl Drop for GivenUp<'_> {
@@ -579,15 +629,17 @@ impl Drop for GivenUp<'_> {
 }
 
 /// The right to wake one entity; given back when the waking is not finished.
-struct Place {
+pub(super) struct Place {
     host: Arc<Host>,
-    id: EntityId,
+    pub(super) id: EntityId,
+    /// How often the node had lost the right to run something when it was taken.
+    evictions: u64,
     over: CancellationToken,
     filled: bool,
 }
 
 impl Place {
-    fn take(host: &Arc<Host>, id: &EntityId) -> Option<Self> {
+    pub(super) fn take(host: &Arc<Host>, id: &EntityId) -> Option<Self> {
         let mut slots = host.slots();
         if slots.contains_key(id) {
             return None;
@@ -595,7 +647,8 @@ impl Place {
         let over = CancellationToken::new();
         slots.insert(id.clone(), Slot::Busy(over.clone()));
         host.count_slots(&slots);
-        Some(Self { host: host.clone(), id: id.clone(), over, filled: false })
+        let evictions = host.evictions.load(Ordering::Acquire);
+        Some(Self { host: host.clone(), id: id.clone(), evictions, over, filled: false })
     }
 
     fn fill(mut self, running: Running) {

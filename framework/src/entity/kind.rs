@@ -10,7 +10,8 @@ use super::{
     Classes, Ctx, EntityId, Host, LoadError, Player, Table,
     actor::Entity,
     host::Running,
-    session::{Said, Session},
+    seats::{Seats, Targets},
+    session::Carried,
     writer::Writer,
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     directory::Claim,
     limits::SIGN_IN_DEADLINE,
     link::{Account, Mailbox},
+    room::AnyRoomKind,
     telemetry::{Panic, catch},
 };
 
@@ -35,6 +37,8 @@ pub(crate) struct Kind<S> {
     pub(super) save: fn(&S) -> Vec<u8>,
     pub(super) user: fn(&S, &Account, i64) -> def::User,
     pub(super) hooks: Hooks<S>,
+    /// The messages that are for rooms.
+    pub(super) targets: Targets,
     classes: Arc<Classes>,
 }
 
@@ -65,8 +69,22 @@ impl<P: Player> Kind<P> {
                 on_back: P::on_back,
                 on_sign_out: P::on_sign_out,
             },
+            targets: Targets::default(),
             classes: Arc::new(classes),
         }
+    }
+
+    /// Players who may sit in such rooms.
+    ///
+    /// # Panics
+    /// When a message has two handlers: which of them would run could not be told.
+    pub(crate) fn with_rooms(mut self, kinds: &[Arc<dyn AnyRoomKind>]) -> Self {
+        self.targets = Targets::new(kinds);
+        for api in self.table.names() {
+            let twice = self.targets.has(api);
+            assert!(!twice, "players and rooms both have handlers for {api}: keep one of them");
+        }
+        self
     }
 }
 
@@ -76,6 +94,7 @@ pub(crate) trait AnyKind: Send + Sync {
     fn apis(&self) -> Vec<String>;
     /// What describes its messages.
     fn schemas(&self) -> &[&'static [u8]];
+    fn classes(&self) -> Arc<Classes>;
     /// Makes the entity from its stored state and sets it going.
     fn wake(
         self: Arc<Self>,
@@ -91,7 +110,7 @@ pub(crate) struct Waking {
     pub(super) claim: Claim,
     pub(super) stored: Option<Vec<u8>>,
     /// The session that it had at another node, and what was said in it.
-    pub(super) carried: Option<(Session, Said)>,
+    pub(super) carried: Option<Carried>,
 }
 
 impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
@@ -100,7 +119,12 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
     }
 
     fn apis(&self) -> Vec<String> {
-        self.table.names().iter().map(|n| (*n).to_owned()).collect()
+        let own = self.table.names().iter().map(|n| (*n).to_owned());
+        own.chain(self.targets.apis()).collect()
+    }
+
+    fn classes(&self) -> Arc<Classes> {
+        self.classes.clone()
     }
 
     fn schemas(&self) -> &[&'static [u8]] {
@@ -125,7 +149,9 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             host.meters().loose.clone(),
         );
         let moved = carried.is_some();
-        let session = carried.map(|(session, said)| {
+        let mut seats = Seats::default();
+        let session = carried.map(|Carried { session, said, seats: packed }| {
+            seats = Seats::unpack(packed, host, account.id);
             ctx.begin(account, said);
             session
         });
@@ -138,6 +164,7 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             ctx,
             away_until: moved.then(|| Instant::now() + host.sessions().resume_window),
             session,
+            seats,
             connection: None,
             last: 0,
             moved,

@@ -10,6 +10,8 @@ mod kind;
 #[cfg(test)]
 mod model;
 mod player;
+mod rooms;
+mod seats;
 mod session;
 mod table;
 mod writer;
@@ -22,6 +24,7 @@ pub(crate) use context::World;
 pub(crate) use host::{Ended, Host, Hosted, Kinds, carried_key};
 pub(crate) use kind::{AnyKind, Kind, PLAYER};
 pub use player::{LoadError, Player};
+pub(crate) use rooms::{RoomSide, calls};
 pub(crate) use session::ReplayRoom;
 pub use table::Handler;
 pub(crate) use table::Table;

@@ -280,11 +280,21 @@ pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> prot
         secret: secret.to_bytes().to_vec(),
         secret_before: before.iter().flat_map(|s| s.to_bytes()).collect(),
         connection: follower.map_or(0, |connection| connection.0),
+        seats: Vec::new(),
     }
 }
 
+/// What came from another node.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) session: Session,
+    pub(super) said: Said,
+    /// Its seats in rooms.
+    pub(super) seats: Vec<proto::Seating>,
+}
+
 /// The same on arrival; `None` when it is none.
-pub(super) fn unpack(packed: proto::Session, room: ReplayRoom) -> Option<(Session, Said)> {
+pub(super) fn unpack(packed: proto::Session, room: ReplayRoom) -> Option<Carried> {
     let before = packed.secret_before.chunks_exact(16).filter_map(Secret::from_bytes).collect();
     let proof = Proof { secret: Secret::from_bytes(&packed.secret)?, before };
     let (id, received) = (SessionId(packed.session), packed.received);
@@ -295,7 +305,7 @@ pub(super) fn unpack(packed: proto::Session, room: ReplayRoom) -> Option<(Sessio
     said.reports = true;
     said.say(Frames::over(&packed.replay));
     said.sent = packed.sent;
-    Some((session, said))
+    Some(Carried { session, said, seats: packed.seats })
 }
 
 #[cfg(test)]
@@ -410,7 +420,8 @@ mod tests {
             said.say(frames(1, said_frames, Mark::Answer).frames());
             said.acknowledge(acknowledged);
             let packed = pack(&session, &mut said, 1 << 20);
-            let (back, mut said_back) = unpack(packed, room()).expect("a session");
+            let Carried { session: back, said: mut said_back, .. } =
+                unpack(packed, room()).expect("a session");
             prop_assert_eq!(format!("{session:?}"), format!("{back:?}"));
             for n in 0..=said_frames + 1 {
                 let (a, b) = (said.missed(n), said_back.missed(n));

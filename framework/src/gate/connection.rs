@@ -97,6 +97,8 @@ pub(super) enum Reading {
 pub(super) enum Event {
     Login(msg::login::Req),
     Resume(msg::resume::Req),
+    /// The ticket signs in.
+    Join(msg::join_room::Req),
     /// The player goes to another node.
     Moved,
     Close(Close),
@@ -145,6 +147,7 @@ where
             match poll_fn(|cx| self.poll(cx)).await {
                 Event::Login(request) => self.sign_in(request).await,
                 Event::Resume(request) => self.resume(request).await,
+                Event::Join(request) => self.join(request).await,
                 Event::Moved => self.follow_player().await,
                 Event::Close(close) => break close,
             }

@@ -14,7 +14,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    Named as _,
+    Named as _, Request,
     limits::{
         DATAGRAMS_PER_WAKE_MAX, GATE_DEADLINE_GRACE, SIGN_IN_DEADLINE, SIGN_IN_FAILED_PAUSE,
         SIGN_IN_FAILED_TURN, SIGN_IN_TRIES_MAX,
@@ -50,7 +50,7 @@ impl<C: Carrier> Connection<C> {
             return self.stranger(frame, target);
         }
         match target {
-            Some(Target::Player) => {
+            Some(Target::Player | Target::Join) => {
                 let mark = if frame.api.is_request() { Mark::Request } else { Mark::Plain };
                 self.for_player(mark, frame);
             }
@@ -72,6 +72,7 @@ impl<C: Carrier> Connection<C> {
         let event = match target {
             Some(Target::Login) => prost::Message::decode(frame.payload).map(Event::Login),
             Some(Target::Resume) => prost::Message::decode(frame.payload).map(Event::Resume),
+            Some(Target::Join) => prost::Message::decode(frame.payload).map(Event::Join),
             Some(Target::Ping) => {
                 let ping = <msg::ping::Req as prost::Message>::decode(frame.payload);
                 let ping = ping.map(|msg::ping::Req { ct, received: _ }| {
@@ -86,6 +87,14 @@ impl<C: Carrier> Connection<C> {
             }
         };
         event.map_or_else(|e| self.undecodable(frame, &e), Some)
+    }
+
+    /// Asks the player something in the client's place; the client gets the answer.
+    pub(super) fn ask<Q: Request>(&mut self, request: &Q) {
+        let asked = self.requests.push_message(Mark::Request, request);
+        asked.expect("what a gate asks is small");
+        self.asked += 1;
+        self.forward(Instant::now());
     }
 
     fn undecodable(&self, frame: &Frame<'_>, e: &prost::DecodeError) -> Option<Event> {

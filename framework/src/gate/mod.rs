@@ -46,6 +46,7 @@ use crate::{
     clock::Clock,
     config,
     directory::{Directory, Nodes},
+    room::Tickets,
     schema::Schema,
     sessions::{Marks, Sessions},
     tasks::Tasks,
@@ -78,6 +79,7 @@ pub(crate) struct Gate {
     /// Who may not be signed in, and the end of sessions that are all the same.
     sessions: Sessions,
     marks: Marks,
+    tickets: Tickets,
     hooks: Hooks,
     /// Std lock: held to clone an `Arc`, by a connection that sees a new version.
     routes: RwLock<Arc<Routes>>,
@@ -126,6 +128,7 @@ pub(crate) struct Grounds {
     pub(crate) players: Players,
     pub(crate) text: TextSide,
     pub(crate) sessions: Sessions,
+    pub(crate) tickets: Tickets,
     pub(crate) hooks: Hooks,
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
@@ -135,7 +138,8 @@ pub(crate) struct Grounds {
 
 impl Gate {
     pub(crate) fn new(settings: GateSettings, grounds: Grounds) -> Arc<Self> {
-        let Grounds { players, text, sessions, hooks, clock, chance, meters, tasks } = grounds;
+        let Grounds { players, text, sessions, tickets, hooks, clock, chance, meters, tasks } =
+            grounds;
         let admission =
             Admission::new(settings.gate.connections_max, settings.gate.connections_per_ip_max);
         Arc::new(Self {
@@ -147,6 +151,7 @@ impl Gate {
             players,
             text,
             marks: sessions.marks(),
+            tickets,
             sessions,
             hooks,
             routes: RwLock::new(Arc::new(Routes::new())),

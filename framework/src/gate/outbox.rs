@@ -187,6 +187,13 @@ impl Outbox {
         inner.ready.extend_from_slice(&held);
     }
 
+    /// Gives the client everything that was held back: it is signed in, and hears so by itself.
+    pub(crate) fn release(&self) {
+        let mut inner = self.lock();
+        let held = inner.held.take().unwrap_or_default();
+        inner.ready.extend_from_slice(&held);
+    }
+
     /// Tells the client that it is not signed in; what was held back is none of its business.
     pub(crate) fn refuse<M: Named>(&self, answer: &M) {
         self.lock().held = None;

@@ -17,10 +17,16 @@ pub(crate) enum Target {
     Ping,
     /// `msg.Logout.Req`
     Logout,
+    /// `msg.JoinRoom.Req`: as the first message it signs in, later it is the player's.
+    Join,
     /// The session's own player.
     Player,
     /// No node announces it any more.
     Nobody,
+}
+
+fn of(api: &str) -> Target {
+    if api == msg::join_room::Req::NAME { Target::Join } else { Target::Player }
 }
 
 /// One immutable table; a gate swaps it whole when the directory changes.
@@ -46,14 +52,14 @@ impl Routes {
             // No game server is known: players that run go on, and so does the way to them.
             return next;
         }
-        for target in next.0.values_mut().filter(|target| **target == Target::Player) {
+        for target in next.0.values_mut().filter(|t| matches!(t, Target::Player | Target::Join)) {
             *target = Target::Nobody;
         }
         for api in nodes.iter().flat_map(|n| &n.apis) {
             let target = next.0.entry(api.as_bytes().into()).or_insert(Target::Nobody);
             // A node cannot take over what is the session's own.
             if *target == Target::Nobody {
-                *target = Target::Player;
+                *target = of(api);
             }
         }
         next

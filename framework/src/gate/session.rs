@@ -7,11 +7,12 @@ use tokio::time::{Instant, error::Elapsed, timeout};
 
 use super::{Arrival, Carrier, close::Close, connection::Connection};
 use crate::{
+    Named as _,
     account::TokenError,
     limits::{GATE_DEADLINE_GRACE, SIGN_IN_DEADLINE},
     link::{
         Attached, Batch, ConnectionId, EntityPort, Entry, Secret, Seeking, SessionEnd as _,
-        SessionId,
+        SessionId, error_message,
     },
     msg,
     sessions::End,
@@ -75,6 +76,28 @@ impl<C: Carrier> Connection<C> {
         self.outbox.open(&answer);
     }
 
+    /// Signs in with a ticket for a room, whose owner has signed in elsewhere before; the player
+    /// then joins with one of its own.
+    pub(super) async fn join(&mut self, request: msg::join_room::Req) {
+        self.outbox.hold();
+        let bound = timeout(SIGN_IN_DEADLINE, self.bind_ticket(&request.ticket)).await;
+        let (session, ticket) = match self.bound(bound) {
+            Ok(bound) => bound,
+            Err(refusal) => {
+                self.gate.meters.sign_ins_refused.increment(1);
+                tracing::debug!(target: "gate", peer = %self.peer, "not let in with a ticket: {refusal}");
+                self.failed().await;
+                let api = msg::join_room::Req::NAME;
+                return self.outbox.refuse(&error_message(api, refusal.code, &refusal.message));
+            }
+        };
+        self.gate.meters.sign_ins.increment(1);
+        tracing::debug!(target: "gate", peer = %self.peer, account = session.account, "signed in with a ticket");
+        self.signed_in(session);
+        self.outbox.release();
+        self.ask(&msg::join_room::Req { ticket, ..request });
+    }
+
     /// Goes on with a session that had another connection, perhaps at another gate.
     pub(super) async fn resume(&mut self, request: msg::resume::Req) {
         self.outbox.hold();
@@ -102,10 +125,7 @@ impl<C: Carrier> Connection<C> {
     /// Within the deadline or not. Where a session was given up, or may come too late, the
     /// connection ends as well: what the player had said to it must not mix with that of another
     /// session.
-    fn bound(
-        &mut self,
-        bound: Result<Result<(Session, Attached), NotBound>, Elapsed>,
-    ) -> Result<(Session, Attached), Refusal> {
+    fn bound<T>(&mut self, bound: Result<Result<T, NotBound>, Elapsed>) -> Result<T, Refusal> {
         match bound {
             Ok(Ok(bound)) => Ok(bound),
             Ok(Err(NotBound::Refused(refusal))) => Err(refusal),
@@ -138,6 +158,16 @@ impl<C: Carrier> Connection<C> {
         self.bind(account, entry).await
     }
 
+    /// The session, and another ticket in place of the one that was used up.
+    async fn bind_ticket(&self, ticket: &[u8]) -> Result<(Session, Vec<u8>), NotBound> {
+        let record = self.gate.tickets.take(ticket, None).await?;
+        let account = record.account;
+        self.gate.hooks.admit(|| self.arrival(account, false)).await?;
+        let (openid, sid) = (record.openid.clone(), record.sid.clone());
+        let (session, _) = self.bind(account, Entry::SignIn { openid, sid }).await?;
+        Ok((session, self.gate.tickets.issue(&record).await.map_err(NotBound::GivenUp)?))
+    }
+
     async fn bind_session(
         &self,
         request: &msg::resume::Req,
@@ -163,7 +193,7 @@ impl<C: Carrier> Connection<C> {
         let good = async {
             match &seeking.entry {
                 Entry::SignIn { sid, .. } => self.gate.marks.check(account, sid).await,
-                Entry::Resume { .. } | Entry::Moved { .. } => Ok(()),
+                Entry::Resume { .. } | Entry::Moved { .. } | Entry::Seat(_) => Ok(()),
             }
         };
         let (player, attached) = self.gate.players.attach(&seeking, good).await?;

@@ -31,7 +31,7 @@ use super::{Carrier, Gate, GateSettings, Grounds, Hooks, Players, TextSide, Tran
 use crate::{
     Account, Code, Ctx, LoadError, Player,
     account::{Subject, TokenIssuer, new_signing_key},
-    ask::Asker,
+    ask::{Asker, Calls},
     chance::Chance,
     client::{Client, ClientError},
     clock::Clock,
@@ -40,6 +40,7 @@ use crate::{
     entity::{Classes, Ended, Host, Kind, Table, World},
     limits::{CLOSE_LINGER, SIGN_IN_FAILED_PAUSE, SIGN_IN_FAILED_TURN, STUCK_MAX},
     msg,
+    room::Tickets,
     schema::Schema,
     sessions::{self, Ban, End, Marks, Outcome, Sessions},
     store::{Cache, Store},
@@ -138,13 +139,14 @@ impl Town {
         let ran = host.clone();
         let players = Players { here: Some(host), links: None, directory: directory.clone() };
         let asker = Asker::default();
-        asker.start(Role::Game, sessions::calls(&ran), &tasks);
+        asker.start(Role::Game, sessions::calls(&ran, Calls::default()), &tasks);
         let text = TextSide { schema: Arc::new(Schema::new(&[])), asker: asker.clone() };
         let ends = Sessions::new(directory.clone(), asker, Cache::memory(), Clock::fixed(0));
         let grounds = Grounds {
             players,
             text,
             sessions: ends.clone(),
+            tickets: Tickets::new(Cache::memory(), Chance::from_os(), Clock::fixed(0)),
             hooks: Hooks::default(),
             clock: Clock::fixed(0),
             chance: Chance::from_os(),

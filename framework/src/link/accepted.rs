@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Arrival, Attached, Batch, ConnectionId, Entry, Mail, Mailbox, NotAttached, RemoteSession,
-    Requests, Secret, SessionId, SessionPort,
+    Requests, Seating, Secret, SessionId, SessionPort,
     envelope::{Envelope, Garbage},
     line::{Line, Side},
 };
@@ -187,12 +187,13 @@ impl Accepted {
     ) {
         let mut answer = proto::Attached { call, connection: connection.0, ..Default::default() };
         match attached {
-            Ok(Attached { user, session, secret, received, sid }) => {
+            Ok(Attached { user, session, secret, received, sid, state }) => {
                 answer.user = user.map(|u| prost::Message::encode_to_vec(&u)).unwrap_or_default();
                 answer.session = session.0;
                 answer.secret = secret.to_bytes().to_vec();
                 answer.received = received;
                 answer.sid = sid;
+                answer.state = state;
             }
             Err(NotAttached::Elsewhere(node)) => {
                 answer.code = Code::NOT_CONNECTED.0;
@@ -279,6 +280,9 @@ fn entry(entry: Option<proto::attach::Entry>) -> Option<Entry> {
         }
         proto::attach::Entry::Moved(proto::Moved { session }) => {
             Entry::Moved { session: SessionId(session) }
+        }
+        proto::attach::Entry::Seat(proto::Seating { kind, room_id, name, joins }) => {
+            Entry::Seat(Seating { kind, room_id, name, joins })
         }
     })
 }

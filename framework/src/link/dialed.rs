@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use super::{
-    Attached, Batch, ConnectionId, Entry, NotAttached, Secret, Seeking, SessionEnd, SessionId,
+    Attached, Batch, ConnectionId, Entry, NotAttached, Seating, Secret, Seeking, SessionEnd,
+    SessionId,
     envelope::{Envelope, Garbage, pieces},
     line::{Line, Side, Unsent},
 };
@@ -320,6 +321,9 @@ fn said(entry: Entry) -> proto::attach::Entry {
         Entry::Moved { session } => {
             proto::attach::Entry::Moved(proto::Moved { session: session.0 })
         }
+        Entry::Seat(Seating { kind, room_id, name, joins }) => {
+            proto::attach::Entry::Seat(proto::Seating { kind, room_id, name, joins })
+        }
     }
 }
 
@@ -334,6 +338,7 @@ fn attached(answer: &proto::Attached) -> Option<Attached> {
         secret: Secret::from_bytes(&answer.secret)?,
         received: answer.received,
         sid: answer.sid.clone(),
+        state: answer.state.clone(),
     })
 }
 

@@ -71,6 +71,8 @@ pub(crate) enum Mail {
     Blocked(ConnectionId, bool),
     /// Somebody ends the session, and hears whether there was such a one.
     End(End, oneshot::Sender<bool>),
+    /// Somebody has a frame for the session's client.
+    Push(Vec<u8>),
     /// Save and stop: the node is going away.
     Stop,
 }
@@ -132,9 +134,22 @@ pub(crate) enum Entry {
     Resume { session: SessionId, secret: Secret, received: u64 },
     /// The player was with another node; the connection stays.
     Moved { session: SessionId },
+    /// A player takes a seat in a room, for its session.
+    Seat(Seating),
 }
 
-/// What an attached connection gets to know.
+/// The seat that a player takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seating {
+    pub(crate) kind: String,
+    pub(crate) room_id: String,
+    /// What it wants to be called.
+    pub(crate) name: String,
+    /// It has a ticket; else it comes back to the seat that it has.
+    pub(crate) joins: bool,
+}
+
+/// What an attached connection gets to know. In a room there are no sessions.
 #[derive(Debug)]
 pub(crate) struct Attached {
     /// Its player, when the session is new.
@@ -145,6 +160,8 @@ pub(crate) struct Attached {
     /// Frames of the client that were taken.
     pub(crate) received: u64,
     pub(crate) sid: String,
+    /// What a room has for who takes a seat.
+    pub(crate) state: Vec<u8>,
 }
 
 /// The end of a session, decided by somebody else than its client.

@@ -158,8 +158,8 @@ const MOVE_PATIENCE: Duration = Duration::from_millis(300);
 const LAST_TRY: Duration = Duration::from_millis(100);
 
 /// What a game server is asked about the sessions of its players.
-pub(crate) fn calls(host: &Arc<Host>) -> Calls {
-    Calls::default().on(host, end_here)
+pub(crate) fn calls(host: &Arc<Host>, calls: Calls) -> Calls {
+    calls.on(host, end_here)
 }
 
 async fn end_here(host: Arc<Host>, request: end_session::Req) -> Result<end_session::Res, Refusal> {
