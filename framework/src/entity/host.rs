@@ -11,7 +11,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use prost::Message as _;
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{oneshot, watch},
@@ -22,17 +21,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Classes, EntityId, ReplayRoom, RoomSide, World,
     kind::{AnyKind, Waking},
-    session::{self, Carried},
+    place::Place,
 };
 use crate::{
     config,
     directory::{Claim, Directory, Evicted, Lease, NotClaimed},
-    limits::{ATTACH_TRIES_MAX, SIGN_IN_DEADLINE},
-    link::{
-        Account, Arrival, Attach, Attached, ConnectionId, End, Entry, Hosts, Mail, Mailbox,
-        NotAttached,
-    },
-    proto::link as proto,
+    limits::ATTACH_TRIES_MAX,
+    link::{Account, Arrival, Attach, Attached, End, Entry, Hosts, Mail, Mailbox, NotAttached},
     room::{AnyRoomKind, Book},
     store::StoreError,
     telemetry::EntityMeters,
@@ -83,12 +78,12 @@ pub(crate) struct Host {
     world: World,
     settings: config::Game,
     sessions: config::Session,
-    replay_room: ReplayRoom,
+    pub(super) replay_room: ReplayRoom,
     meters: EntityMeters,
     /// The node is going away: nothing is woken any more.
     closing: AtomicBool,
     /// How often this node has lost the right to run something.
-    evictions: AtomicU64,
+    pub(super) evictions: AtomicU64,
     /// When a failed save was last logged, in ms: an outage is told once a minute, not per player.
     outage_told_ms: AtomicI64,
 }
@@ -194,10 +189,6 @@ impl Host {
             self.forget_stopped(&id).await;
         }
         Err(Refusal::from(Code::BUSY).into())
-    }
-
-    pub(super) fn given_up(&self, entity: &Mailbox, connection: ConnectionId) -> GivenUp<'_> {
-        GivenUp { host: self, entity: Some(entity.clone()), connection }
     }
 
     /// Ends the session of an account, if its player runs here.
@@ -355,71 +346,6 @@ impl Host {
         Err(Code::NOT_CONNECTED.because("another node runs this player").into())
     }
 
-    // === Sessions on their way to another node ===
-
-    /// Whether a session can go on elsewhere when this node goes away.
-    pub(super) fn carries(&self) -> bool {
-        self.world.in_transit.is_some()
-    }
-
-    /// Puts a session down for the node that runs its player next. Says whether it lies there.
-    pub(super) async fn carry(&self, id: &EntityId, session: &proto::Session) -> bool {
-        let Some(cache) = &self.world.in_transit else { return false };
-        // Who is connected goes on within the time that a move may take.
-        let ttl = self.sessions.resume_window.max(SIGN_IN_DEADLINE);
-        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
-        let (key, now_ms) = (carried_key(id), self.world.clock.now_ms());
-        let put = cache.put(&key, session.encode_to_vec(), ttl_ms, now_ms).await;
-        put.inspect_err(|e| tracing::debug!(target: "entity", entity = %id, "cannot leave: {e}"))
-            .is_ok()
-    }
-
-    /// Refuses who comes to go on with a session that no other node has put down.
-    async fn find_carried(&self, id: &EntityId, arrival: &Arrival) -> Result<(), NotAttached> {
-        if let Entry::SignIn { .. } = arrival.entry {
-            return Ok(());
-        }
-        let refused = Refusal::from(Code::RESUME_REFUSED);
-        let Some(cache) = &self.world.in_transit else { return Err(refused.into()) };
-        // It is put down before its player is given up, and taken out after that was claimed. So
-        // whoever looks in this order misses it only where it moves twice meanwhile.
-        for _ in 0..2 {
-            self.directory.runs_elsewhere(&id.to_string()).await?;
-            let packed = cache.get(&carried_key(id), self.world.clock.now_ms()).await;
-            let packed = packed.map_err(|_| Code::NOT_READY.because("the cache is away"))?;
-            if packed.is_some_and(|packed| self.unpack(&packed, arrival).is_some()) {
-                return Ok(());
-            }
-        }
-        Err(refused.into())
-    }
-
-    /// A session that lay in the cache, when it is the one that the arrival goes on with.
-    fn unpack(&self, packed: &[u8], arrival: &Arrival) -> Option<Carried> {
-        let packed = proto::Session::decode(packed).ok()?;
-        let carried = session::unpack(packed, self.replay_room.clone())?;
-        let Carried { session, .. } = &carried;
-        let is_meant = match arrival.entry {
-            Entry::SignIn { .. } | Entry::Seat(_) => false,
-            Entry::Resume { session: id, secret, .. } => session.is_known_by(id, secret),
-            Entry::Moved { session: id } => {
-                session.id == id && session.follower == Some(arrival.connection)
-            }
-        };
-        is_meant.then_some(carried)
-    }
-
-    /// Whoever is awake here has the newest session: none that lies elsewhere comes back. What lay
-    /// there: of those who go on with it and those who end it, one has it.
-    async fn unload(&self, id: &EntityId) -> Result<Option<Vec<u8>>, Refusal> {
-        let Some(cache) = &self.world.in_transit else { return Ok(None) };
-        let taken = cache.take(&carried_key(id), self.world.clock.now_ms()).await;
-        taken.map_err(|e| {
-            tracing::debug!(target: "entity", entity = %id, "an old session may still lie in the cache: {e}");
-            Code::NOT_READY.because("the cache is away")
-        })
-    }
-
     /// An entity has stopped, or left: whoever wants it may claim it.
     pub(crate) async fn release(&self, id: &EntityId, claim: Claim) {
         self.directory.release(&id.to_string(), claim).await;
@@ -564,15 +490,10 @@ impl Host {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count_slots(&self, slots: &FxHashMap<EntityId, Slot>) {
+    pub(super) fn count_slots(&self, slots: &FxHashMap<EntityId, Slot>) {
         self.count.send_replace(slots.len());
         self.meters.entities.set(slots.len() as f64);
     }
-}
-
-/// Where a session lies on its way from one node to another.
-pub(crate) fn carried_key(id: &EntityId) -> String {
-    format!("session:{id}")
 }
 
 /// What a host is to the links that other nodes have to it.
@@ -601,71 +522,5 @@ impl From<NotClaimed> for NotAttached {
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").field("entities", &self.count()).finish_non_exhaustive()
-    }
-}
-
-/// A sign-in under way. When its caller stops waiting, the player hears that the session is over:
-/// it may have been attached in the same moment.
-pub(super) struct GivenUp<'a> {
-    host: &'a Host,
-    /// `None` once there is nothing to tell.
-    entity: Option<Mailbox>,
-    connection: ConnectionId,
-}
-
-impl GivenUp<'_> {
-    /// It is there, or was never.
-    pub(super) fn is_not(&mut self) {
-        self.entity = None;
-    }
-}
-
-impl Drop for GivenUp<'_> {
-    fn drop(&mut self) {
-        if let Some(entity) = self.entity.take() {
-            let _told: bool = entity.detach(self.connection, &self.host.world.tasks);
-        }
-    }
-}
-
-/// The right to wake one entity; given back when the waking is not finished.
-pub(super) struct Place {
-    host: Arc<Host>,
-    pub(super) id: EntityId,
-    /// How often the node had lost the right to run something when it was taken.
-    evictions: u64,
-    over: CancellationToken,
-    filled: bool,
-}
-
-impl Place {
-    pub(super) fn take(host: &Arc<Host>, id: &EntityId) -> Option<Self> {
-        let mut slots = host.slots();
-        if slots.contains_key(id) {
-            return None;
-        }
-        let over = CancellationToken::new();
-        slots.insert(id.clone(), Slot::Busy(over.clone()));
-        host.count_slots(&slots);
-        let evictions = host.evictions.load(Ordering::Acquire);
-        Some(Self { host: host.clone(), id: id.clone(), evictions, over, filled: false })
-    }
-
-    fn fill(mut self, running: Running) {
-        self.filled = true;
-        let mut slots = self.host.slots();
-        slots.insert(self.id.clone(), Slot::Running(running));
-        self.host.count_slots(&slots);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if !self.filled {
-            let mut slots = self.host.slots();
-            slots.remove(&self.id);
-            self.host.count_slots(&slots);
-        }
-        self.over.cancel();
     }
 }

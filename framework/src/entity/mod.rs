@@ -9,11 +9,13 @@ mod host;
 mod kind;
 #[cfg(test)]
 mod model;
+mod place;
 mod player;
 mod rooms;
 mod seats;
 mod session;
 mod table;
+mod transit;
 mod writer;
 
 use std::fmt;
@@ -21,13 +23,14 @@ use std::fmt;
 pub(crate) use classes::Classes;
 pub use context::Ctx;
 pub(crate) use context::World;
-pub(crate) use host::{Ended, Host, Hosted, Kinds, carried_key};
+pub(crate) use host::{Ended, Host, Hosted, Kinds};
 pub(crate) use kind::{AnyKind, Kind, PLAYER};
 pub use player::{LoadError, Player};
 pub(crate) use rooms::{RoomSide, calls};
 pub(crate) use session::ReplayRoom;
 pub use table::Handler;
 pub(crate) use table::Table;
+pub(crate) use transit::carried_key;
 
 /// Names one entity in the cluster.
 #[derive(Clone, PartialEq, Eq, Hash)]

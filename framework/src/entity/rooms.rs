@@ -10,7 +10,8 @@ use tokio::{
 
 use super::{
     EntityId, Host,
-    host::{Place, Running, Slot},
+    host::{Running, Slot},
+    place::Place,
 };
 use crate::{
     ask::{Asker, Calls},
