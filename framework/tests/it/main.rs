@@ -14,6 +14,8 @@ mod phones;
 mod proxy;
 mod refresh;
 mod resume;
+mod rooms;
+mod square;
 mod tidy;
 mod transports;
 mod trouble;

@@ -24,6 +24,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use crate::square::square;
+
 /// Counts; everything else it does is told to it by the request.
 #[derive(Default)]
 pub(crate) struct Counter {
@@ -150,7 +152,8 @@ pub(crate) fn game() -> App<Counter> {
     let game = App::new("counter").player::<Counter>();
     let game = game.latest(|m: &msg::get_mails::Res| u64::from(m.code % 2 == 0));
     let game = game.droppable::<msg::bind_phone::Res>();
-    game.on(echo).on(count).on(adds).on(pushes).on(slow).on(panics).on(refuses).on(huge)
+    let game = game.on(echo).on(count).on(adds).on(pushes);
+    game.on(slow).on(panics).on(refuses).on(huge).room(square())
 }
 
 /// How each node makes its game.
