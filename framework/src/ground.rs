@@ -104,7 +104,8 @@ impl Ground {
             tasks: self.tasks.clone(),
         };
         let (directory, meters) = (self.directory.clone(), self.meters.entity.clone());
-        let kinds = Kinds { player, rooms, book: self.book() };
+        let recordings = config.rooms.record.clone();
+        let kinds = Kinds { player, rooms, book: self.book(), recordings };
         let host = Host::new(
             kinds,
             directory.clone(),

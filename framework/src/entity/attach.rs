@@ -39,6 +39,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 self.resume(connection, way, session, secret, received)
             }
             Entry::Moved { session } => self.go_on(connection, way, session),
+            Entry::Seat(_) => Err(Code::RESUME_REFUSED),
         };
         self.touch(Instant::now());
         let refused = attached.is_err();
@@ -148,6 +149,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             secret: session.secret(),
             received: session.received,
             sid: session.sid.clone(),
+            state: Vec::new(),
         };
         self.resumable.store(session.id.0, Ordering::Release);
         self.session = Some(session);

@@ -43,6 +43,12 @@ impl Classes {
         assert!(before.is_none(), "{name} has a class already: keep one");
     }
 
+    /// Whether messages of this name may be lost.
+    #[inline]
+    pub(crate) fn is_loose(&self, name: &str) -> bool {
+        !self.0.is_empty() && self.0.contains_key(name)
+    }
+
     /// How loosely a message is kept; `None`: it is reliable.
     #[inline]
     pub(super) fn of<M: Named>(&self, message: &M) -> Option<Loosely> {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -54,6 +55,8 @@ pub(crate) struct Kinds {
     pub(crate) player: Arc<dyn AnyKind>,
     pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
     pub(crate) book: Book,
+    /// Where rooms put their recordings; `None`: nowhere.
+    pub(crate) recordings: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -61,7 +64,8 @@ impl<P: super::Player> From<Arc<super::Kind<P>>> for Kinds {
     /// Players alone.
     fn from(player: Arc<super::Kind<P>>) -> Self {
         let (cache, clock) = (crate::store::Cache::memory(), crate::clock::Clock::fixed(0));
-        Self { player, rooms: Vec::new(), book: Book::new(cache, clock) }
+        let book = Book::new(cache, clock);
+        Self { player, rooms: Vec::new(), book, recordings: None }
     }
 }
 
@@ -70,6 +74,7 @@ pub(crate) struct Host {
     player: Arc<dyn AnyKind>,
     rooms: Vec<Arc<dyn AnyRoomKind>>,
     book: Book,
+    recordings: Option<PathBuf>,
     /// Std mutex: held for a map look-up at sign-in and stop, never per message or across an await.
     slots: Mutex<FxHashMap<EntityId, Slot>>,
     count: watch::Sender<usize>,
@@ -114,13 +119,14 @@ impl Host {
         sessions: config::Session,
         meters: EntityMeters,
     ) -> Arc<Self> {
-        let Kinds { player, rooms, book } = kinds.into();
+        let Kinds { player, rooms, book, recordings } = kinds.into();
         let replay_room =
             ReplayRoom::new(sessions.replay_bytes_max, sessions.replay_bytes_total_max);
         Arc::new(Self {
             player,
             rooms,
             book,
+            recordings,
             slots: Mutex::default(),
             count: watch::Sender::new(0),
             directory,
@@ -365,7 +371,7 @@ impl Host {
         let packed = proto::Session::decode(packed).ok()?;
         let (session, said) = session::unpack(packed, self.replay_room.clone())?;
         let is_meant = match arrival.entry {
-            Entry::SignIn { .. } => false,
+            Entry::SignIn { .. } | Entry::Seat(_) => false,
             Entry::Resume { session: id, secret, .. } => session.is_known_by(id, secret),
             Entry::Moved { session: id } => {
                 session.id == id && session.follower == Some(arrival.connection)
@@ -490,6 +496,11 @@ impl Host {
     /// What room centers know of the rooms that run here.
     pub(crate) fn book(&self) -> &Book {
         &self.book
+    }
+
+    /// Where rooms put their recordings.
+    pub(crate) fn recordings(&self) -> Option<&Path> {
+        self.recordings.as_deref()
     }
 
     /// This node, and this start of it.

@@ -163,7 +163,7 @@ impl<C: Carrier> Connection<C> {
         let good = async {
             match &seeking.entry {
                 Entry::SignIn { sid, .. } => self.gate.marks.check(account, sid).await,
-                Entry::Resume { .. } | Entry::Moved { .. } => Ok(()),
+                Entry::Resume { .. } | Entry::Moved { .. } | Entry::Seat(_) => Ok(()),
             }
         };
         let (player, attached) = self.gate.players.attach(&seeking, good).await?;

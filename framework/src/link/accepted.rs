@@ -187,7 +187,7 @@ impl Accepted {
     ) {
         let mut answer = proto::Attached { call, connection: connection.0, ..Default::default() };
         match attached {
-            Ok(Attached { user, session, secret, received, sid }) => {
+            Ok(Attached { user, session, secret, received, sid, state: _ }) => {
                 answer.user = user.map(|u| prost::Message::encode_to_vec(&u)).unwrap_or_default();
                 answer.session = session.0;
                 answer.secret = secret.to_bytes().to_vec();

@@ -320,6 +320,8 @@ fn said(entry: Entry) -> proto::attach::Entry {
         Entry::Moved { session } => {
             proto::attach::Entry::Moved(proto::Moved { session: session.0 })
         }
+        // No session has this number: refused.
+        Entry::Seat(_) => proto::attach::Entry::Moved(proto::Moved { session: 0 }),
     }
 }
 
@@ -334,6 +336,7 @@ fn attached(answer: &proto::Attached) -> Option<Attached> {
         secret: Secret::from_bytes(&answer.secret)?,
         received: answer.received,
         sid: answer.sid.clone(),
+        state: Vec::new(),
     })
 }
 

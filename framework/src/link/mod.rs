@@ -132,6 +132,19 @@ pub(crate) enum Entry {
     Resume { session: SessionId, secret: Secret, received: u64 },
     /// The player was with another node; the connection stays.
     Moved { session: SessionId },
+    /// A seat in a room, for the player of this account.
+    Seat(Seating),
+}
+
+/// Which seat a player speaks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Seating {
+    pub(crate) kind: String,
+    pub(crate) room_id: String,
+    /// What the member wants to be called.
+    pub(crate) name: String,
+    /// It comes with a ticket; otherwise back to the seat that it has.
+    pub(crate) joins: bool,
 }
 
 /// What an attached connection gets to know.
@@ -145,6 +158,8 @@ pub(crate) struct Attached {
     /// Frames of the client that were taken.
     pub(crate) received: u64,
     pub(crate) sid: String,
+    /// What a room tells whoever takes a seat.
+    pub(crate) state: Vec<u8>,
 }
 
 /// The end of a session, decided by somebody else than its client.
