@@ -109,6 +109,7 @@ impl Ground {
             tickets: self.tickets(),
             asker: self.asker.clone(),
             links: self.links.clone(),
+            recordings: config.rooms.record.clone(),
         };
         let kinds = Kinds { player, rooms, side };
         let host = Host::new(

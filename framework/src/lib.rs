@@ -76,7 +76,10 @@ pub use self::{
     link::Account,
     play::{Play, PlayError, Script},
     proto::{def, msg},
-    room::{Member, Overrun, Room, RoomCtx, RoomHandler, RoomKind, Seat},
+    room::{
+        Member, Overrun, Recording, ReplayError, Replayed, Room, RoomCtx, RoomHandler, RoomKind,
+        Seat,
+    },
     wire::{Code, Refusal},
 };
 

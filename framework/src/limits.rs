@@ -43,9 +43,6 @@ pub(crate) const MAIL_PER_TURN_MAX: usize = 32;
 /// a handler that waits. Beyond: the seat is lost, 2008.
 pub(crate) const ROOM_INBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// Characters of the name that a member of a room may have, from the seed s1. Beyond: cut.
-pub(crate) const MEMBER_NAME_CHARS_MAX: usize = 14;
-
 /// How long a player looks for a room that was lost out of sight, beyond the lease of the node
 /// that had it: as long as it may take to come back elsewhere. Beyond: 3007.
 pub(crate) const ROOM_SEARCH_GRACE: Duration = Duration::from_secs(5);
@@ -450,6 +447,35 @@ pub(crate) const KEYS_READ: Duration = Duration::from_secs(2);
 /// Signing keys at once, each published until its last token has run out. Beyond: no new one is
 /// made, 1002.
 pub(crate) const SIGNING_KEYS_MAX: usize = 8;
+
+/// Ticks a second of a room: what a timer of the runtime tells apart. Beyond: the program does not
+/// start.
+pub(crate) const ROOM_TICKS_PER_S_MAX: u32 = 1000;
+
+/// Seats of a room: a crowd that one core can still tell something ten times a second. Beyond: the
+/// program does not start.
+pub(crate) const ROOM_CAPACITY_MAX: u32 = 10_000;
+
+/// Letters of what a member wants to be called. Beyond: cut.
+pub(crate) const MEMBER_NAME_CHARS_MAX: usize = 14;
+
+/// What lists tell of a room: entries, and bytes of a key and of a value. Beyond: left out, and
+/// the log says so.
+pub(crate) const ROOM_INFO_MAX: (usize, usize) = (16, 256);
+
+/// What a room tells whoever takes a seat, in bytes: what a frame holds, less the answer around
+/// it. Beyond: nobody can join, 1.
+pub(crate) const ROOM_STATE_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
+
+/// How long a room stays that nobody is in: a ticket, and its way. Beyond: closed.
+pub(crate) const ROOM_LINGER: Duration = Duration::from_secs(32);
+
+/// How often a room tells the room centers what has changed; and how long after it could not.
+pub(crate) const ROOM_TOLD: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(1));
+
+/// Bytes of one recording: an hour of a lively match. Beyond: it ends there, and is counted.
+pub(crate) const RECORDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 // Whoever checks a token knows each key before it signs.

@@ -8,8 +8,8 @@ use std::{
     sync::Once,
 };
 
-use metrics::{Counter, Gauge, counter, gauge};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -175,11 +175,33 @@ pub(crate) struct EntityMeters {
     pub(crate) stale_requests: Counter,
     pub(crate) loose: LooseCounters,
     pub(crate) saves_failed: Counter,
+    pub(crate) room: RoomMeters,
 }
+
+/// What rooms count.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomMeters {
+    pub(crate) running: Gauge,
+    pub(crate) members: Gauge,
+    pub(crate) tick_seconds: Histogram,
+    /// Begun when the next one was due already.
+    pub(crate) ticks_late: Counter,
+    pub(crate) ticks_left_out: Counter,
+    pub(crate) panics: Counter,
+    pub(crate) stale_requests: Counter,
+    pub(crate) recordings_cut: Counter,
+}
+
+/// What ticks are told apart by, in seconds: from what nobody notices to a lost game.
+const TICK_SECONDS: [f64; 12] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
 impl Meters {
     pub(crate) fn new() -> Self {
-        let recorder = PrometheusBuilder::new().build_recorder();
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full("room_tick_seconds".to_owned()), &TICK_SECONDS)
+            .expect("there are some")
+            .build_recorder();
         let page = recorder.handle();
         metrics::with_local_recorder(&recorder, || Self {
             gate: GateMeters {
@@ -236,9 +258,24 @@ impl Meters {
                     dropped: counter!("entity_messages_dropped_total"),
                 },
                 saves_failed: counter!("entity_saves_failed_total"),
+                room: RoomMeters {
+                    running: gauge!("room_running"),
+                    members: gauge!("room_members"),
+                    tick_seconds: histogram!("room_tick_seconds"),
+                    ticks_late: counter!("room_ticks_late_total"),
+                    ticks_left_out: counter!("room_ticks_left_out_total"),
+                    panics: counter!("room_handler_panics_total"),
+                    stale_requests: counter!("room_stale_requests_total"),
+                    recordings_cut: counter!("room_recordings_cut_total"),
+                },
             },
             page,
         })
+    }
+
+    /// Adds up what was measured since the last time. What nobody reads would pile up otherwise.
+    pub(crate) fn add_up(&self) {
+        self.page.run_upkeep();
     }
 
     /// The page that Prometheus reads.

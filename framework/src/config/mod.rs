@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) validators: ValidatorSettings,
     pub(crate) gate: Gate,
     pub(crate) game: Game,
+    pub(crate) rooms: Rooms,
     pub(crate) session: Session,
     pub(crate) store: Store,
     pub(crate) discovery: Discovery,
@@ -206,6 +207,15 @@ section! {
         /// How long a player without a connection stays in memory.
         #[serde(deserialize_with = "duration")]
         linger: Duration = Duration::from_secs(60),
+    }
+}
+
+section! {
+    /// `[rooms]`
+    Rooms {
+        /// The folder that rooms of a kind that is recorded put their recordings in, for
+        /// `replay`; absent: nothing is recorded.
+        record: Option<PathBuf> = None,
     }
 }
 

@@ -44,6 +44,12 @@ impl Classes {
         assert!(before.is_none(), "{name} has a class already: keep one");
     }
 
+    /// Whether messages of this name may be lost.
+    #[inline]
+    pub(crate) fn is_loose(&self, name: &str) -> bool {
+        !self.0.is_empty() && self.0.contains_key(name)
+    }
+
     /// How loosely a message is kept; `None`: it is reliable.
     #[inline]
     pub(super) fn of<M: Named>(&self, message: &M) -> Option<Loosely> {
@@ -61,12 +67,6 @@ impl Classes {
 }
 
 impl Classes {
-    /// Whether the messages of this name may be lost.
-    #[inline]
-    pub(crate) fn is_loose(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
     /// As [`Classes::of`], of a message that somebody else has encoded.
     pub(super) fn of_frame(&self, frame: &Frame<'_>) -> Option<(&'static str, Loosely)> {
         let (name, class) = self.0.get_key_value(frame.api.as_str())?;

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt,
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -459,6 +460,11 @@ impl Host {
 
     pub(super) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// Where rooms put their recordings.
+    pub(crate) fn recordings(&self) -> Option<&Path> {
+        self.side.recordings.as_deref()
     }
 
     /// This node, and this start of it.

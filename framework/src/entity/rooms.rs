@@ -1,7 +1,7 @@
 //! Owns the rooms of a game server: opens them where the room center wants them, and brings
 //! players to them, wherever they are.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use tokio::{
     sync::oneshot,
@@ -33,6 +33,8 @@ pub(crate) struct RoomSide {
     pub(crate) asker: Asker,
     /// The way to rooms at other nodes, when there are others.
     pub(crate) links: Option<Links>,
+    /// Where rooms put their recordings; `None`: nowhere.
+    pub(crate) recordings: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -42,7 +44,7 @@ impl RoomSide {
         let (cache, clock) = (Cache::memory(), Clock::fixed(0));
         let tickets = Tickets::new(cache.clone(), Chance::from_os(), clock.clone());
         let (book, asker) = (Book::new(cache, clock), Asker::default());
-        Self { book, tickets, asker, links: None }
+        Self { book, tickets, asker, links: None, recordings: None }
     }
 }
 
@@ -118,8 +120,8 @@ impl Host {
         let opened = match saved.filter(|saved| !saved.is_empty()) {
             None if again => Err(Code::ROOM_NOT_FOUND.because("nothing of this room was saved")),
             saved => {
-                let (host, id) = (self.clone(), id.clone());
-                kind.open(Opening { host, id, claim, options, saved })
+                let (host, id, classes) = (self.clone(), id.clone(), self.classes());
+                kind.open(Opening { host, id, claim, options, saved, classes })
             }
         };
         match opened {

@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use super::{Member, RoomCtx};
+use super::{
+    Member, Recording, ReplayError, Replayed, RoomCtx, context::Setting, core::Core, life,
+    record::Recorder, table::Table,
+};
 use crate::{
-    LoadError, Refusal, Request,
+    Code, LoadError, Refusal, Request,
     directory::Claim,
-    entity::{EntityId, Host},
+    entity::{Classes, EntityId, Host},
+    limits::{ROOM_CAPACITY_MAX, ROOM_TICKS_PER_S_MAX},
     link::Mailbox,
 };
 
@@ -93,32 +97,51 @@ pub struct RoomKind<R> {
     pub(super) ticks_per_s: u32,
     pub(super) overrun: Overrun,
     pub(super) snapshot_every: Option<Duration>,
-    marker: std::marker::PhantomData<fn(R)>,
+    pub(super) recorded: bool,
+    /// Shared once there are rooms.
+    pub(super) table: Arc<Table<R>>,
 }
 
 impl<R: Room> RoomKind<R> {
     /// Rooms of up to 16 members that do not tick.
+    ///
+    /// # Panics
+    /// When the name is not 1 to 32 lower-case letters, digits and `-`.
     pub fn new(name: &'static str) -> Self {
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        let is_name = (1..=32).contains(&name.len()) && name.bytes().all(plain);
+        assert!(is_name, "a kind of rooms named {name:?}: choose 1 to 32 of a-z, 0-9 and '-'");
         Self {
             name,
             capacity: 16,
             ticks_per_s: 0,
             overrun: Overrun::default(),
             snapshot_every: None,
-            marker: std::marker::PhantomData,
+            recorded: false,
+            table: Arc::new(Table::new()),
         }
     }
 
-    /// Seats in one room.
+    /// Seats in one room, at most 10,000.
+    ///
+    /// # Panics
+    /// When there is none, or more.
     #[must_use]
     pub fn capacity(mut self, seats: u32) -> Self {
+        let fits = (1..=ROOM_CAPACITY_MAX).contains(&seats);
+        assert!(fits, "{seats} seats in a room: choose 1 to {ROOM_CAPACITY_MAX}");
         self.capacity = seats;
         self
     }
 
     /// Ticks a second, at most 1000.
+    ///
+    /// # Panics
+    /// When they are more.
     #[must_use]
     pub fn ticks(mut self, per_s: u32) -> Self {
+        let fits = per_s <= ROOM_TICKS_PER_S_MAX;
+        assert!(fits, "{per_s} ticks a second: choose at most {ROOM_TICKS_PER_S_MAX}");
         self.ticks_per_s = per_s;
         self
     }
@@ -131,9 +154,21 @@ impl<R: Room> RoomKind<R> {
     }
 
     /// A room of this kind is saved so often, and comes back elsewhere when its server is lost.
+    ///
+    /// # Panics
+    /// When that is no time at all.
     #[must_use]
     pub fn snapshots(mut self, every: Duration) -> Self {
+        assert!(!every.is_zero(), "snapshots every 0 s: choose more");
         self.snapshot_every = Some(every);
+        self
+    }
+
+    /// What happens in a room of this kind is recorded, where `rooms.record` says so: `replay`
+    /// lets it happen again.
+    #[must_use]
+    pub fn recorded(mut self) -> Self {
+        self.recorded = true;
         self
     }
 
@@ -143,12 +178,13 @@ impl<R: Room> RoomKind<R> {
     /// # Panics
     /// When there is a handler for these messages already.
     #[must_use]
-    pub fn on<Q, H>(self, handler: H) -> Self
+    pub fn on<Q, H>(mut self, handler: H) -> Self
     where
         Q: Request,
         H: RoomHandler<R, Q>,
     {
-        let _ = handler;
+        let table = Arc::get_mut(&mut self.table);
+        table.expect("no room has it while it is declared").on(handler);
         self
     }
 }
@@ -202,7 +238,12 @@ pub(crate) trait AnyRoomKind: Send + Sync {
     fn apis(&self) -> Vec<String>;
     /// What describes its messages.
     fn schemas(&self) -> &[&'static [u8]];
-    /// Makes a room and sets it going.
+    /// Lets what was recorded happen again.
+    fn replay(&self, recording: &Recording) -> Result<Replayed, ReplayError>;
+    /// Makes a room and sets it going, on the caller's shard.
+    ///
+    /// # Errors
+    /// What its kind says; 1 when it panicked, or does not understand what it saved.
     fn open(self: Arc<Self>, opening: Opening) -> Result<Mailbox, Refusal>;
 }
 
@@ -214,6 +255,7 @@ pub(crate) struct Opening {
     pub(crate) options: BTreeMap<String, String>,
     /// What it saved before; `None`: it is new.
     pub(crate) saved: Option<Vec<u8>>,
+    pub(crate) classes: Arc<Classes>,
 }
 
 impl<R: Room> AnyRoomKind for RoomKind<R> {
@@ -230,16 +272,49 @@ impl<R: Room> AnyRoomKind for RoomKind<R> {
     }
 
     fn apis(&self) -> Vec<String> {
-        Vec::new()
+        self.table.names().iter().map(|name| (*name).to_owned()).collect()
     }
 
     fn schemas(&self) -> &[&'static [u8]] {
-        &[]
+        self.table.schemas()
+    }
+
+    fn replay(&self, recording: &Recording) -> Result<Replayed, ReplayError> {
+        Self::replay(self, recording)
     }
 
     fn open(self: Arc<Self>, opening: Opening) -> Result<Mailbox, Refusal> {
-        let _ = opening;
-        Err(crate::Code::INTERNAL.into())
+        let Opening { host, id, claim, options, saved, classes } = opening;
+        let saved = saved.filter(|saved| !saved.is_empty());
+        let (world, meters) = (host.world(), &host.meters().room);
+        let mut seed = [0; 32];
+        for part in seed.chunks_exact_mut(8) {
+            part.copy_from_slice(&world.chance.next_u64().to_le_bytes());
+        }
+        let setting = Setting {
+            id: id.key.clone(),
+            options,
+            capacity: self.capacity,
+            seed,
+            now_ms: world.clock.now_ms(),
+            classes,
+        };
+        let recorder = host.recordings().filter(|_| self.recorded).map(|folder| {
+            let cuts = meters.recordings_cut.clone();
+            Recorder::new(self.name, &setting, saved.as_deref(), folder, cuts)
+        });
+        let (table, panics) = (self.table.clone(), meters.panics.clone());
+        let mut core = match &saved {
+            None => Core::open(table, setting, panics)?,
+            Some(saved) => Core::restore(table, setting, saved, panics).map_err(|e| {
+                tracing::error!(target: "room", room = %id, "{e}");
+                Code::INTERNAL.because("the room cannot come back")
+            })?,
+        };
+        if let Some(recorder) = recorder {
+            core.record(recorder);
+        }
+        Ok(life::begin(core, &self, &host, id, claim))
     }
 }
 

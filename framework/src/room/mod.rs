@@ -4,9 +4,19 @@
 
 mod book;
 mod context;
+mod core;
 mod kind;
+mod life;
 mod member;
+mod pace;
+mod record;
+mod said;
+mod seats;
+mod table;
+#[cfg(test)]
+mod tests;
 mod tickets;
+mod upkeep;
 
 pub(crate) use self::{
     book::Book,
@@ -17,4 +27,5 @@ pub use self::{
     context::RoomCtx,
     kind::{Overrun, Room, RoomHandler, RoomKind},
     member::{Member, Seat},
+    record::{Recording, ReplayError, Replayed},
 };

@@ -104,6 +104,26 @@ impl Store {
         if written.await? == 0 { Err(StoreError::Fenced) } else { Ok(()) }
     }
 
+    /// Deletes what an entity saved, for its owner of `epoch`: there is no such entity any more.
+    /// Nothing is deleted when a newer owner has loaded or saved it since.
+    pub(crate) async fn delete_record(
+        &self,
+        kind: &str,
+        key: &str,
+        epoch: i64,
+    ) -> Result<(), StoreError> {
+        let sql = match &self.0 {
+            Backend::Memory(memory) => return Ok(memory.delete(kind, key, epoch)),
+            Backend::Sql(sql) => sql,
+        };
+        let (pool, kind, key) = (sql.write.clone(), kind.to_owned(), key.to_owned());
+        let deleted = sql.run(async move {
+            let query = "DELETE FROM records WHERE kind = $1 AND key = $2 AND owner_epoch <= $3";
+            sqlx::query(query).bind(kind).bind(key).bind(epoch).execute(&pool).await
+        });
+        deleted.await.map(drop)
+    }
+
     /// The epoch under which an entity was last loaded or saved; `None`: never.
     pub(crate) async fn record_epoch(
         &self,
@@ -203,6 +223,11 @@ impl MemoryRecords {
         let record = kept.records.entry((kind.to_owned(), key.to_owned())).or_default();
         record.fence(epoch)?;
         Ok(record.data.clone())
+    }
+
+    fn delete(&self, kind: &str, key: &str, epoch: i64) {
+        let name = (kind.to_owned(), key.to_owned());
+        self.kept().records.retain(|of, record| *of != name || record.owner_epoch > epoch);
     }
 
     fn save(&self, kind: &str, key: &str, epoch: i64, data: Vec<u8>) -> Result<(), StoreError> {

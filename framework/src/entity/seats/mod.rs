@@ -85,7 +85,6 @@ pub(super) struct Seats {
 struct Seat {
     kind: &'static str,
     room_id: String,
-    name: String,
     /// The session has it; else the session before had, and this one may come and take it over.
     bound: bool,
     at: At,
@@ -245,7 +244,7 @@ impl Seats {
         let pack = |seat: &Seat| proto::Seating {
             kind: seat.kind.to_owned(),
             room_id: seat.room_id.clone(),
-            name: seat.name.clone(),
+            name: String::new(),
             joins: false,
         };
         bound.map(pack).collect()
@@ -265,10 +264,10 @@ impl Seats {
     /// The same on arrival.
     pub(super) fn unpack(packed: Vec<proto::Seating>, host: &Arc<Host>, account: i64) -> Self {
         let seat = |seating: proto::Seating| {
-            let proto::Seating { kind, room_id, name, joins: _ } = seating;
+            let proto::Seating { kind, room_id, name: _, joins: _ } = seating;
             let kind = host.room_kind(&kind)?.name();
             let at = At::Sought(seek(host.clone(), account, kind, room_id.clone()));
-            Some(Seat { kind, room_id, name, bound: true, at })
+            Some(Seat { kind, room_id, bound: true, at })
         };
         // Until its client is there.
         Self { seats: packed.into_iter().filter_map(seat).collect(), away: true, wish: None }

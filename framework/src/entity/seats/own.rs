@@ -16,7 +16,7 @@ use crate::{
     Named, Request,
     directory::Role,
     entity::{Ctx, EntityId, Host},
-    limits::{MEMBER_NAME_CHARS_MAX, ROOM_SEARCH_RETRY, WISH_MAX, WISH_TOLD},
+    limits::{ROOM_SEARCH_RETRY, WISH_MAX, WISH_TOLD},
     link::{Mark, Seating},
     msg,
     proto::link::{Asking, enter, seek_match},
@@ -125,11 +125,10 @@ impl Seats {
         if self.of_kind(kind).is_some_and(|seat| seat.room_id != room_id) {
             return Err(Code::ALREADY_IN_ROOM.because("leave the other room of this kind first"));
         }
-        let name: String = request.name.chars().take(MEMBER_NAME_CHARS_MAX).collect();
         let seating = Seating {
             kind: kind.to_owned(),
             room_id: room_id.clone(),
-            name: name.clone(),
+            name: request.name,
             joins: true,
         };
         let id = EntityId { kind, key: room_id.as_str().into() };
@@ -147,7 +146,7 @@ impl Seats {
         };
         self.seats.retain(|seat| seat.kind != kind);
         let at = At::There(way);
-        self.seats.push(Seat { kind, room_id: room_id.clone(), name, bound: true, at });
+        self.seats.push(Seat { kind, room_id: room_id.clone(), bound: true, at });
         ctx.writer().note_played();
         Ok(msg::join_room::Res { code: Code::OK.0, room_id, state: attached.state })
     }

@@ -1,0 +1,140 @@
+//! Owns what a room writes behind itself: what room centers are told, and what it can be made
+//! again from. One at a time of each, and the room never waits for them.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::{
+    limits::ROOM_TOLD,
+    store::{CacheError, StoreError},
+};
+
+/// Tells the room centers.
+#[derive(Default)]
+pub(super) struct Teller {
+    /// There is something to tell, then.
+    due: Option<Instant>,
+    /// Not before.
+    earliest: Option<Instant>,
+    telling: Option<BoxFuture<'static, Result<(), CacheError>>>,
+}
+
+impl Teller {
+    /// What lists tell of the room has changed.
+    pub(super) fn news(&mut self, now: Instant) {
+        let at = self.earliest.map_or(now, |earliest| earliest.max(now));
+        self.due.get_or_insert(at);
+    }
+
+    /// Whether it is time to tell.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.telling.is_none() && self.due.is_some_and(|due| due <= now)
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| self.telling.is_none())
+    }
+
+    /// It is told.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        telling: impl Future<Output = Result<(), CacheError>> + Send + 'static,
+    ) {
+        self.telling = Some(Box::pin(telling));
+        (self.due, self.earliest) = (None, Some(now + ROOM_TOLD.0));
+    }
+
+    /// Ready when it was told, or not.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CacheError>> {
+        let Some(telling) = &mut self.telling else { return Poll::Pending };
+        let told = telling.as_mut().poll(cx);
+        if told.is_ready() {
+            self.telling = None;
+        }
+        told
+    }
+
+    /// It was not told: again, later.
+    pub(super) fn failed(&mut self, now: Instant) {
+        let later = now + ROOM_TOLD.1;
+        (self.due, self.earliest) = (Some(later), Some(later));
+    }
+
+    /// What is being told comes to its end.
+    pub(super) async fn finish(&mut self) {
+        if let Some(telling) = self.telling.take()
+            && let Err(e) = telling.await
+        {
+            tracing::debug!(target: "room", "the room centers were not told: {e}");
+        }
+    }
+}
+
+/// Keeps what a room can be made again from.
+pub(super) struct Keeper {
+    /// `None`: its kind does not.
+    every: Option<Duration>,
+    due: Instant,
+    /// Something has happened since.
+    changed: bool,
+    keeping: Option<BoxFuture<'static, Result<(), StoreError>>>,
+}
+
+impl Keeper {
+    pub(super) fn new(every: Option<Duration>, now: Instant) -> Self {
+        Self { every, due: now + every.unwrap_or_default(), changed: false, keeping: None }
+    }
+
+    pub(super) fn is_saved(&self) -> bool {
+        self.every.is_some()
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    /// Whether it is time to keep it.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        let idle = self.every.is_none() || self.keeping.is_some() || !self.changed;
+        Some(self.due).filter(|_| !idle)
+    }
+
+    /// It is kept; `None`: there is nothing to keep just now.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        keeping: Option<impl Future<Output = Result<(), StoreError>> + Send + 'static>,
+    ) {
+        self.changed = keeping.is_none();
+        self.keeping = keeping.map(|keeping| Box::pin(keeping) as _);
+        self.due = now + self.every.unwrap_or_default();
+    }
+
+    /// Ready when it was kept, or not.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        let Some(keeping) = &mut self.keeping else { return Poll::Pending };
+        let kept = keeping.as_mut().poll(cx);
+        if kept.is_ready() {
+            self.keeping = None;
+        }
+        kept
+    }
+
+    /// What is being kept comes to its end.
+    pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
+        match self.keeping.take() {
+            Some(keeping) => keeping.await,
+            None => Ok(()),
+        }
+    }
+}
