@@ -275,7 +275,8 @@ pub(crate) const PLATFORM_ASKS_MAX: usize = 256;
 /// Bytes of its answer: a hundred times what it has to say. Beyond: refused, 201.
 pub(crate) const PLATFORM_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Entries of the in-process cache. Beyond: the entry that expires soonest goes.
+/// Entries of the in-process cache, and once more as many records of rooms, which make room for
+/// nothing. Beyond: the entry that expires soonest goes; a record is refused, 1002.
 pub(crate) const CACHE_ENTRIES_MAX: usize = 100_000;
 
 /// Claims that one script in Redis touches, at some microseconds each: it serves nobody else
@@ -477,6 +478,98 @@ pub(crate) const ROOM_TOLD: (Duration, Duration) =
 /// Bytes of one recording: an hour of a lively match. Beyond: it ends there, and is counted.
 pub(crate) const RECORDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long a ticket is good: to connect to another gate with it, and no longer. Beyond: 3003.
+pub(crate) const TICKET_TTL: Duration = Duration::from_secs(30);
+
+/// How long a room center may take to have a seat, with opening a room for it. Beyond: 1003; asked
+/// again with the same request id, it goes on where it was.
+pub(crate) const ENTER_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How long a seat is kept for whoever has a ticket: as long as that is good, whenever it was
+/// issued. Beyond: it is free.
+pub(crate) const RESERVATION_TTL: Duration =
+    Duration::from_secs(TICKET_TTL.as_secs() + ENTER_DEADLINE.as_secs());
+
+/// How long a request id stands for the room that it led to. Beyond: it is a new request.
+pub(crate) const ENTER_KEPT: Duration = Duration::from_secs(60);
+
+/// Bytes of a request id, a room's id, or a party's name: twice those of a UUID. Beyond: 210.
+pub(crate) const ROOM_NAME_BYTES_MAX: usize = 64;
+
+/// Options of a room, or values that a list is to have. Beyond: 210.
+pub(crate) const ROOM_OPTIONS_MAX: usize = 16;
+
+/// Bytes of all of them together: each record of a room holds them. Beyond: 210.
+pub(crate) const ROOM_OPTIONS_BYTES_MAX: usize = 1024;
+
+/// How long a record of a room stays without a word of anybody: rooms and the reapers of room
+/// centers speak much sooner. Beyond: nobody finds the room.
+pub(crate) const ROOM_RECORD_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// How often a record of a room is changed by others between a look and a change of it. Beyond:
+/// 1002.
+pub(crate) const ROOM_CHANGES_MAX: usize = 32;
+
+/// Rooms that are looked at for one with space, the fullest first. Beyond: a new one is opened.
+pub(crate) const ROOMS_LOOKED_AT_MAX: usize = 32;
+
+/// Rooms of a list's page; also what one script in Redis reads. Beyond: the next page.
+pub(crate) const ROOMS_PER_PAGE_MAX: usize = 100;
+
+/// Rooms that an operator is shown at once. Beyond: not shown, and said so.
+pub(crate) const ROOMS_SHOWN_MAX: usize = 1000;
+
+/// How long a game server may take to open a room: reading what it saved, at most. Beyond: 1003.
+pub(crate) const ROOM_OPEN_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Game servers that are asked to open a room. Beyond: the last one's refusal.
+pub(crate) const ROOM_OPEN_NODES_MAX: usize = 3;
+
+/// How long a room counts as being opened. Beyond: whoever opened it is gone, and it is removed, or
+/// opened again by another.
+pub(crate) const ROOM_OPENING_MAX: Duration = Duration::from_secs(15);
+
+/// How often records of rooms are looked through for what is over.
+pub(crate) const ROOMS_SWEPT: Duration = Duration::from_secs(5);
+
+/// Pause between two tries to have a room back whose game server is lost.
+pub(crate) const ROOM_REOPEN_RETRY: Duration = Duration::from_millis(200);
+
+/// Rooms that one room center has opened again at once. Beyond: they wait for their turn.
+pub(crate) const ROOMS_REOPENED_AT_ONCE_MAX: usize = 64;
+
+/// How often those who wait for a match are looked through.
+pub(crate) const MATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// How long somebody waits for a match without saying so again; players' nodes say so every few
+/// seconds. Beyond: it waits no more.
+pub(crate) const MATCH_SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// How far ratings of a match may be from that of who has waited longest: at once, and so much more
+/// with each second. Beyond: it waits on.
+pub(crate) const MATCH_WINDOW: (i64, i64) = (50, 25);
+
+/// After this long anybody will do.
+pub(crate) const MATCH_WINDOW_ENDS: Duration = Duration::from_secs(30);
+
+/// Parties, of whatever size, that are looked at for one who waits for a match, the nearest first.
+/// Beyond: the next time.
+pub(crate) const MATCH_LOOKED_AT_MAX: usize = 1024;
+
+/// Players that wait for a match at one room center. Beyond: 1002.
+pub(crate) const MATCH_WAITING_MAX: usize = 50_000;
+
+/// How long a wish for a match stands for the room that it led to. Beyond: it is a new one.
+pub(crate) const MATCH_KEPT: Duration = Duration::from_secs(60);
+
+/// How long a player's node may take to tell it of its match. Beyond: told when it asks again.
+pub(crate) const MATCH_TELL_DEADLINE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(ENTER_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
+const _: () = assert!(ROOM_OPEN_DEADLINE.as_secs() < ENTER_DEADLINE.as_secs());
+// A room that is asked for again is still being opened.
+const _: () = assert!(ENTER_DEADLINE.as_secs() < ROOM_OPENING_MAX.as_secs());
+const _: () = assert!(ROOMS_SWEPT.as_secs() < ROOM_RECORD_TTL.as_secs() / 4);
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 // Whoever checks a token knows each key before it signs.
 const _: () = assert!(KEYS_READ.as_millis() * 2 < KEY_LEAD.as_millis());

@@ -94,6 +94,7 @@ pub enum Overrun {
 pub struct RoomKind<R> {
     pub(super) name: &'static str,
     pub(super) capacity: u32,
+    pub(super) match_size: u32,
     pub(super) ticks_per_s: u32,
     pub(super) overrun: Overrun,
     pub(super) snapshot_every: Option<Duration>,
@@ -114,6 +115,7 @@ impl<R: Room> RoomKind<R> {
         Self {
             name,
             capacity: 16,
+            match_size: 2,
             ticks_per_s: 0,
             overrun: Overrun::default(),
             snapshot_every: None,
@@ -131,6 +133,14 @@ impl<R: Room> RoomKind<R> {
         let fits = (1..=ROOM_CAPACITY_MAX).contains(&seats);
         assert!(fits, "{seats} seats in a room: choose 1 to {ROOM_CAPACITY_MAX}");
         self.capacity = seats;
+        self
+    }
+
+    /// Members that a match begins with (`msg.MatchRoom`), 2 if nothing is said: where parties do
+    /// not fit, some more, up to the capacity.
+    #[must_use]
+    pub fn match_size(mut self, members: u32) -> Self {
+        self.match_size = members;
         self
     }
 
@@ -233,6 +243,8 @@ where
 pub(crate) trait AnyRoomKind: Send + Sync {
     fn name(&self) -> &'static str;
     fn capacity(&self) -> u32;
+    /// Members that a match begins with.
+    fn match_size(&self) -> u32;
     /// Whether its rooms come back when their server is lost.
     fn is_saved(&self) -> bool;
     fn apis(&self) -> Vec<String>;
@@ -265,6 +277,10 @@ impl<R: Room> AnyRoomKind for RoomKind<R> {
 
     fn capacity(&self) -> u32 {
         self.capacity
+    }
+
+    fn match_size(&self) -> u32 {
+        self.match_size
     }
 
     fn is_saved(&self) -> bool {

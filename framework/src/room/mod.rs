@@ -3,6 +3,7 @@
 //! are not known to it.
 
 mod book;
+//mod center;
 mod context;
 mod core;
 mod kind;

@@ -35,7 +35,7 @@ pub(crate) use accounts::{
     Account, AccountStatus, CreateError, NewAccount, PasswordHash, username_key,
 };
 pub(crate) use audit::{Note, Noted, What};
-pub(crate) use cache::{Cache, CacheError};
+pub(crate) use cache::{Cache, CacheError, Found, Range, Rank, Swap};
 pub(crate) use changes::Change;
 pub(crate) use open::OpenError;
 pub(crate) use sign_ins::{Begun, NewSignIn, NotBegun, RefreshHash, SignIn};

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::{Found, Range, Rank, Swap};
+
 /// Values of this process alone. A clone is a handle to the same.
 #[derive(Clone)]
 pub(super) struct MemoryCache {
@@ -14,25 +16,37 @@ pub(super) struct MemoryCache {
 
 struct Entries {
     by_key: HashMap<Arc<str>, Entry>,
-    /// The same keys, soonest to expire first.
+    /// Those that make room for others, soonest to expire first.
     by_expiry: BTreeSet<(i64, Arc<str>)>,
+    /// The rest, which is kept until it expires.
+    kept: BTreeSet<(i64, Arc<str>)>,
+    /// Of each of the two.
     max: usize,
 }
 
 struct Entry {
     value: Value,
     expires_ms: i64,
+    kept: bool,
 }
 
 enum Value {
     Count(u64),
     Bytes(Vec<u8>),
+    Ranks(Ranks),
+}
+
+/// The members of a set, and the same by rank: equal ones by name, as in Redis.
+#[derive(Default)]
+struct Ranks {
+    at: HashMap<Arc<str>, i64>,
+    in_order: BTreeSet<(i64, Arc<str>)>,
 }
 
 impl MemoryCache {
     pub(super) fn new(max: usize) -> Self {
-        let entries = Entries { by_key: HashMap::new(), by_expiry: BTreeSet::new(), max };
-        Self { entries: Arc::new(Mutex::new(entries)) }
+        let (by_key, by_expiry, kept) = Default::default();
+        Self { entries: Arc::new(Mutex::new(Entries { by_key, by_expiry, kept, max })) }
     }
 
     pub(super) fn incr(&self, key: &str, ttl_ms: i64, now_ms: i64) -> u64 {
@@ -54,7 +68,7 @@ impl MemoryCache {
 
     pub(super) fn window_ms(&self, key: &str, now_ms: i64) -> Option<i64> {
         match self.entries(now_ms).by_key.get(key) {
-            Some(Entry { value: Value::Count(_), expires_ms }) => Some(expires_ms - now_ms),
+            Some(Entry { value: Value::Count(_), expires_ms, .. }) => Some(expires_ms - now_ms),
             _ => None,
         }
     }
@@ -89,6 +103,44 @@ impl MemoryCache {
         }
     }
 
+    pub(super) fn swap(&self, swap: Swap, now_ms: i64) -> bool {
+        let Swap { key, expected, new, ttl_ms, ranks } = swap;
+        let mut entries = self.entries(now_ms);
+        let now = entries.bytes(&key);
+        if now != expected.as_ref() && now != new.as_ref() {
+            return false;
+        }
+        if now.is_none() && new.is_some() && entries.kept.len() >= entries.max {
+            metrics::counter!("bastide_cache_refused_total").increment(1);
+            return false;
+        }
+        let expires_ms = now_ms.saturating_add(ttl_ms);
+        match new {
+            Some(new) => entries.keep(&key, Value::Bytes(new), expires_ms),
+            None => drop(entries.remove(&key)),
+        }
+        for rank in ranks {
+            entries.rank(rank, expires_ms);
+        }
+        true
+    }
+
+    pub(super) fn range(&self, range: &Range<'_>, now_ms: i64) -> Vec<Found> {
+        let entries = self.entries(now_ms);
+        let Some(Entry { value: Value::Ranks(ranks), .. }) = entries.by_key.get(range.set) else {
+            return Vec::new();
+        };
+        let found = |(_, member): &(i64, Arc<str>)| {
+            let value = entries.bytes(&format!("{}{member}", range.prefix)).cloned();
+            Found { member: member.as_ref().to_owned(), value }
+        };
+        let (skip, take) = (range.offset, range.count);
+        match range.greatest_first {
+            true => ranks.in_order.iter().rev().skip(skip).take(take).map(found).collect(),
+            false => ranks.in_order.iter().skip(skip).take(take).map(found).collect(),
+        }
+    }
+
     /// The entries that have not expired.
     fn entries(&self, now_ms: i64) -> MutexGuard<'_, Entries> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,25 +152,55 @@ impl MemoryCache {
 impl Entries {
     fn put(&mut self, key: &str, value: Value, expires_ms: i64) {
         self.remove(key);
-        if self.by_key.len() >= self.max {
+        if self.by_expiry.len() >= self.max {
             self.by_expiry.pop_first().map(|(_, soonest)| self.by_key.remove(&soonest));
             metrics::counter!("bastide_cache_evicted_total").increment(1);
         }
         let key: Arc<str> = key.into();
         self.by_expiry.insert((expires_ms, Arc::clone(&key)));
-        self.by_key.insert(key, Entry { value, expires_ms });
+        self.by_key.insert(key, Entry { value, expires_ms, kept: false });
+    }
+
+    /// Puts what makes no room for others.
+    fn keep(&mut self, key: &str, value: Value, expires_ms: i64) {
+        self.remove(key);
+        let key: Arc<str> = key.into();
+        self.kept.insert((expires_ms, Arc::clone(&key)));
+        self.by_key.insert(key, Entry { value, expires_ms, kept: true });
+    }
+
+    fn rank(&mut self, rank: Rank, expires_ms: i64) {
+        let Rank { set, member, at } = rank;
+        let mut ranks = match self.remove(&set) {
+            Some(Value::Ranks(ranks)) => ranks,
+            _ => Ranks::default(),
+        };
+        let member: Arc<str> = member.into();
+        if let Some(before) = ranks.at.remove(&member) {
+            ranks.in_order.remove(&(before, Arc::clone(&member)));
+        }
+        if let Some(at) = at {
+            ranks.in_order.insert((at, Arc::clone(&member)));
+            ranks.at.insert(member, at);
+        }
+        if !ranks.at.is_empty() {
+            self.keep(&set, Value::Ranks(ranks), expires_ms);
+        }
     }
 
     fn remove(&mut self, key: &str) -> Option<Value> {
         let (key, entry) = self.by_key.remove_entry(key)?;
-        self.by_expiry.remove(&(entry.expires_ms, key));
+        let of = if entry.kept { &mut self.kept } else { &mut self.by_expiry };
+        of.remove(&(entry.expires_ms, key));
         Some(entry.value)
     }
 
     /// Each entry is dropped once, so the work of a call is paid by the calls that put them.
     fn expire(&mut self, now_ms: i64) {
-        while self.by_expiry.first().is_some_and(|(expires_ms, _)| *expires_ms <= now_ms) {
-            self.by_expiry.pop_first().map(|(_, key)| self.by_key.remove(&key));
+        for of in [&mut self.by_expiry, &mut self.kept] {
+            while of.first().is_some_and(|(expires_ms, _)| *expires_ms <= now_ms) {
+                of.pop_first().map(|(_, key)| self.by_key.remove(&key));
+            }
         }
     }
 
@@ -160,5 +242,24 @@ mod tests {
         assert!(cache.get("d", 20).is_some(), "replacing needs no room");
         let entries = cache.entries.lock().unwrap();
         assert_eq!((entries.by_key.len(), entries.by_expiry.len()), (3, 3));
+    }
+    #[test]
+    fn what_is_swapped_in_makes_no_room_for_others_and_finds_none_when_it_is_full_itself() {
+        let cache = MemoryCache::new(3);
+        let swap = |key: &str, expected: Option<&[u8]>, new: Option<&[u8]>| {
+            let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+            let (expected, new) = (owned(expected), owned(new));
+            cache.swap(Swap { key: key.into(), expected, new, ttl_ms: 10, ranks: vec![] }, 0)
+        };
+        assert!(swap("a", None, Some(b"a")) && swap("b", None, Some(b"b")));
+        for other in ["c", "d", "e", "f"] {
+            cache.put(other, vec![], 100, 0);
+        }
+        assert!(cache.get("a", 0).is_some() && cache.get("b", 0).is_some());
+        assert!(swap("g", None, Some(b"g")));
+        assert!(!swap("h", None, Some(b"h")), "it is full");
+        assert!(swap("g", Some(b"g"), Some(b"G")), "changing needs no room");
+        assert!(swap("g", Some(b"G"), None) && swap("h", None, Some(b"h")));
+        assert_eq!(cache.get("h", 10), None, "it expires");
     }
 }

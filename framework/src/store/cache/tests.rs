@@ -126,6 +126,68 @@ async fn a_value_is_put_where_there_is_none_and_the_same_one_is_confirmed() {
     }
 }
 
+fn swap(key: &str, expected: Option<&str>, new: Option<&str>, at: Option<i64>) -> Swap {
+    let bytes = |text: Option<&str>| text.map(|text| text.as_bytes().to_vec());
+    let rank = Rank { set: "s".into(), member: key.into(), at };
+    let (expected, new) = (bytes(expected), bytes(new));
+    Swap { key: key.into(), expected, new, ttl_ms: 60_000, ranks: vec![rank] }
+}
+
+async fn order(kit: &Kit, greatest_first: bool, offset: usize, count: usize) -> Vec<String> {
+    let range = Range { set: "s", prefix: "", greatest_first, offset, count };
+    let found = kit.cache.range(range, kit.now()).await.unwrap();
+    let word = |found: Found| {
+        format!("{}={}", found.member, String::from_utf8(found.value.unwrap_or_default()).unwrap())
+    };
+    found.into_iter().map(word).collect()
+}
+
+#[tokio::test]
+async fn a_value_is_swapped_with_its_rank_when_it_is_what_was_expected() {
+    for kit in Kit::both() {
+        let done = async |s: Swap| kit.cache.swap(s, kit.now()).await.unwrap();
+        assert!(!done(swap("a", Some("x"), Some("1"), Some(1))).await, "there is none");
+        assert!(order(&kit, false, 0, 9).await.is_empty(), "nor was it ranked");
+        for _ in 0..2 {
+            assert!(done(swap("a", None, Some("1"), Some(5))).await, "and again");
+        }
+        assert!(!done(swap("a", None, Some("2"), Some(6))).await, "there is one");
+        assert!(done(swap("a", Some("1"), Some("2"), Some(7))).await);
+        assert!(done(swap("b", None, Some(""), Some(7))).await, "nothing is a value too");
+        assert!(!done(swap("b", None, Some("3"), Some(7))).await);
+        assert!(done(swap("c", None, Some("c"), Some(-3))).await);
+        assert!(done(swap("d", None, None, Some(1000))).await, "a rank without a value");
+        assert_eq!(order(&kit, false, 0, 9).await, ["c=c", "a=2", "b=", "d="]);
+        assert_eq!(order(&kit, true, 1, 2).await, ["b=", "a=2"]);
+        assert!(
+            order(&kit, false, 4, 2).await.is_empty() && order(&kit, false, 0, 0).await.is_empty()
+        );
+        for _ in 0..2 {
+            assert!(done(swap("a", Some("2"), None, None)).await, "and again");
+        }
+        assert_eq!(kit.cache.get("a", kit.now()).await, Ok(None));
+        assert_eq!(order(&kit, false, 0, 9).await, ["c=c", "b=", "d="]);
+        assert!(done(Swap { ttl_ms: 200, ..swap("e", None, Some("e"), Some(0)) }).await);
+        let mut ticks = 0;
+        while !order(&kit, false, 0, 9).await.is_empty() && ticks < TICKS_MAX {
+            kit.tick().await;
+            ticks += 1;
+        }
+        assert!(ticks > 0 && ticks < TICKS_MAX, "the set expires, not at once: {ticks}");
+    }
+}
+
+#[tokio::test]
+async fn of_twenty_that_swap_one_value_at_once_one_does() {
+    for kit in Kit::both() {
+        kit.cache.put("k", b"v".to_vec(), 60_000, 0).await.unwrap();
+        let words: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+        let swaps = words.iter().map(|n| kit.cache.swap(swap("k", Some("v"), Some(n), None), 0));
+        let done = join_all(swaps).await.into_iter().filter(|done| *done == Ok(true)).count();
+        assert_eq!(done, 1, "{:?}", kit.cache);
+    }
+}
+
 #[tokio::test]
 async fn clusters_that_share_a_redis_do_not_see_each_other() {
     let [_, one] = Kit::both();
