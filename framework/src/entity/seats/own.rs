@@ -194,6 +194,7 @@ impl Seats {
             options,
             wish,
             cancel: false,
+            passed_on: false,
         };
         // One at a time; the one before must not take the place of this one.
         self.wish = None;
