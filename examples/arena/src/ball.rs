@@ -90,7 +90,7 @@ pub(crate) struct Ball {
     area: u32,
     /// Follows from the area.
     radius: i32,
-    /// What it had when it was eaten last.
+    /// What it had when it was eaten; 0 while it lives.
     score_eaten: u32,
 }
 
@@ -113,7 +113,7 @@ impl Ball {
 
     /// Comes in, small and at rest.
     pub(crate) fn come_in(&mut self, (x, y): (i32, i32)) {
-        (self.x, self.y, self.heading) = (x, y, Heading::default());
+        (self.x, self.y, self.heading, self.score_eaten) = (x, y, Heading::default(), 0);
         self.set_area(START_AREA);
     }
 

@@ -241,7 +241,7 @@ impl World {
             area: ball.area(),
             dx: ball.heading.dx,
             dy: ball.heading.dy,
-            score: ball.score(),
+            score: if ball.lives() { 0 } else { ball.score() },
         });
         proto::SavedWorld {
             tick: self.tick,

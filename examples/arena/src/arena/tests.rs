@@ -123,17 +123,19 @@ fn who_is_away_stays_where_it_is_and_is_told_nothing_and_can_be_eaten() {
     assert!(told.take::<proto::View>(1).is_empty());
     assert_eq!(told.take::<proto::View>(2).len(), 1);
 
-    // The other one is put upon it, much larger.
+    // The other one is put upon it, much larger, and all the food into a corner.
     let mut saved = proto::SavedWorld::decode(arena.save().as_slice()).expect("its own");
+    saved.food.fill(0);
     let (x, y) = (saved.balls[0].x, saved.balls[0].y);
     let large = &mut saved.balls[1];
     (large.x, large.y, large.area) = (x, y, 40_000);
+    let score = saved.balls[0].area / 4;
     let mut arena = Arena::restored(&saved.encode_to_vec()).expect("a world");
     arena.join(Seat(1), "Anna", true, &mut told);
     arena.join(Seat(2), "Bert", false, &mut told);
     arena.tick(SPAN, &mut told);
     let eaten: Vec<proto::Eaten> = told.take(1);
-    assert_eq!((eaten[0].by.as_str(), eaten[0].score), ("Bert", 100));
+    assert_eq!((eaten[0].by.as_str(), eaten[0].score), ("Bert", score));
 
     arena.back(Seat(1));
     arena.tick(SPAN, &mut told);
