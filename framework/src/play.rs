@@ -6,7 +6,7 @@ use std::{fmt, future::Future, io::Write as _, pin::Pin, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    Request,
+    Named, Request,
     client::{ClientError, Event, Options, Push, Session, SessionError, guest},
 };
 
@@ -70,6 +70,34 @@ impl Play {
             say_turn(&turn);
         }
         Ok(answer?)
+    }
+
+    /// Sends a message that gets no answer, such as where to go.
+    ///
+    /// # Errors
+    /// When the session is over, or has no room for it for too long.
+    pub async fn input<M: Named>(&mut self, message: &M) -> Result<(), PlayError> {
+        Ok(self.session.input(message).await?)
+    }
+
+    /// The oldest push that nobody has looked at; waits for one for at most so long.
+    ///
+    /// # Errors
+    /// [`PlayError::Wrong`] when none comes, or when a message that gets no answer was refused.
+    pub async fn next_push(&mut self, patience: Duration) -> Result<Push, PlayError> {
+        let wait = async {
+            loop {
+                match self.session.next_event().await? {
+                    Event::Push(push) => return Ok(push),
+                    Event::Refused { api, refusal } => {
+                        return Err(PlayError::Wrong(format!("{api}: {refusal}")));
+                    }
+                    turn => say_turn(&turn),
+                }
+            }
+        };
+        let came = tokio::time::timeout(patience, wait).await;
+        came.unwrap_or_else(|_| Err(PlayError::Wrong(format!("no push within {patience:?}"))))
     }
 
     /// The oldest push that came while waiting for an answer.

@@ -1,4 +1,5 @@
-//! The bundled town: echo and cards in one server, and a client that plays both.
+//! The bundled town: echo, cards, channels and arenas in one server, and a client that plays all
+//! of them.
 
 use bastide::{App, Exit, Play, PlayError, msg};
 
@@ -10,7 +11,7 @@ mod wx;
 
 fn main() -> Exit {
     let town = App::new("town").validator("wx", wx::Wx).player::<cards::Hero>().on(echo::echo);
-    cards::mount(town).play(play).main()
+    arena::mount(chat::mount(cards::mount(town))).play(play).main()
 }
 
 /// What `town play` does after it has signed in.
@@ -18,5 +19,7 @@ async fn play(play: &mut Play) -> Result<(), PlayError> {
     let answer = play.request(&msg::echo::Req { val: Some(7), ct: None }).await?;
     play.expect(answer.val == Some(7), "the echo of 7 is 7")?;
     play.step("echo: 7 came back");
-    cards::play(play).await
+    cards::play(play).await?;
+    chat::play(play).await?;
+    arena::play(play).await
 }
