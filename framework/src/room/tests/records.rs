@@ -102,11 +102,21 @@ async fn a_match_is_recorded_to_a_file_and_comes_out_the_same_when_it_is_replaye
     let lines = String::from_utf8(replayed.saved).unwrap();
     assert!(lines.contains("1 steps 3") && lines.contains("3 2 guest 2 true"), "{lines}");
 
+    let kinds: [Arc<dyn AnyRoomKind>; 1] = [Arc::new(kind())];
+    let (said, matches) = crate::cli::played_again(&file, &kinds).expect("it can be replayed");
+    let ticks = format!("hall r1: {} ticks, {} inputs", replayed.ticks, replayed.inputs);
+    assert!(matches && said.contains(&ticks) && said.contains("the same"), "{said}");
+    let unknown = crate::cli::played_again(&file, &[]).unwrap_err().to_string();
+    assert!(unknown.contains("of kind hall"), "{unknown}");
+
     let other = RoomKind::<Hall>::new("other").replay(&recording).unwrap_err().to_string();
     assert!(other.contains("of kind hall"), "{other}");
     // A game that has changed since: something else comes of it.
     let changed = RoomKind::<Hall>::new("hall").replay(&recording).expect("it can be replayed");
     assert!(!changed.matches);
+    let kinds: [Arc<dyn AnyRoomKind>; 1] = [Arc::new(RoomKind::<Hall>::new("hall"))];
+    let (said, matches) = crate::cli::played_again(&file, &kinds).expect("it can be replayed");
+    assert!(!matches && said.contains("recorded was "), "{said}");
     let none = Recording::read(folder.path().join("none.rec")).unwrap_err().to_string();
     assert!(none.contains("none.rec"), "{none}");
     std::fs::write(&file, b"\x08\x09").unwrap();
