@@ -1,7 +1,12 @@
 //! Owns the commands of a game's program: reads them, runs them, says in one sentence what is
 //! wrong. What they do lies in `node` and `play`.
 
-use std::{fmt, io::Write as _};
+use std::{
+    fmt,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::{
@@ -17,6 +22,7 @@ use crate::{
     config::{Config, Flags, For, LogFormat, redacted},
     node::{self, Node},
     play::{AnyScript, Play, PlayError},
+    room::{AnyRoomKind, Recording, ReplayError},
     telemetry,
 };
 
@@ -51,6 +57,8 @@ enum Command {
     Admin(AdminFlags),
     /// A client: signs in as a guest and plays; exits 0 only if all worked.
     Play(PlayFlags),
+    /// Plays a recorded match again; exits 0 only if the same comes of it.
+    Replay(ReplayFlags),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +80,12 @@ struct PlayFlags {
     device: String,
 }
 
+#[derive(Debug, Args)]
+struct ReplayFlags {
+    /// What a room has recorded, in the folder of `rooms.record`.
+    file: PathBuf,
+}
+
 /// Does what the command line says.
 pub(crate) fn main(name: &'static str, game: Game, script: Option<AnyScript>) -> Exit {
     let matches = match Cli::command().name(name).bin_name(name).try_get_matches() {
@@ -87,6 +101,7 @@ pub(crate) fn main(name: &'static str, game: Game, script: Option<AnyScript>) ->
         Some(Command::Check(serve)) => check(name, &serve),
         Some(Command::Admin(flags)) => admin(name, &flags),
         Some(Command::Play(flags)) => play(name, &flags, script),
+        Some(Command::Replay(flags)) => replay(name, &flags, &game.rooms),
     }
 }
 
@@ -320,6 +335,47 @@ fn play(name: &str, flags: &PlayFlags, script: Option<AnyScript>) -> Exit {
             Exit::FAILURE
         }
     }
+}
+
+// === replay ===
+
+fn replay(name: &str, flags: &ReplayFlags, kinds: &[Arc<dyn AnyRoomKind>]) -> Exit {
+    if let Err(e) = telemetry::start_logging(LogFormat::Text) {
+        return sorry(name, &e);
+    }
+    match played_again(&flags.file, kinds) {
+        Ok((said, matches)) => {
+            say(&said);
+            if matches { Exit::SUCCESS } else { Exit::FAILURE }
+        }
+        Err(e) => sorry(name, &e),
+    }
+}
+
+/// What an operator reads of a recorded match that is played again; whether the same came of it.
+///
+/// # Errors
+/// As [`Recording::read`] and [`RoomKind::replay`](crate::RoomKind::replay).
+pub(crate) fn played_again(
+    file: &Path,
+    kinds: &[Arc<dyn AnyRoomKind>],
+) -> Result<(String, bool), ReplayError> {
+    let recording = Recording::read(file)?;
+    let (kind, room) = (recording.kind(), recording.room_id());
+    let known = kinds.iter().find(|known| known.name() == kind);
+    let known = known.ok_or_else(|| ReplayError::Kind(kind.to_owned()))?;
+    let replayed = known.replay(&recording)?;
+    let hex = |hash: &[u8]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (ticks, inputs, hash) = (replayed.ticks, replayed.inputs, hex(&replayed.hash));
+    let cut = if recording.is_cut() { ", as far as it was recorded" } else { "" };
+    let verdict = if replayed.matches {
+        "the same as recorded".to_owned()
+    } else {
+        format!("recorded was {}", hex(recording.hash()))
+    };
+    let said =
+        format!("{kind} {room}: {ticks} ticks, {inputs} inputs{cut}\nstate {hash}: {verdict}\n");
+    Ok((said, replayed.matches))
 }
 
 // === Words to the operator ===

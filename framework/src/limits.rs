@@ -475,6 +475,10 @@ pub(crate) const ROOM_LINGER: Duration = Duration::from_secs(32);
 pub(crate) const ROOM_TOLD: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(1));
 
+/// How long single measures are kept, such as of ticks, if nobody reads the meters: some 5,000 of a
+/// room. Beyond: added up.
+pub(crate) const MEASURES_KEPT: Duration = Duration::from_secs(5);
+
 /// Bytes of one recording: an hour of a lively match. Beyond: it ends there, and is counted.
 pub(crate) const RECORDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 

@@ -12,7 +12,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::LogFormat;
+use crate::{config::LogFormat, limits::MEASURES_KEPT, tasks::Tasks};
 
 /// Sends log lines to standard error, as `RUST_LOG` selects them (default: `info`).
 ///
@@ -273,9 +273,15 @@ impl Meters {
         })
     }
 
-    /// Adds up what was measured since the last time. What nobody reads would pile up otherwise.
-    pub(crate) fn add_up(&self) {
-        self.page.run_upkeep();
+    /// Adds up what was measured, every few seconds: what nobody reads would pile up otherwise.
+    pub(crate) async fn add_up(self, tasks: Tasks) {
+        loop {
+            tokio::select! {
+                biased; // stop before more work
+                () = tasks.stopped() => return,
+                () = tokio::time::sleep(MEASURES_KEPT) => self.page.run_upkeep(),
+            }
+        }
     }
 
     /// The page that Prometheus reads.

@@ -123,6 +123,9 @@ impl Config {
         if self.data.0.as_os_str().is_empty() {
             return Err(refused("data", "\"\"", "name a folder, such as ./bastide-data"));
         }
+        if self.rooms.record.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return Err(refused("rooms.record", "\"\"", "name a folder, or take it away"));
+        }
         let short = |secret: &Secret| secret.0.len() < ADMIN_SECRET_BYTES_MIN;
         for (key, secret) in [
             ("admin.secret", &self.admin.secret),

@@ -86,6 +86,14 @@ fn set_reaches_every_key() {
 }
 
 #[test]
+fn rooms_are_recorded_only_where_a_folder_is_named() {
+    assert_eq!(load(&[], &[]).expect("fine").rooms.record, None);
+    let said = load(&["--set", "rooms.record=/var/matches"], &[]).expect("fine");
+    assert_eq!(said.rooms.record.as_deref(), Some(Path::new("/var/matches")));
+    says(load(&["--set", "rooms.record="], &[]), &["rooms.record", "folder"]);
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_place_and_the_known_ones() {
     says(load_file("[gate]\ntpc = 1", &[], &[]), &["town.toml", "`gate.tpc`", "tcp"]);
     says(load_file("[gaet]\ntcp = 1", &[], &[]), &["`gaet`", "gate"]);

@@ -395,6 +395,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_deleted_is_gone_unless_a_newer_owner_has_it() {
+        let (_folder, stores) = each().await;
+        for store in stores {
+            for key in ["1", "2"] {
+                store.save_record("room", key, 3, vec![1], 1).await.unwrap();
+            }
+            store.delete_record("room", "1", 2).await.unwrap();
+            assert_eq!(store.load_record("room", "1", 3).await, Ok(Some(vec![1])));
+            store.delete_record("room", "1", 3).await.unwrap();
+            assert_eq!(store.record_epoch("room", "1").await, Ok(None));
+            assert_eq!(store.load_record("room", "2", 3).await, Ok(Some(vec![1])));
+            store.delete_record("room", "none", 3).await.expect("there is none already");
+        }
+    }
+
+    #[tokio::test]
     async fn a_secret_is_made_once() {
         let (_folder, stores) = each().await;
         for store in stores {
