@@ -3,7 +3,7 @@
 //! are not known to it.
 
 mod book;
-//mod center;
+mod center;
 mod context;
 mod kind;
 mod member;
@@ -11,6 +11,7 @@ mod tickets;
 
 pub(crate) use self::{
     book::Book,
+    center::{CenterGround, RoomCenter},
     kind::{AnyRoomKind, Opening},
     tickets::Tickets,
 };
