@@ -20,7 +20,7 @@ use crate::{
     link::{Hosts, Links, Me, Served, Tls},
     node::{StartError, system},
     outage::Outage,
-    room::{AnyRoomKind, Book, Tickets},
+    room::{AnyRoomKind, Book, CenterGround, RoomCenter, Tickets},
     schema::Schema,
     secret,
     sessions::{self, Sessions},
@@ -140,6 +140,22 @@ impl Ground {
     /// What lets players into rooms.
     pub(crate) fn tickets(&self) -> Tickets {
         Tickets::new(self.cache.clone(), self.chance.clone(), self.clock.clone())
+    }
+
+    /// Sets the room center going, when this node is one.
+    pub(crate) fn rooms(&self, config: &Config, kinds: &[Arc<dyn AnyRoomKind>]) {
+        if !config.has(Role::Rooms) {
+            return;
+        }
+        let ground = CenterGround {
+            cache: self.cache.clone(),
+            clock: self.clock.clone(),
+            chance: self.chance.clone(),
+            directory: self.directory.clone(),
+            asker: self.asker.clone(),
+            tasks: self.tasks.clone(),
+        };
+        RoomCenter::new(kinds, ground).start();
     }
 
     /// What operators see and may do.

@@ -119,6 +119,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
 
     // 3. The game server: entities with the studio's handlers.
     let schema = Arc::new(Schema::new(&game.schemas()));
+    let rooms = game.rooms.clone();
     let host = ground.host(config, game.player, game.rooms);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
@@ -161,6 +162,8 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     ground.tasks.spawn(load);
     ground.tasks.spawn(ground.meters.clone().add_up(ground.tasks.clone()));
     ground.keep(center.clone());
+    // It knows by now which nodes there are: what is lost, and what is not.
+    ground.rooms(config, &rooms);
 
     // 7. The doors open.
     let admin = ground.admin(config, guard);

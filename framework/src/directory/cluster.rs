@@ -334,6 +334,16 @@ impl Cluster {
         Ok(())
     }
 
+    pub(super) async fn is_lost(
+        &self,
+        node: &str,
+        incarnation: i64,
+        nodes: &Nodes,
+    ) -> Result<bool, Refusal> {
+        let owner = Owner { node: node.to_owned(), incarnation };
+        Ok(self.is_gone(&owner, nodes) && !self.claims.lives(&owner).await.map_err(|e| away(&e))?)
+    }
+
     pub(super) async fn claim(
         &self,
         entity: &str,

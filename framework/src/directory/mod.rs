@@ -166,16 +166,8 @@ impl Directory {
         let up = || nodes.iter().filter(|n| n.state == NodeState::Up);
         // Nobody could play.
         up().find(|n| n.gate.is_some())?;
-        // Rendezvous: whoever drew the highest. A node that goes away moves nobody but its own.
-        let draw = |id: &str| {
-            let mut both = digest::Context::new(&digest::SHA256);
-            both.update(id.as_bytes());
-            both.update(&[0]);
-            both.update(whom.as_bytes());
-            both.finish().as_ref().to_vec()
-        };
         let drawn = |of: fn(&NodeInfo) -> Option<&String>| {
-            let up = up().filter_map(|n| Some((draw(&n.id), of(n)?)));
+            let up = up().filter_map(|n| Some((draw(&n.id, whom), of(n)?)));
             up.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, place)| place.clone())
         };
         Some(Front { addr: drawn(|n| n.http.as_ref())?, ws: drawn(|n| n.ws.as_ref()) })
@@ -184,6 +176,41 @@ impl Directory {
     /// A node that has a role and is up: this one, else the least loaded.
     pub(crate) fn with_role(&self, role: Role) -> Option<Arc<NodeInfo>> {
         self.least_loaded(|n| n.roles.contains(&role))
+    }
+
+    /// Of the nodes that have a role and are up, the one that has a name to itself, whoever asks.
+    pub(crate) fn owner_of(&self, role: Role, name: &str) -> Option<Arc<NodeInfo>> {
+        let nodes = self.nodes();
+        let up = nodes.iter().filter(|n| n.state == NodeState::Up && n.roles.contains(&role));
+        up.max_by_key(|n| draw(&n.id, name)).cloned()
+    }
+
+    /// A game server for something new: the least loaded that is up, and not one that was tried.
+    pub(crate) fn game_server(&self, tried: &[String]) -> Option<Arc<NodeInfo>> {
+        self.least_loaded(|n| n.roles.contains(&Role::Game) && !tried.contains(&n.id))
+    }
+
+    /// Where clients reach a gate: that of a node, if it is one and is up, else any.
+    pub(crate) fn gate_near(&self, node: &str) -> Option<String> {
+        let near = self.node(node).filter(|n| n.state == NodeState::Up);
+        near.and_then(|n| n.gate.clone()).or_else(|| self.gate_for_sign_in())
+    }
+
+    /// Whether discovery has this start of a node.
+    pub(crate) fn has(&self, node: &str, incarnation: i64) -> bool {
+        self.node(node).is_some_and(|n| n.incarnation == incarnation)
+    }
+
+    /// Whether this start of a node runs nothing any more: discovery does not have it, and its
+    /// lease is over.
+    ///
+    /// # Errors
+    /// 101 when the claims are away.
+    pub(crate) async fn is_lost(&self, node: &str, incarnation: i64) -> Result<bool, Refusal> {
+        match &self.0.kind {
+            Kind::Alone { incarnation: mine } => Ok(node != self.0.me || incarnation != *mine),
+            Kind::Cluster(cluster) => cluster.is_lost(node, incarnation, &self.nodes()).await,
+        }
     }
 
     /// Of the nodes that are up and fit, the one with the least to do, this one first among equals.
@@ -267,6 +294,15 @@ impl Directory {
             Kind::Cluster(cluster) => cluster.missing().await,
         }
     }
+}
+
+/// Rendezvous: whoever draws the highest has it. A node that goes away moves nothing but its own.
+fn draw(id: &str, whom: &str) -> Vec<u8> {
+    let mut both = digest::Context::new(&digest::SHA256);
+    both.update(id.as_bytes());
+    both.update(&[0]);
+    both.update(whom.as_bytes());
+    both.finish().as_ref().to_vec()
 }
 
 impl fmt::Debug for Inner {

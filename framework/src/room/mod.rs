@@ -3,7 +3,7 @@
 //! are not known to it.
 
 mod book;
-//mod center;
+mod center;
 mod context;
 mod core;
 mod kind;
@@ -21,6 +21,7 @@ mod upkeep;
 
 pub(crate) use self::{
     book::Book,
+    center::{CenterGround, RoomCenter},
     kind::{AnyRoomKind, Opening},
     tickets::Tickets,
 };
