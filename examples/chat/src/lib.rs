@@ -12,7 +12,8 @@ mod proto {
 
 use std::{collections::HashMap, time::Duration};
 
-use bastide::{App, Named as _, Play, PlayError, Player, RoomKind, msg, prost::Message as _};
+use bastide::{App, Named as _, Play, PlayError, Player, RoomKind, msg};
+use prost::Message as _;
 
 pub use channel::Channel;
 pub use proto::chat::{Channel as State, Line, Present, history, say};
