@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use bastide::{Named as _, Play, PlayError, client::Push, msg, prost::Message as _};
+use bastide::{Named as _, Play, PlayError, client::Push, msg};
+use prost::Message as _;
 
 use crate::{Eaten, Field, KIND, Steer, View, respawn};
 

@@ -12,10 +12,16 @@ mod proto {
 
 use std::{collections::HashMap, time::Duration};
 
-use bastide::{App, Named as _, Play, PlayError, Player, RoomKind, msg, prost::Message as _};
+use bastide::{App, Named as _, Play, PlayError, Player, RoomKind, msg};
+use prost::Message as _;
 
 pub use channel::Channel;
 pub use proto::chat::{Channel as State, Line, Present, history, say};
+
+/// The code of the page for studios compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/ROOMS.md")]
+struct Rooms;
 
 /// The kind of rooms that channels are.
 pub const KIND: &str = "chat";

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use bastide::prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 use crate::{
