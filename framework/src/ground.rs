@@ -15,7 +15,7 @@ use crate::{
     directory::{ClusterSettings, Directory, EtcdSettings, Role},
     doors::Doors,
     entity::{AnyKind, Host, Hosted, Kinds, World},
-    gate::{Gate, GateSettings, Grounds, Hooks, Players, TextSide},
+    gate::{Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide},
     limits::NODE_LEASE,
     link::{Hosts, Links, Me, Served, Tls},
     node::{StartError, system},
@@ -155,6 +155,7 @@ impl Ground {
         here: Option<Arc<Host>>,
         schema: Arc<Schema>,
         hooks: Hooks,
+        pages: Pages,
     ) -> Arc<Gate> {
         let settings = GateSettings {
             gate: config.gate.clone(),
@@ -171,6 +172,7 @@ impl Ground {
             text,
             sessions: self.sessions(),
             hooks,
+            pages,
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             meters: self.meters.gate.clone(),

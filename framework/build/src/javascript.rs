@@ -71,8 +71,7 @@ fn module(set: &FileDescriptorSet) -> String {
     code += &pairs(&found);
     code += "\nexport const messages = {\n";
     for (name, (message, proto3)) in &found.messages {
-        let fields: Vec<_> =
-            message.field.iter().map(|field| found.row(field, *proto3)).collect();
+        let fields: Vec<_> = message.field.iter().map(|field| found.row(field, *proto3)).collect();
         match fields.as_slice() {
             [] => _ = writeln!(code, "  \"{name}\": [],"),
             rows => {
@@ -166,7 +165,9 @@ impl<'s> Found<'s> {
         for field in &message.field {
             let one = js_type(field);
             let (js, optional) = match (self.entry(field), often(field, proto3)) {
-                (Some([key, value]), _) => (format!("Map<{}, {}>", js_type(key), js_type(value)), false),
+                (Some([key, value]), _) => {
+                    (format!("Map<{}, {}>", js_type(key), js_type(value)), false)
+                }
                 (_, "many" | "packed") => (format!("Array<{one}>"), false),
                 (_, often) => (one, often == "optional"),
             };
@@ -193,7 +194,8 @@ fn typedef(name: &str) -> String {
 
 /// How often a field comes, and whether it is seen that it did not.
 fn often(field: &FieldDescriptorProto, proto3: bool) -> &'static str {
-    let scalar = !matches!(field.r#type(), Type::String | Type::Bytes | Type::Message | Type::Group);
+    let scalar =
+        !matches!(field.r#type(), Type::String | Type::Bytes | Type::Message | Type::Group);
     let packed = field.options.as_ref().and_then(|options| options.packed).unwrap_or(proto3);
     match field.label() {
         Label::Repeated if scalar && packed => "packed",
