@@ -10,7 +10,7 @@ use crate::{
     cli,
     doors::Addresses,
     entity::{AnyKind, Classes, Handler, Kind, PLAYER, Player, Table},
-    gate::{GateHooks, Hooks},
+    gate::{GateHooks, Hooks, Page, Pages},
     msg,
     node::Node,
     play::{AnyScript, Script, any_script},
@@ -44,6 +44,7 @@ pub struct App<S = ()> {
     table: Table<S>,
     classes: Classes,
     hooks: Hooks,
+    pages: Pages,
     sender: Sender,
     validators: Validators,
     script: Option<AnyScript>,
@@ -55,6 +56,7 @@ pub struct App<S = ()> {
 pub(crate) struct Game {
     pub(crate) player: Arc<dyn AnyKind>,
     pub(crate) hooks: Hooks,
+    pub(crate) pages: Pages,
     pub(crate) sender: Sender,
     pub(crate) validators: Validators,
     pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
@@ -77,6 +79,7 @@ impl App {
             table: Table::new(),
             classes: Classes::default(),
             hooks: Hooks::default(),
+            pages: Pages::default(),
             sender: Sender::none(),
             validators: Validators::default(),
             script: None,
@@ -86,8 +89,9 @@ impl App {
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self { name, table: _, classes, hooks, sender, validators, script, rooms } = self;
-        App { name, table: Table::new(), classes, hooks, sender, validators, script, rooms }
+        let Self { name, table: _, classes, hooks, pages, sender, validators, script, rooms } =
+            self;
+        App { name, table: Table::new(), classes, hooks, pages, sender, validators, script, rooms }
     }
 }
 
@@ -96,6 +100,18 @@ impl<S> App<S> {
     #[must_use]
     pub fn gate(mut self, hooks: impl GateHooks) -> Self {
         self.hooks = Hooks::new(hooks);
+        self
+    }
+
+    /// Shows a file to browsers at this path of every gate's WebSocket port, such as the page that
+    /// the game is played in, and its scripts. With one, `/front.json` there tells pages where
+    /// account centers and gates are. Nothing else is shown: what is below the path is 404.
+    ///
+    /// # Panics
+    /// When the path is taken, or is no path.
+    #[must_use]
+    pub fn page(mut self, path: &'static str, page: Page) -> Self {
+        self.pages.add(path, page);
         self
     }
 
@@ -192,9 +208,10 @@ impl<P: Player> App<P> {
     }
 
     fn into_game(self) -> Game {
-        let Self { name: _, table, classes, hooks, sender, validators, script: _, rooms } = self;
+        let Self { name: _, table, classes, hooks, pages, sender, validators, script: _, rooms } =
+            self;
         let player = Arc::new(Kind::player(table, classes).with_rooms(&rooms));
-        Game { player, hooks, sender, validators, rooms }
+        Game { player, hooks, pages, sender, validators, rooms }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -289,13 +306,14 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, classes, hooks, sender, validators, script, rooms } = self;
+        let Self { name, table, classes, hooks, pages, sender, validators, script, rooms } = self;
         let rooms: Vec<_> = rooms.iter().map(|kind| kind.name()).collect();
         f.debug_struct("App")
             .field("name", name)
             .field("handlers", table)
             .field("classes", classes)
             .field("gate", hooks)
+            .field("pages", pages)
             .field("code_sender", sender)
             .field("validators", validators)
             .field("play", &script.is_some())

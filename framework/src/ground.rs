@@ -15,7 +15,7 @@ use crate::{
     directory::{ClusterSettings, Directory, EtcdSettings, Role},
     doors::Doors,
     entity::{self, AnyKind, Host, Hosted, Kinds, RoomSide, World},
-    gate::{Gate, GateSettings, Grounds, Hooks, Players, TextSide},
+    gate::{Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide},
     limits::NODE_LEASE,
     link::{Hosts, Links, Me, Served, Tls},
     node::{StartError, system},
@@ -184,6 +184,7 @@ impl Ground {
         here: Option<Arc<Host>>,
         schema: Arc<Schema>,
         hooks: Hooks,
+        pages: Pages,
     ) -> Arc<Gate> {
         let settings = GateSettings {
             gate: config.gate.clone(),
@@ -201,6 +202,7 @@ impl Ground {
             sessions: self.sessions(),
             tickets: self.tickets(),
             hooks,
+            pages,
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             meters: self.meters.gate.clone(),

@@ -72,7 +72,7 @@ pub use self::{
     account::{CodeSendError, CodeSender, Fields, Identity, Proof, Validator, ValidatorCtx},
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
-    gate::{Arrival, CloseReason, Closed, GateHooks, Transport},
+    gate::{Arrival, CloseReason, Closed, GateHooks, Page, Transport},
     link::Account,
     play::{Play, PlayError, Script},
     proto::{def, msg},

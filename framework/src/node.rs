@@ -123,8 +123,8 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let host = ground.host(config, game.player, game.rooms);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
-    let gate = |hooks| ground.gate(config, host.clone(), schema, hooks);
-    let gate = config.has(Role::Gate).then(|| gate(game.hooks));
+    let gate = |hooks, pages| ground.gate(config, host.clone(), schema, hooks, pages);
+    let gate = config.has(Role::Gate).then(|| gate(game.hooks, game.pages));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
     let center = ground.center(config, game.sender, game.validators).await?;

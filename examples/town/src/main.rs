@@ -7,11 +7,13 @@ use bastide::{App, Exit, Play, PlayError, msg};
 #[expect(dead_code, unreachable_pub, reason = "it is a program of its own, too")]
 #[path = "../../echo/src/main.rs"]
 mod echo;
+mod pages;
 mod wx;
 
 fn main() -> Exit {
     let town = App::new("town").validator("wx", wx::Wx).player::<cards::Hero>().on(echo::echo);
-    arena::mount(chat::mount(cards::mount(town))).play(play).main()
+    let town = arena::mount(chat::mount(cards::mount(town)));
+    pages::mount(town).play(play).main()
 }
 
 /// What `town play` does after it has signed in.

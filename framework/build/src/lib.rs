@@ -22,6 +22,8 @@
 //! A studio may import bastide's own files (`import "def/item.proto";`); their types are then
 //! those of `bastide::def` and `bastide::msg`, not copies.
 
+mod javascript;
+
 use std::{
     collections::BTreeSet,
     env, error, fs,
@@ -32,6 +34,8 @@ use std::{
 use heck::{ToSnakeCase, ToUpperCamelCase};
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
+
+pub use javascript::javascript;
 
 /// What [`compile`] returns: the error is a sentence for the person who runs the build.
 pub type Result<T = (), E = Box<dyn error::Error>> = std::result::Result<T, E>;

@@ -39,7 +39,7 @@ pub(crate) struct RoomSide {
 
 #[cfg(test)]
 impl RoomSide {
-    pub(super) fn alone() -> Self {
+    pub(crate) fn alone() -> Self {
         use crate::{chance::Chance, clock::Clock, store::Cache};
         let (cache, clock) = (Cache::memory(), Clock::fixed(0));
         let tickets = Tickets::new(cache.clone(), Chance::from_os(), clock.clone());

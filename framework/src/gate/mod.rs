@@ -10,6 +10,7 @@ mod entrance;
 mod frames;
 mod hooks;
 mod outbox;
+mod pages;
 mod players;
 mod proxy;
 mod quic;
@@ -58,11 +59,13 @@ pub(crate) use self::{
     certificates::{CertificateError, Certificates},
     entrance::Entrance,
     hooks::Hooks,
+    pages::Pages,
     players::Players,
 };
 pub use self::{
     carrier::Transport,
     hooks::{Arrival, CloseReason, Closed, GateHooks},
+    pages::Page,
 };
 
 use self::outbox::Outbox;
@@ -81,6 +84,7 @@ pub(crate) struct Gate {
     marks: Marks,
     tickets: Tickets,
     hooks: Hooks,
+    pages: Pages,
     /// Std lock: held to clone an `Arc`, by a connection that sees a new version.
     routes: RwLock<Arc<Routes>>,
     /// Grows with each new table, so that a wake need not take the lock to see that none came.
@@ -130,6 +134,7 @@ pub(crate) struct Grounds {
     pub(crate) sessions: Sessions,
     pub(crate) tickets: Tickets,
     pub(crate) hooks: Hooks,
+    pub(crate) pages: Pages,
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
     pub(crate) meters: GateMeters,
@@ -138,8 +143,18 @@ pub(crate) struct Grounds {
 
 impl Gate {
     pub(crate) fn new(settings: GateSettings, grounds: Grounds) -> Arc<Self> {
-        let Grounds { players, text, sessions, tickets, hooks, clock, chance, meters, tasks } =
-            grounds;
+        let Grounds {
+            players,
+            text,
+            sessions,
+            tickets,
+            hooks,
+            pages,
+            clock,
+            chance,
+            meters,
+            tasks,
+        } = grounds;
         let admission =
             Admission::new(settings.gate.connections_max, settings.gate.connections_per_ip_max);
         Arc::new(Self {
@@ -154,6 +169,7 @@ impl Gate {
             tickets,
             sessions,
             hooks,
+            pages,
             routes: RwLock::new(Arc::new(Routes::new())),
             admission,
             failed_turn: tokio::sync::Mutex::default(),
@@ -185,6 +201,7 @@ impl Gate {
         let routes = Arc::new(self.routes().with_nodes(nodes));
         *self.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
         self.routes_version.fetch_add(1, Ordering::Release);
+        self.pages.learn(nodes);
         let keys: Vec<_> = nodes.iter().flat_map(|n| n.keys.iter().cloned()).collect();
         if keys.is_empty() {
             // No account center is up: what the last one signed is still good.

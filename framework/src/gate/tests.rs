@@ -27,7 +27,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Carrier, Gate, GateSettings, Grounds, Hooks, Players, TextSide, Transport};
+use super::{Carrier, Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide, Transport};
 use crate::{
     Account, Code, Ctx, LoadError, Player,
     account::{Subject, TokenIssuer, new_signing_key},
@@ -148,6 +148,7 @@ impl Town {
             sessions: ends.clone(),
             tickets: Tickets::new(Cache::memory(), Chance::from_os(), Clock::fixed(0)),
             hooks: Hooks::default(),
+            pages: Pages::default(),
             clock: Clock::fixed(0),
             chance: Chance::from_os(),
             meters: meters.gate,

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     config,
     directory::{Claim, Directory},
-    entity::{Classes, EntityId, Host, Kind, Kinds, Table, World},
+    entity::{Classes, EntityId, Host, Kind, Kinds, RoomSide, Table, World},
     link::{
         Account, Arrival, Attach, Attached, Batch, ConnectionId, Entry, Frames, Mail, Mailbox,
         Mark, Requests, Seating, SessionEnd, SessionPort,
@@ -215,8 +215,7 @@ impl Server {
         let kinds = Kinds {
             player: Arc::new(Kind::<Nobody>::player(Table::new(), Classes::default())),
             rooms: Vec::new(),
-            book: Book::new(Cache::memory(), Clock::fixed(7)),
-            recordings: recordings.map(Into::into),
+            side: RoomSide { recordings: recordings.map(Into::into), ..RoomSide::alone() },
         };
         let (game, sessions) = (config::Game::default(), config::Session::default());
         let directory = Directory::alone("game", 1);

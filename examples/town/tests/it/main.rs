@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod browser;
 mod cluster;
 mod ends;
 mod hostile;
@@ -13,4 +14,5 @@ mod python;
 mod sessions;
 mod steady;
 mod town;
+mod web;
 mod wx;

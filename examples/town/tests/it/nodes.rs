@@ -277,6 +277,11 @@ impl Node {
         self.addresses["gate_tcp"].as_str().unwrap().to_owned()
     }
 
+    /// Where its gate takes WebSockets, and shows pages.
+    pub(crate) fn gate_ws(&self) -> String {
+        self.addresses["gate_ws"].as_str().unwrap().to_owned()
+    }
+
     /// Where its operators' pages are.
     pub(crate) fn admin(&self) -> String {
         self.addresses["admin"].as_str().unwrap().to_owned()

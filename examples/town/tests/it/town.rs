@@ -39,11 +39,18 @@ impl Town {
         Self::start_with(dir, &["--http", "127.0.0.1:0"])
     }
 
+    /// Starts it anew, where its account center and its gate's WebSockets were.
+    pub(crate) fn start_at(dir: &Path, http: &str, gate_ws: &str) -> Self {
+        Self::start_with(dir, &["--http", http, "--gate-ws", gate_ws])
+    }
+
     pub(crate) fn start_with(dir: &Path, args: &[&str]) -> Self {
         let announce: PathBuf = dir.join("announce.json");
         let mut all = vec!["dev", "--announce", announce.to_str().unwrap()];
         for door in ["--gate-tcp", "--gate-ws", "--gate-quic", "--admin"] {
-            all.extend([door, "127.0.0.1:0"]);
+            if !args.contains(&door) {
+                all.extend([door, "127.0.0.1:0"]);
+            }
         }
         all.extend(args);
         let log = dir.join("log");

@@ -35,7 +35,8 @@ pub(super) fn routes() -> Vec<Route> {
         .takes("username", USERNAME)
         .takes("password", PASSWORD)
         .takes("device_id", "1 to 128 bytes of printable characters; alone: a guest")
-        .takes("version", "the client's version"),
+        .takes("version", "the client's version")
+        .open(),
         Route::new(
             post,
             "/v1/account/login",

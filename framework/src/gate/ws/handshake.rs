@@ -15,6 +15,7 @@ use tungstenite::{
     http::{HeaderValue, header},
 };
 
+use super::super::Pages;
 use crate::{forwarded, limits::WS_HEAD_BYTES_MAX};
 
 /// How a WebSocket begins.
@@ -56,13 +57,14 @@ enum Refused {
     Full,
 }
 
-/// Reads the request and answers it; `None` when it was refused, and told so. `admit` is asked
+/// Reads the request and answers it; `None` when it was for a page, or refused, and told so. `admit` is asked
 /// with the client's address where a proxy tells another than `peer`.
 ///
 /// # Errors
 /// When the connection fails.
 pub(super) async fn accept<C>(
     stream: &mut C,
+    pages: &Pages,
     believes: impl Fn(IpAddr) -> bool,
     peer: &mut SocketAddr,
     admit: impl FnOnce(IpAddr) -> bool,
@@ -74,6 +76,11 @@ where
         Ok(read) => read,
         Err(refused) => return refuse(stream, &refused).await,
     };
+    if let Some(page) = pages.answer(&request) {
+        stream.write_all(&page).await?;
+        stream.shutdown().await?;
+        return Ok(None);
+    }
     let (hello, mut response) = match judge(&request) {
         Ok(judged) => judged,
         Err(refused) => return refuse(stream, &refused).await,

@@ -61,7 +61,7 @@ where
         }
         seat.is_some()
     };
-    let accepted = handshake::accept(stream, |ip| gate.believes(ip), peer, reseat);
+    let accepted = handshake::accept(stream, &gate.pages, |ip| gate.believes(ip), peer, reseat);
     let accepted = tokio::select! {
         biased; // who goes away waits for nobody
         () = gate.left() => return None,

@@ -208,9 +208,7 @@ impl Inner {
                 let (room_id, addr) = (room.room_id.clone(), self.gate_of(room));
                 msg::Matched { kind, room_id, ticket, addr, code: 0 }
             }
-            Err(refusal) => {
-                msg::Matched { kind, code: refusal.code.0, ..msg::Matched::default() }
-            }
+            Err(refusal) => msg::Matched { kind, code: refusal.code.0, ..msg::Matched::default() },
         }
     }
 

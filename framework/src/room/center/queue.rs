@@ -70,7 +70,8 @@ impl Queue {
     /// Somebody waits, or says that it still does. A new wish takes the place of an older one.
     pub(super) fn seek(&mut self, wish: Wish, now_ms: i64) {
         let known = self.waits(wish.who.account, wish.number);
-        let since_ms = self.0.get(&wish.who.account).filter(|_| known).map_or(now_ms, |w| w.since_ms);
+        let since_ms =
+            self.0.get(&wish.who.account).filter(|_| known).map_or(now_ms, |w| w.since_ms);
         self.0.insert(wish.who.account, Waiting { wish, since_ms, renewed_ms: now_ms });
     }
 
