@@ -29,7 +29,7 @@ use crate::{
         Mark, Requests, Seating, SessionEnd, SessionPort,
     },
     msg,
-    store::{Cache, Store},
+    store::Store,
     tasks::Tasks,
     telemetry::Meters,
 };
