@@ -159,7 +159,6 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     }
     let load = tell_load(directory.clone(), gate.clone(), host.clone(), ground.tasks.clone());
     ground.tasks.spawn(load);
-    ground.tasks.spawn(ground.meters.clone().add_up(ground.tasks.clone()));
     ground.keep(center.clone());
 
     // 7. The doors open.

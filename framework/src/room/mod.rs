@@ -10,7 +10,9 @@ mod life;
 mod member;
 mod pace;
 mod record;
+mod remains;
 mod said;
+mod seating;
 mod seats;
 mod table;
 #[cfg(test)]

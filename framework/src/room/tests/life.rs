@@ -62,6 +62,22 @@ async fn ticks_that_come_too_late_are_made_up_for_where_the_kind_wants_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_room_whose_ticks_are_all_late_hears_its_members_all_the_same() {
+    let server = Server::alone();
+    let kind = hall().ticks(20).overrun(Overrun::CatchUp);
+    let guest = Guest::joined(1, &server.open(kind)).await;
+    sleep(SPAN * 2).await;
+    guest.heard();
+    guest.ask(1);
+    guest.ask(2);
+    tokio::time::advance(SPAN * 10).await;
+    rest().await;
+    let heard = guest.heard();
+    let answered = heard.iter().position(|heard| *heard == Heard::Answer(2)).expect("answered");
+    assert!(answered <= 4 && heard.len() == 10 + 4, "{heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn members_come_go_away_come_back_and_leave_and_the_others_hear_of_it() {
     let server = Server::alone();
     let room = server.open(hall());
