@@ -50,6 +50,7 @@ pub(crate) struct Ground {
 impl Ground {
     pub(crate) async fn lay(config: &Config, tasks: Tasks) -> Result<Self, StartError> {
         let (clock, chance, meters) = (Clock::system(), Chance::from_os(), Meters::new());
+        tasks.spawn(meters.clone().add_up(tasks.clone()));
         let shards = Arc::new(Shards::start(config.node.shards).map_err(system("node.shards"))?);
         let keeps = config.has(Role::Account) || config.has(Role::Game);
         let store = if keeps { Some(open_store(config).await?) } else { None };

@@ -160,7 +160,6 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     }
     let load = tell_load(directory.clone(), gate.clone(), host.clone(), ground.tasks.clone());
     ground.tasks.spawn(load);
-    ground.tasks.spawn(ground.meters.clone().add_up(ground.tasks.clone()));
     ground.keep(center.clone());
     // It knows by now which nodes there are: what is lost, and what is not.
     ground.rooms(config, &rooms);

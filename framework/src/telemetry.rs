@@ -196,6 +196,22 @@ pub(crate) struct RoomMeters {
 const TICK_SECONDS: [f64; 12] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
+impl RoomMeters {
+    /// In the registry of whoever calls.
+    fn new() -> Self {
+        Self {
+            running: gauge!("room_running"),
+            members: gauge!("room_members"),
+            tick_seconds: histogram!("room_tick_seconds"),
+            ticks_late: counter!("room_ticks_late_total"),
+            ticks_left_out: counter!("room_ticks_left_out_total"),
+            panics: counter!("room_handler_panics_total"),
+            stale_requests: counter!("room_stale_requests_total"),
+            recordings_cut: counter!("room_recordings_cut_total"),
+        }
+    }
+}
+
 impl Meters {
     pub(crate) fn new() -> Self {
         let recorder = PrometheusBuilder::new()
@@ -258,16 +274,7 @@ impl Meters {
                     dropped: counter!("entity_messages_dropped_total"),
                 },
                 saves_failed: counter!("entity_saves_failed_total"),
-                room: RoomMeters {
-                    running: gauge!("room_running"),
-                    members: gauge!("room_members"),
-                    tick_seconds: histogram!("room_tick_seconds"),
-                    ticks_late: counter!("room_ticks_late_total"),
-                    ticks_left_out: counter!("room_ticks_left_out_total"),
-                    panics: counter!("room_handler_panics_total"),
-                    stale_requests: counter!("room_stale_requests_total"),
-                    recordings_cut: counter!("room_recordings_cut_total"),
-                },
+                room: RoomMeters::new(),
             },
             page,
         })

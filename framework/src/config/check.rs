@@ -120,12 +120,6 @@ impl Config {
                 return Err(refused(key, value, format!("choose a time from {from} to {to}")));
             }
         }
-        if self.data.0.as_os_str().is_empty() {
-            return Err(refused("data", "\"\"", "name a folder, such as ./bastide-data"));
-        }
-        if self.rooms.record.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
-            return Err(refused("rooms.record", "\"\"", "name a folder, or take it away"));
-        }
         let short = |secret: &Secret| secret.0.len() < ADMIN_SECRET_BYTES_MIN;
         for (key, secret) in [
             ("admin.secret", &self.admin.secret),
@@ -139,12 +133,23 @@ impl Config {
                 return Err(refused(key, "…", remedy));
             }
         }
+        self.check_folders()?;
         self.check_announce()?;
         self.check_codes()?;
         self.check_validators()?;
         self.check_cluster()?;
         self.check_gate()?;
         self.check_addresses()
+    }
+
+    fn check_folders(&self) -> Result<(), ConfigError> {
+        if self.data.0.as_os_str().is_empty() {
+            return Err(refused("data", "\"\"", "name a folder, such as ./bastide-data"));
+        }
+        if self.rooms.record.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return Err(refused("rooms.record", "\"\"", "name a folder, or take it away"));
+        }
+        Ok(())
     }
 
     /// Codes get to phones as it says, or it says nothing.

@@ -17,7 +17,6 @@ use kameo::{
     error::ActorStopReason,
     mailbox::{self, MailboxReceiver, Signal},
 };
-use prost::Message as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
@@ -32,48 +31,43 @@ use crate::{
     directory::Claim,
     entity::{EntityId, Host},
     limits::{MAIL_PER_TURN_MAX, ROOM_LINGER},
-    link::{
-        Attach, Attached, Batch, ConnectionId, Entry, Mail, Mailbox, Mark, Requests, Seating,
-        Secret, SessionId, SessionPort,
-    },
-    msg,
-    proto::link::RoomRecord,
+    link::{Mail, Mailbox},
     store::{CacheError, StoreError},
     telemetry::RoomMeters,
-    wire::{Code, Frame, Refusal},
+    wire::{Code, Refusal},
 };
 
 /// How often a room looks whether its node may run it again.
 const LEASE_LOOK: Duration = Duration::from_millis(100);
 
 /// One room and everything it owns.
-struct Life<R> {
-    host: Arc<Host>,
-    id: EntityId,
-    claim: Claim,
-    core: Core<R>,
-    seats: Seats,
-    mailbox: Mailbox,
-    pace: Option<Pace>,
-    keeper: Keeper,
-    teller: Teller,
+pub(super) struct Life<R> {
+    pub(super) host: Arc<Host>,
+    pub(super) id: EntityId,
+    pub(super) claim: Claim,
+    pub(super) core: Core<R>,
+    pub(super) seats: Seats,
+    pub(super) mailbox: Mailbox,
+    pub(super) pace: Option<Pace>,
+    pub(super) keeper: Keeper,
+    pub(super) teller: Teller,
     /// What room centers were told last.
-    told: Told,
-    meters: Counted,
+    pub(super) told: Told,
+    pub(super) meters: Counted,
     /// Nobody is in it: it closes then.
-    empty_until: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    pub(super) empty_until: Option<Instant>,
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// How much mail was taken since the last tick, or since it was idle.
-    streak: usize,
+    pub(super) streak: usize,
     /// The others of the shard are to have their turn.
-    rests: bool,
+    pub(super) rests: bool,
     /// The last thing was a tick: the next is mail, if there is some.
-    ticked: bool,
-    end: End,
+    pub(super) ticked: bool,
+    pub(super) end: End,
 }
 
 /// Why a room is over.
-enum End {
+pub(super) enum End {
     /// The node goes away, or may not run it any more.
     Stopped,
     /// Another node runs it.
@@ -255,7 +249,7 @@ impl<R: Room> Life<R> {
     }
 
     /// Something happens in the room, and what it says to it is put where it belongs.
-    fn apply(&mut self, input: Input<'_>) -> Result<(), Refusal> {
+    pub(super) fn apply(&mut self, input: Input<'_>) -> Result<(), Refusal> {
         let done = self.core.apply(self.host.world().clock.now_ms(), input);
         self.seats.spread(self.core.said());
         self.keeper.touch();
@@ -347,282 +341,6 @@ impl<R: Room> Life<R> {
         }
         ControlFlow::Continue(())
     }
-
-    // === Members ===
-
-    fn attach(&mut self, Attach { arrival, reply }: Attach, now: Instant) {
-        if reply.is_closed() {
-            // The player has given up meanwhile.
-            return;
-        }
-        let connection = arrival.connection;
-        let attached = match arrival.entry {
-            Entry::Seat(seating) => {
-                self.sit(connection, arrival.account, arrival.port, &seating, now)
-            }
-            Entry::SignIn { .. } | Entry::Resume { .. } | Entry::Moved { .. } => {
-                Err(Code::RESUME_REFUSED.into())
-            }
-        };
-        if reply.send(attached).is_err() {
-            self.gone(connection, now);
-        }
-    }
-
-    /// A player takes a seat, or the one that it has.
-    fn sit(
-        &mut self,
-        connection: ConnectionId,
-        account: i64,
-        port: SessionPort,
-        seating: &Seating,
-        now: Instant,
-    ) -> Result<Attached, Refusal> {
-        if !self.host.lease().holds(now) {
-            // Another node may run this room by now.
-            return Err(Code::NOT_CONNECTED.into());
-        }
-        let Seating { kind, room_id, name, joins } = seating;
-        if (kind.as_str(), room_id.as_str()) != (self.id.kind, &self.id.key) {
-            return Err(Code::ROOM_NOT_FOUND.into());
-        }
-        let had = self.core.seat_of(account);
-        if had.is_none() && *joins {
-            // Its words wait until it can hear them.
-            let now_ms = self.host.world().clock.now_ms();
-            let joined = self.core.apply(now_ms, Input::Join { account, name });
-            joined.inspect_err(|_| self.seats.spread(self.core.said()))?;
-            self.keeper.touch();
-        }
-        let seat = self.core.seat_of(account).ok_or(Code::NOT_IN_ROOM)?;
-        self.seats.come(seat, connection, port);
-        self.seats.spread(self.core.said());
-        if had.is_some() {
-            self.apply(Input::Back(seat))?;
-        }
-        let state = self.core.state(seat);
-        if state.is_err() && had.is_none() {
-            self.seats.leave(seat);
-            // It has only just come.
-            let _left = self.apply(Input::Leave(seat));
-        }
-        Ok(Attached {
-            user: None,
-            session: SessionId(0),
-            secret: Secret(0),
-            received: 0,
-            sid: String::new(),
-            state: state?,
-        })
-    }
-
-    /// The way to a member is gone.
-    fn gone(&mut self, connection: ConnectionId, now: Instant) {
-        self.seats.gone(connection, now + self.host.sessions().resume_window);
-    }
-
-    fn requests(&mut self, requests: &Requests, now: Instant) {
-        let Requests { connection, deadline, batch } = requests;
-        if self.seats.of(*connection).is_none() {
-            self.meters.0.stale_requests.increment(1);
-            return;
-        }
-        if !self.host.lease().holds(now) {
-            // Another node may run this room by now.
-            return self.refuse_all(*connection, batch);
-        }
-        for (mark, frame) in batch.frames() {
-            // It may lose its seat by what it says.
-            let Some(seat) = self.seats.of(*connection) else { return };
-            match mark {
-                Mark::Request | Mark::Plain | Mark::Loose | Mark::Logout if now >= *deadline => {
-                    // Work that is too late is not begun.
-                    self.refuse(*connection, mark, frame, &Code::DEADLINE.into());
-                }
-                Mark::Request | Mark::Plain | Mark::Loose => {
-                    let (api, payload) = (frame.api.as_str(), frame.payload);
-                    if let Err(refusal) = self.apply(Input::Message { seat, mark, api, payload }) {
-                        self.refuse(*connection, mark, frame, &refusal);
-                    }
-                }
-                Mark::Refused | Mark::RefusedPlain | Mark::Fault => {
-                    self.say(*connection, |answer| answer.push(mark.answered(), frame.bytes));
-                }
-                Mark::Logout => self.leave(*connection, frame),
-                // Nobody says that to a room.
-                Mark::Answer | Mark::Ping => {}
-            }
-        }
-    }
-
-    /// A member leaves for good, whatever room the message names: there is one to leave here.
-    fn leave(&mut self, connection: ConnectionId, frame: Frame<'_>) {
-        let Some(seat) = self.seats.of(connection) else { return };
-        if let Err(e) = msg::leave_room::Req::decode(frame.payload) {
-            let refusal = Code::UNDECODABLE.because(e.to_string());
-            return self.refuse(connection, Mark::Logout, frame, &refusal);
-        }
-        self.say(connection, |answer| {
-            let left = msg::leave_room::Res { code: Code::OK.0 };
-            answer.push_message(Mark::Answer, &left).expect("it is small");
-        });
-        self.seats.leave(seat);
-        // It had a seat a moment ago.
-        let _left = self.apply(Input::Leave(seat));
-    }
-
-    /// Tells a member something of the connection's own.
-    fn say(&mut self, connection: ConnectionId, what: impl FnOnce(&mut Batch)) {
-        if let Some(seat) = self.seats.of(connection) {
-            let mut frames = Batch::default();
-            what(&mut frames);
-            self.seats.say(seat, frames.frames());
-        }
-    }
-
-    fn refuse(
-        &mut self,
-        connection: ConnectionId,
-        mark: Mark,
-        frame: Frame<'_>,
-        refusal: &Refusal,
-    ) {
-        self.say(connection, |answer| {
-            let api = frame.api.as_str();
-            answer.push_error(mark.answered(), api, refusal.code, &refusal.message);
-        });
-    }
-
-    fn refuse_all(&mut self, connection: ConnectionId, batch: &Batch) {
-        let (refused, _) = batch.refused(Code::NOT_CONNECTED);
-        self.say(connection, |answer| {
-            let answers = refused.frames().filter(|(mark, _)| *mark != Mark::Ping);
-            answers.for_each(|(mark, frame)| answer.push(mark.answered(), frame.bytes));
-        });
-    }
-
-    /// Takes no more mail, and answers what was not taken.
-    fn refuse_mail(&mut self) {
-        for mail in self.mailbox.close() {
-            match mail {
-                Mail::Requests(Requests { connection, batch, .. }) => {
-                    self.refuse_all(connection, &batch);
-                }
-                // An attach is answered by the drop of its reply: the caller tries again.
-                Mail::Attach(_)
-                | Mail::Detach(_)
-                | Mail::Blocked(..)
-                | Mail::End(..)
-                | Mail::Push(_)
-                | Mail::Stop => {}
-            }
-        }
-        self.seats.send();
-    }
-
-    // === What it leaves behind ===
-
-    fn keeping(
-        &self,
-        kept: Vec<u8>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
-        let (world, id, epoch) = (self.host.world().clone(), self.id.clone(), self.claim.epoch);
-        let now_ms = world.clock.now_ms();
-        async move { world.store.save_record(id.kind, &id.key, epoch, kept, now_ms).await }
-    }
-
-    fn kept(&mut self, result: Result<(), StoreError>) -> ControlFlow<()> {
-        match result {
-            Ok(()) => {}
-            Err(StoreError::Unavailable(why)) => {
-                self.keeper.touch();
-                self.host.save_failed(&why);
-            }
-            Err(StoreError::Fenced) => {
-                tracing::warn!(target: "room", room = %self.id, "another node runs it now: stopping");
-                self.end = End::Fenced;
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// What room centers are told.
-    fn record(&self) -> RoomRecord {
-        let ctx = self.core.ctx();
-        let (node, incarnation) = self.host.me();
-        RoomRecord {
-            room_id: self.id.key.to_string(),
-            kind: self.id.kind.to_owned(),
-            node: node.to_owned(),
-            incarnation,
-            capacity: ctx.capacity(),
-            locked: self.told.locked,
-            private: ctx.options().get("private").is_some_and(|private| private == "1"),
-            options: ctx.options().clone().into_iter().collect(),
-            info: self.told.info.clone().into_iter().collect(),
-            members: ctx.members().map(|member| member.account).collect(),
-            reserved: Vec::new(),
-            opening_until_ms: 0,
-            saved: self.keeper.is_saved(),
-        }
-    }
-
-    fn was_told(&mut self, result: Result<(), CacheError>, now: Instant) -> ControlFlow<()> {
-        if let Err(e) = result {
-            tracing::debug!(target: "room", room = %self.id, "the room centers are not told: {e}");
-            self.teller.failed(now);
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// The last of the room at this node: it is kept, or nowhere any more.
-    async fn put_down(&mut self) {
-        self.teller.finish().await;
-        let (world, book) = (self.host.world().clone(), self.host.book().clone());
-        let is_over = match self.end {
-            End::Fenced => return,
-            End::Closed(_) => true,
-            End::Stopped => !self.keeper.is_saved(),
-        };
-        if is_over {
-            let EntityId { kind, key } = &self.id;
-            if self.keeper.is_saved()
-                && let Err(e) = world.store.delete_record(kind, key, self.claim.epoch).await
-            {
-                tracing::warn!(target: "room", room = %self.id, "it may come back although it is closed: {e}");
-            }
-            let mut closed = book.closed(kind, key).await;
-            if closed.is_err() {
-                closed = book.closed(kind, key).await;
-            }
-            if let Err(e) = closed {
-                tracing::debug!(target: "room", room = %self.id, "the room centers take it for open: {e}");
-            }
-        } else if let Some(kept) = self.core.kept()
-            && let Err(e) = self.keeping(kept).await
-            // Whoever runs it by now has a later one.
-            && e != StoreError::Fenced
-        {
-            tracing::error!(target: "room", room = %self.id, "what happened since it was kept is lost: {e}");
-        }
-    }
-
-    fn write_recording(&mut self) {
-        let Some(recorder) = self.core.recording() else { return };
-        let id = self.id.clone();
-        self.host.world().tasks.spawn(async move {
-            match tokio::task::spawn_blocking(move || recorder.write()).await {
-                Ok(Ok(path)) => {
-                    tracing::info!(target: "room", room = %id, path = %path.display(), "recorded");
-                }
-                Ok(Err(e)) => {
-                    tracing::warn!(target: "room", room = %id, "not recorded, see `rooms.record`: {e}");
-                }
-                Err(e) => tracing::error!(target: "room", room = %id, "not recorded: {e}"),
-            }
-        });
-    }
 }
 
 impl<R> Drop for Life<R> {
@@ -633,7 +351,7 @@ impl<R> Drop for Life<R> {
 }
 
 /// A room among those that the meters count, until it is dropped.
-struct Counted(RoomMeters, usize);
+pub(super) struct Counted(pub(super) RoomMeters, usize);
 
 impl Counted {
     fn new(meters: &RoomMeters) -> Self {

@@ -11,7 +11,9 @@ mod life;
 mod member;
 mod pace;
 mod record;
+mod remains;
 mod said;
+mod seating;
 mod seats;
 mod table;
 #[cfg(test)]

@@ -138,3 +138,59 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    fn ready_now<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_are_told_at_once_and_what_follows_together_a_little_later() {
+        let (mut teller, began) = (Teller::default(), Instant::now());
+        assert!(teller.due().is_none() && !teller.is_due(began));
+        teller.news(began);
+        assert!(teller.is_due(began));
+        teller.begin(began, ready(Ok(())));
+        teller.news(began);
+        assert!(!teller.is_due(began + ROOM_TOLD.0), "one after the other");
+        assert!(matches!(ready_now(|cx| teller.poll(cx)), Poll::Ready(Ok(()))));
+        teller.news(began + ROOM_TOLD.0 / 2);
+        assert_eq!(teller.due(), Some(began + ROOM_TOLD.0));
+        teller.begin(began + ROOM_TOLD.0, ready(Ok(())));
+        assert!(ready_now(|cx| teller.poll(cx)).is_ready());
+        assert_eq!(teller.due(), None, "nothing is new");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_told_is_told_again_later() {
+        let (mut teller, began) = (Teller::default(), Instant::now());
+        teller.begin(began, ready(Err(CacheError::Unavailable("away".to_owned()))));
+        assert!(matches!(ready_now(|cx| teller.poll(cx)), Poll::Ready(Err(_))));
+        teller.failed(began);
+        teller.news(began);
+        assert_eq!(teller.due(), Some(began + ROOM_TOLD.1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_is_kept_when_something_has_happened_and_nothing_is_on_its_way() {
+        let (every, began) = (Duration::from_secs(2), Instant::now());
+        let mut keeper = Keeper::new(Some(every), began);
+        assert_eq!((keeper.due(), Keeper::new(None, began).due()), (None, None));
+        keeper.touch();
+        assert_eq!(keeper.due(), Some(began + every));
+        keeper.begin(began + every, Some(pending()));
+        keeper.touch();
+        assert_eq!(keeper.due(), None, "one after the other");
+        assert!(ready_now(|cx| keeper.poll(cx)).is_pending());
+        keeper.begin(began + every, Some(ready(Ok(()))));
+        assert!(ready_now(|cx| keeper.poll(cx)).is_ready());
+        assert_eq!(keeper.due(), None, "nothing has happened since");
+        keeper.begin(began, None::<std::future::Ready<Result<(), StoreError>>>);
+        assert_eq!(keeper.due(), Some(began + every), "it could not be saved: once more");
+    }
+}

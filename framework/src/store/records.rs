@@ -113,7 +113,10 @@ impl Store {
         epoch: i64,
     ) -> Result<(), StoreError> {
         let sql = match &self.0 {
-            Backend::Memory(memory) => return Ok(memory.delete(kind, key, epoch)),
+            Backend::Memory(memory) => {
+                memory.delete(kind, key, epoch);
+                return Ok(());
+            }
             Backend::Sql(sql) => sql,
         };
         let (pool, kind, key) = (sql.write.clone(), kind.to_owned(), key.to_owned());

@@ -243,6 +243,15 @@ fn what_lists_tell_of_a_room_is_bounded() {
 }
 
 #[test]
+fn a_kind_tells_which_messages_it_has_handlers_for() {
+    let kind = hall();
+    assert_eq!(kind.apis(), ["msg.Echo.Req", "test.Step"]);
+    assert!(kind.schemas().iter().any(|schema| !schema.is_empty()));
+    assert_eq!((AnyRoomKind::capacity(&kind), kind.is_saved()), (3, false));
+    assert!(hall().snapshots(Duration::from_secs(1)).is_saved());
+}
+
+#[test]
 #[should_panic(expected = "two handlers for msg.Echo.Req")]
 fn two_handlers_of_one_message_are_a_mistake() {
     let _never = hall().on(echo);

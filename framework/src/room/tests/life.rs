@@ -19,7 +19,8 @@ async fn a_room_ticks_at_its_rate_and_nothing_adds_up() {
     let guest = Guest::joined(1, &server.open(hall().ticks(60))).await;
     sleep(Duration::from_secs(100)).await;
     let ticks = ticks(&guest);
-    assert!((5999..=6001).contains(&ticks.len()), "{}", ticks.len());
+    // The first comes within a span, and the last may be a moment late.
+    assert!((5998..=6000).contains(&ticks.len()), "{}", ticks.len());
     assert!(ticks.iter().all(|ms| *ms == 16));
     assert_eq!(server.meter("room_ticks_late_total"), 0);
     assert_eq!(server.meter("room_ticks_left_out_total"), 0);
@@ -31,11 +32,13 @@ async fn ticks_that_come_too_late_are_left_out_and_the_next_is_told() {
     let server = Server::alone();
     let guest = Guest::joined(1, &server.open(hall().ticks(20))).await;
     sleep(SPAN * 2).await;
+    rest().await;
     let began = ticks(&guest).len();
     tokio::time::advance(SPAN * 10).await;
     rest().await;
     assert_eq!(ticks(&guest), [500], "after {began}");
     sleep(SPAN * 3).await;
+    rest().await;
     assert_eq!(ticks(&guest), [50, 50, 50]);
     assert_eq!(server.meter("room_ticks_late_total"), 1);
     assert_eq!(server.meter("room_ticks_left_out_total"), 9);
@@ -47,6 +50,7 @@ async fn ticks_that_come_too_late_are_made_up_for_where_the_kind_wants_it() {
     let kind = hall().ticks(20).overrun(Overrun::CatchUp);
     let guest = Guest::joined(1, &server.open(kind)).await;
     sleep(SPAN * 2).await;
+    rest().await;
     ticks(&guest);
     tokio::time::advance(SPAN * 10).await;
     rest().await;
@@ -59,6 +63,23 @@ async fn ticks_that_come_too_late_are_made_up_for_where_the_kind_wants_it() {
     }
     assert_eq!(ticks(&guest), [50; 21]);
     assert_eq!(server.meter("room_ticks_left_out_total"), 79);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_whose_ticks_are_all_late_hears_its_members_all_the_same() {
+    let server = Server::alone();
+    let kind = hall().ticks(20).overrun(Overrun::CatchUp);
+    let guest = Guest::joined(1, &server.open(kind)).await;
+    sleep(SPAN * 2).await;
+    rest().await;
+    guest.heard();
+    guest.ask(1);
+    guest.ask(2);
+    tokio::time::advance(SPAN * 10).await;
+    rest().await;
+    let heard = guest.heard();
+    let answered = heard.iter().position(|heard| *heard == Heard::Answer(2)).expect("answered");
+    assert!(answered <= 4 && heard.len() == 10 + 4, "{heard:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,5 +304,6 @@ async fn without_the_lease_nothing_happens_in_a_room_and_with_it_again_it_goes_o
     assert_eq!(one.heard(), [Heard::Refused(Mark::Answer, Code::NOT_CONNECTED.0)]);
     server.host.lease().proved_by_claims(Instant::now() + Duration::from_secs(99));
     sleep(SPAN * 2).await;
+    rest().await;
     assert_eq!(one.heard()[..2], [Heard::News(news::TICK, 50), Heard::News(news::AWAY, 2)]);
 }
