@@ -129,6 +129,9 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
     let center = ground.center(config, game.sender, game.validators).await?;
 
+    // The room center, which others ask as soon as they know this node.
+    ground.rooms(config, &rooms);
+
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
     let keys = center.as_ref().map(AccountCenter::jwks).unwrap_or_default();
@@ -161,8 +164,6 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let load = tell_load(directory.clone(), gate.clone(), host.clone(), ground.tasks.clone());
     ground.tasks.spawn(load);
     ground.keep(center.clone());
-    // It knows by now which nodes there are: what is lost, and what is not.
-    ground.rooms(config, &rooms);
 
     // 7. The doors open.
     let admin = ground.admin(config, guard);

@@ -150,7 +150,7 @@ impl Book {
     }
 
     /// A room is to run at another node, if it is where `seen` has it. The record as it is then;
-    /// whether this was done, and not by another.
+    /// whether that is this. Two who write the very same at once both hear so.
     pub(super) async fn moved(
         &self,
         seen: &RoomRecord,
@@ -309,7 +309,8 @@ fn swap(
     let space = record.filter(|r| !r.locked && !r.private && seats(r) < u64::from(r.capacity));
     let fullness = space.map(|r| i64::try_from(seats(r)).unwrap_or(i64::MAX));
     let public = record.filter(|r| !r.private).map(|_| 0);
-    let rank = |list: List<'_>, member: &str, at| Rank { set: list.set(), member: member.into(), at };
+    let rank =
+        |list: List<'_>, member: &str, at| Rank { set: list.set(), member: member.into(), at };
     let ranks = vec![
         rank(List::All, name, record.map(|_| 0)),
         rank(List::Public(kind), id, public),

@@ -35,9 +35,12 @@ async fn ids(book: &Book, list: List<'_>) -> Vec<String> {
 #[tokio::test]
 async fn a_room_is_in_the_lists_that_it_belongs_to() {
     for (book, _) in both() {
-        let private = RoomRecord { options: [("private".into(), "1".into())].into(), ..room("d", &[]) };
+        let private =
+            RoomRecord { options: [("private".into(), "1".into())].into(), ..room("d", &[]) };
         let other = RoomRecord { kind: "chat".into(), ..room("e", &[]) };
-        for record in [room("a", &[1]), room("b", &[2, 3]), room("c", &[4, 5, 6, 7]), private, other] {
+        for record in
+            [room("a", &[1]), room("b", &[2, 3]), room("c", &[4, 5, 6, 7]), private, other]
+        {
             book.report(record).await.unwrap();
         }
         assert_eq!(ids(&book, List::Space("arena")).await, ["b", "a"], "the fuller first");
@@ -56,7 +59,14 @@ async fn a_room_is_in_the_lists_that_it_belongs_to() {
 #[tokio::test]
 async fn of_twenty_that_want_four_seats_at_once_four_have_one_and_nobody_two() {
     for (book, _) in both() {
-        let seat = |account: i64| book.seat("arena/a", None, std::slice::from_ref(Box::leak(Box::new(account))), Some(room("a", &[])));
+        let seat = |account: i64| {
+            book.seat(
+                "arena/a",
+                None,
+                std::slice::from_ref(Box::leak(Box::new(account))),
+                Some(room("a", &[])),
+            )
+        };
         let seatings = join_all((0..20).chain(0..20).map(seat)).await;
         let kept = |at: usize| matches!(seatings[at], Ok(Some(Seating::Kept(_))));
         for account in 0..20 {

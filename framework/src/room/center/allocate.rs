@@ -78,7 +78,12 @@ impl Inner {
     }
 
     /// A seat in one room.
-    pub(super) async fn certain(&self, kind: &str, id: &str, account: i64) -> Result<RoomRecord, Refusal> {
+    pub(super) async fn certain(
+        &self,
+        kind: &str,
+        id: &str,
+        account: i64,
+    ) -> Result<RoomRecord, Refusal> {
         let seating = self.book.seat(&name(kind, id), None, &[account], None).await;
         match seating.map_err(away)?.ok_or_else(contended)? {
             Seating::Kept(room) if self.is_there(&room).await? => Ok(*room),
@@ -113,11 +118,7 @@ impl Inner {
     }
 
     /// Goes on with the room that this request led to. `None`: it is no longer to be had.
-    async fn again(
-        &self,
-        wanted: &Wanted<'_>,
-        id: Vec<u8>,
-    ) -> Result<Option<RoomRecord>, Refusal> {
+    async fn again(&self, wanted: &Wanted<'_>, id: Vec<u8>) -> Result<Option<RoomRecord>, Refusal> {
         let room_id = String::from_utf8_lossy(&id).into_owned();
         let mut seating = self.seat(wanted, &room_id, None, false).await?;
         if seating == Seating::Missing {

@@ -4,10 +4,7 @@ use super::{Inner, RoomCenter, away, checked_options};
 use crate::{
     limits::{ROOMS_PER_PAGE_MAX, ROOMS_SHOWN_MAX},
     msg::list_rooms,
-    proto::{
-        admin::rooms,
-        link::RoomRecord,
-    },
+    proto::{admin::rooms, link::RoomRecord},
     room::book::{List, seats},
     wire::Refusal,
 };

@@ -70,7 +70,8 @@ impl Queue {
     /// Somebody waits, or says that it still does. A new wish takes the place of an older one.
     pub(super) fn seek(&mut self, wish: Wish, now_ms: i64) {
         let known = self.waits(wish.who.account, wish.number);
-        let since_ms = self.0.get(&wish.who.account).filter(|_| known).map_or(now_ms, |w| w.since_ms);
+        let since_ms =
+            self.0.get(&wish.who.account).filter(|_| known).map_or(now_ms, |w| w.since_ms);
         self.0.insert(wish.who.account, Waiting { wish, since_ms, renewed_ms: now_ms });
     }
 
@@ -144,19 +145,14 @@ fn together(mut units: Vec<Unit>, size: Size, now_ms: i64) -> Vec<Vec<i64>> {
         if !by_rating.remove(&(unit.rating, first)) {
             continue;
         }
+        // Who finds nobody is not there for those who came later: their windows are smaller.
         let window = window(now_ms.saturating_sub(unit.since_ms));
-        match fill(first, &units, &by_rating, window, size) {
-            Some(chosen) => {
-                for at in &chosen {
-                    by_rating.remove(&(units[*at].rating, *at));
-                }
-                let accounts = chosen.iter().flat_map(|at| units[*at].accounts.iter().copied());
-                found.push(accounts.collect());
-            }
-            None => {
-                by_rating.insert((unit.rating, first));
-            }
+        let Some(chosen) = fill(first, &units, &by_rating, window, size) else { continue };
+        for at in &chosen {
+            by_rating.remove(&(units[*at].rating, *at));
         }
+        let accounts = chosen.iter().flat_map(|at| units[*at].accounts.iter().copied());
+        found.push(accounts.collect());
     }
     found
 }

@@ -159,7 +159,9 @@ async fn a_value_is_swapped_with_its_rank_when_it_is_what_was_expected() {
         assert!(done(swap("d", None, None, Some(1000))).await, "a rank without a value");
         assert_eq!(order(&kit, false, 0, 9).await, ["c=c", "a=2", "b=", "d="]);
         assert_eq!(order(&kit, true, 1, 2).await, ["b=", "a=2"]);
-        assert!(order(&kit, false, 4, 2).await.is_empty() && order(&kit, false, 0, 0).await.is_empty());
+        assert!(
+            order(&kit, false, 4, 2).await.is_empty() && order(&kit, false, 0, 0).await.is_empty()
+        );
         for _ in 0..2 {
             assert!(done(swap("a", Some("2"), None, None)).await, "and again");
         }

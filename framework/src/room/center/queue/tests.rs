@@ -85,14 +85,25 @@ fn three_and_two_do_not_make_four_but_two_and_two_do() {
 #[derive(Clone, Debug)]
 enum Event {
     /// A party of so many, of one of two options, each of about this rating.
-    Come { members: usize, rating: i32, options: u8 },
-    Cancel { account: i64 },
-    Pass { seconds: i64 },
+    Come {
+        members: usize,
+        rating: i32,
+        options: u8,
+    },
+    Cancel {
+        account: i64,
+    },
+    Pass {
+        seconds: i64,
+    },
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let come = (1usize..4, 0i32..2000, 0u8..2)
-        .prop_map(|(members, rating, options)| Event::Come { members, rating, options });
+    let come = (1usize..4, 0i32..2000, 0u8..2).prop_map(|(members, rating, options)| Event::Come {
+        members,
+        rating,
+        options,
+    });
     let cancel = (0i64..60).prop_map(|account| Event::Cancel { account });
     let pass = (1i64..12).prop_map(|seconds| Event::Pass { seconds });
     proptest::collection::vec(prop_oneof![6 => come, 1 => cancel, 3 => pass], 1..60)
@@ -103,7 +114,12 @@ fn party_of(found: &Wish) -> String {
 }
 
 /// Looks at one match as a stranger would.
-fn check(found: &[Wish], size: Size, since: &HashMap<i64, i64>, now_ms: i64) -> Result<(), TestCaseError> {
+fn check(
+    found: &[Wish],
+    size: Size,
+    since: &HashMap<i64, i64>,
+    now_ms: i64,
+) -> Result<(), TestCaseError> {
     prop_assert!((size.min..=size.max).contains(&found.len()));
     prop_assert!(found.iter().all(|w| w.options == found[0].options));
     let mut parties: BTreeMap<String, Vec<&Wish>> = BTreeMap::new();
