@@ -117,9 +117,9 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let guard = Arc::new(Guard::of(&config.admin, Clock::system())?);
     let ground = Ground::lay(config, tasks).await?;
 
-    // 3. The game server: entities with the studio's handlers.
+    // 3. The room center; the game server: entities with the studio's handlers.
     let schema = Arc::new(Schema::new(game.player.schemas()));
-    let rooms = game.rooms.clone();
+    ground.rooms(config, &game.rooms);
     let host = ground.host(config, game.player, game.rooms);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
@@ -128,9 +128,6 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
     let center = ground.center(config, game.sender, game.validators).await?;
-
-    // The room center, which others ask as soon as they know this node.
-    ground.rooms(config, &rooms);
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.

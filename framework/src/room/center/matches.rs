@@ -21,6 +21,7 @@ use crate::{
     msg,
     proto::link::{Asking, RoomRecord, seek_match, tell},
     room::book::ms,
+    store::Swap,
     wire::{Code, Refusal, put_message},
 };
 
@@ -134,7 +135,7 @@ impl Inner {
         };
         if let Err(refusal) = &room {
             tracing::warn!(target: "room", kind, "no room for a match: {refusal}");
-            self.disclaim(&wishes).await;
+            self.disclaim(&room_id, &wishes).await;
         }
         for wish in &wishes {
             let matched = self.matched(kind, &wish.who, room.as_ref()).await;
@@ -163,16 +164,20 @@ impl Inner {
             let cache = &self.ground.cache;
             let put = cache.put_if_absent(&key, value, ms(MATCH_KEPT), self.now_ms()).await;
             if !put.map_err(away)? {
-                self.disclaim(&wishes[..at]).await;
+                self.disclaim(room_id, &wishes[..at]).await;
                 return Ok(Some(wish.who.account));
             }
         }
         Ok(None)
     }
 
-    async fn disclaim(&self, wishes: &[Wish]) {
+    /// What stands under a wish stays when it leads to another room.
+    async fn disclaim(&self, room_id: &str, wishes: &[Wish]) {
         for wish in wishes {
-            if let Err(e) = self.ground.cache.take(&match_key(wish), self.now_ms()).await {
+            let (key, expected) = (match_key(wish), Some(room_id.as_bytes().to_vec()));
+            let ttl_ms = ms(MATCH_KEPT);
+            let swap = Swap { key, expected, new: None, ttl_ms, ranks: Vec::new() };
+            if let Err(e) = self.ground.cache.swap(swap, self.now_ms()).await {
                 tracing::debug!(target: "room", "a wish is taken for matched: {e}");
             }
         }
