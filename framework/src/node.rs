@@ -131,7 +131,6 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
-    let keys = center.as_ref().map(AccountCenter::jwks).unwrap_or_default();
     let directory = &ground.directory;
     let me = NodeInfo {
         id: directory.me().to_owned(),
@@ -145,7 +144,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: directory.incarnation(),
         state: NodeState::Up,
-        keys,
+        keys: center.as_ref().map(AccountCenter::jwks).unwrap_or_default(),
     };
     ground.open_link(&mut doors, host.as_ref())?;
     if host.is_some() {

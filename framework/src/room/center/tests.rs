@@ -98,7 +98,7 @@ async fn a_private_room_is_new_in_no_list_and_found_by_its_id() {
 async fn what_is_too_long_is_refused() {
     let world = World::in_steps();
     let center = world.center();
-    let option = |n: usize, len: usize| -> std::collections::HashMap<_, _> {
+    let option = |n: usize, len: usize| -> HashMap<_, _> {
         (0..n).map(|n| (n.to_string(), "x".repeat(len))).collect()
     };
     for request in [
