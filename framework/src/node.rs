@@ -117,9 +117,9 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let guard = Arc::new(Guard::of(&config.admin, Clock::system())?);
     let ground = Ground::lay(config, tasks).await?;
 
-    // 3. The game server: entities with the studio's handlers.
+    // 3. The room center; the game server: entities with the studio's handlers.
     let schema = Arc::new(Schema::new(&game.schemas()));
-    let rooms = game.rooms.clone();
+    ground.rooms(config, &game.rooms);
     let host = ground.host(config, game.player, game.rooms);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
@@ -131,7 +131,6 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
-    let keys = center.as_ref().map(AccountCenter::jwks).unwrap_or_default();
     let directory = &ground.directory;
     let me = NodeInfo {
         id: directory.me().to_owned(),
@@ -145,7 +144,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: directory.incarnation(),
         state: NodeState::Up,
-        keys,
+        keys: center.as_ref().map(AccountCenter::jwks).unwrap_or_default(),
     };
     ground.open_link(&mut doors, host.as_ref())?;
     if host.is_some() {
@@ -161,8 +160,6 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let load = tell_load(directory.clone(), gate.clone(), host.clone(), ground.tasks.clone());
     ground.tasks.spawn(load);
     ground.keep(center.clone());
-    // It knows by now which nodes there are: what is lost, and what is not.
-    ground.rooms(config, &rooms);
 
     // 7. The doors open.
     let admin = ground.admin(config, guard);

@@ -50,6 +50,8 @@ enum Order {
         /// The account's number.
         account: i64,
     },
+    /// Lists the rooms of the cluster: where each runs, and who has a seat.
+    Rooms,
     /// Makes a new key to sign tokens with; tokens that the old one has signed stay good.
     RotateKey,
 }
@@ -94,6 +96,7 @@ pub(crate) async fn give(flags: &AdminFlags) -> Result<String, OrderError> {
         }
         Order::Unban { account } => ("unban".to_owned(), Some(json!({ "account": account }))),
         Order::Account { account } => (format!("accounts/{account}"), None),
+        Order::Rooms => ("rooms".to_owned(), None),
         Order::RotateKey => ("keys/rotate".to_owned(), Some(json!({}))),
     };
     let host = addr.trim_start_matches("http://").trim_end_matches('/');
@@ -140,6 +143,7 @@ impl Order {
             }
             Self::Unban { account } => format!("account {account} was not banned"),
             Self::Account { account } => sheet(*account, answer),
+            Self::Rooms => table(answer),
             Self::RotateKey => {
                 let said = |member: &str| answer[member].as_str().unwrap_or("?").to_owned();
                 format!(
@@ -173,6 +177,39 @@ fn sheet(account: i64, answer: &Value) -> String {
     text
 }
 
+/// Rooms as a table: a line each.
+fn table(answer: &Value) -> String {
+    let rooms = answer["rooms"].as_array().map_or(&[][..], Vec::as_slice);
+    if rooms.is_empty() {
+        return "there are no rooms".to_owned();
+    }
+    let line = |room: &Value| {
+        let word = |key: &str| room[key].as_str().unwrap_or("?").to_owned();
+        let count = |key: &str| room[key].as_u64().unwrap_or_default();
+        let seats = format!("{}+{}/{}", count("members"), count("reserved"), count("capacity"));
+        let marks = ["locked", "private", "opening"].into_iter();
+        let marks: Vec<_> = marks.filter(|mark| room[*mark] == true).collect();
+        [word("kind"), word("room_id"), word("node"), seats, marks.join(" ")]
+    };
+    let head = ["kind", "room", "node", "seats", ""].map(str::to_owned);
+    let lines: Vec<_> = std::iter::once(head).chain(rooms.iter().map(line)).collect();
+    let width = |at: usize| lines.iter().map(|line| line[at].len()).max().unwrap_or_default();
+    let widths = [width(0), width(1), width(2), width(3)];
+    let mut text: Vec<_> = lines
+        .iter()
+        .map(|[kind, room, node, seats, marks]| {
+            let [a, b, c, d] = widths;
+            format!("{kind:<a$}  {room:<b$}  {node:<c$}  {seats:<d$}  {marks}")
+                .trim_end()
+                .to_owned()
+        })
+        .collect();
+    if answer["more"] == true {
+        text.push("and more, which are not shown".to_owned());
+    }
+    text.join("\n")
+}
+
 /// The members of an account's sheet, in their order.
 const SHEET: [&str; 12] = [
     "openid",
@@ -200,3 +237,24 @@ fn root(error: &dyn std::error::Error) -> String {
 
 /// Twice what the node itself allows the account center.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_are_a_table_with_a_line_each() {
+        let answer = json!({ "more": true, "rooms": [
+            { "kind": "arena", "room_id": "abc", "node": "town-1", "members": 3, "reserved": 1,
+              "capacity": 16, "locked": false, "private": false, "opening": false },
+            { "kind": "chat", "room_id": "x", "node": "town-22", "members": 0, "reserved": 1,
+              "capacity": 2, "locked": true, "private": true, "opening": true },
+        ]});
+        let expected = "kind   room  node     seats\n\
+                        arena  abc   town-1   3+1/16\n\
+                        chat   x     town-22  0+1/2   locked private opening\n\
+                        and more, which are not shown";
+        assert_eq!(Order::Rooms.told(&answer), expected);
+        assert_eq!(Order::Rooms.told(&json!({ "rooms": [] })), "there are no rooms");
+    }
+}

@@ -1,6 +1,6 @@
 //! Owns what an operator tells a node to do, kick, ban, unban, sign with a new key, and what he
-//! asks about an account. Any node takes the order and hands it to an account center. Leaves who
-//! may give orders to `guard`.
+//! asks about an account or about rooms. Any node takes the order and hands it to an account center
+//! or a room center. Leaves who may give orders to `guard`.
 
 use std::{net::IpAddr, time::UNIX_EPOCH};
 
@@ -28,6 +28,7 @@ pub(super) fn configure(cfg: &mut web::ServiceConfig) {
         .route("/admin/ban", post().to(ban))
         .route("/admin/unban", post().to(unban))
         .route("/admin/accounts/{account}", web::get().to(view))
+        .route("/admin/rooms", web::get().to(rooms))
         .route("/admin/keys/rotate", post().to(rotate_key));
 }
 
@@ -137,6 +138,44 @@ fn shown(view: proto::view::Res) -> Value {
         "banned_until": when(view.banned_until_ms),
         "banned_reason": view.banned_reason,
         "notes": view.notes.into_iter().map(note).collect::<Vec<_>>(),
+    })
+}
+
+/// Every room of the cluster, or the first of very many.
+async fn rooms(req: HttpRequest, admin: Data<Admin>) -> HttpResponse {
+    let by = match let_in("rooms", &req, &admin).await {
+        Ok(by) => by,
+        Err(denied) => return denied,
+    };
+    match admin.asker.ask(Role::Rooms, &proto::rooms::Req {}).await {
+        Ok(proto::rooms::Res { rooms, more }) => {
+            tracing::info!(target: "admin", %by, what = "rooms", rooms = rooms.len(), "order done");
+            let rooms: Vec<_> = rooms.into_iter().map(room).collect();
+            HttpResponse::Ok().json(json!({ "code": 0, "rooms": rooms, "more": more }))
+        }
+        Err(refusal) => {
+            tracing::info!(target: "admin", %by, what = "rooms", "order not done: {refusal}");
+            refused(&refusal)
+        }
+    }
+}
+
+fn room(room: proto::rooms::Room) -> Value {
+    let proto::rooms::Room {
+        kind,
+        room_id,
+        node,
+        members,
+        reserved,
+        capacity,
+        locked,
+        private,
+        opening,
+    } = room;
+    json!({
+        "kind": kind, "room_id": room_id, "node": node, "members": members,
+        "reserved": reserved, "capacity": capacity, "locked": locked, "private": private,
+        "opening": opening,
     })
 }
 

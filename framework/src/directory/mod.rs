@@ -129,6 +129,12 @@ impl Directory {
         }
     }
 
+    /// As if another node had gone.
+    #[cfg(test)]
+    pub(crate) fn forget(&self, id: &str) {
+        self.change(|nodes| nodes.retain(|n| n.id != id));
+    }
+
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<NodeInfo>>)) {
         let _one_at_a_time = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.nodes.send_modify(|nodes| change(Arc::make_mut(nodes)));

@@ -282,7 +282,7 @@ fn entry(entry: Option<proto::attach::Entry>) -> Option<Entry> {
             Entry::Moved { session: SessionId(session) }
         }
         proto::attach::Entry::Seat(proto::Seating { kind, room_id, name, joins }) => {
-            Entry::Seat(Seating { kind, room_id, name, joins })
+            Entry::Seat(Box::new(Seating { kind, room_id, name, joins }))
         }
     })
 }

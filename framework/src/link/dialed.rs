@@ -321,7 +321,8 @@ fn said(entry: Entry) -> proto::attach::Entry {
         Entry::Moved { session } => {
             proto::attach::Entry::Moved(proto::Moved { session: session.0 })
         }
-        Entry::Seat(Seating { kind, room_id, name, joins }) => {
+        Entry::Seat(seating) => {
+            let Seating { kind, room_id, name, joins } = *seating;
             proto::attach::Entry::Seat(proto::Seating { kind, room_id, name, joins })
         }
     }

@@ -135,7 +135,7 @@ pub(crate) enum Entry {
     /// The player was with another node; the connection stays.
     Moved { session: SessionId },
     /// A player takes a seat in a room, for its session.
-    Seat(Seating),
+    Seat(Box<Seating>),
 }
 
 /// The seat that a player takes.

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use prost::Message as _;
 
@@ -86,7 +86,7 @@ impl Book {
             let mut record = record.clone();
             record.reserved = before.map(|before| before.reserved.clone()).unwrap_or_default();
             record.opening_until_ms = 0;
-            record.private |= is_private(&record);
+            record.private |= wants_private(&record.options);
             prune(&mut record, now_ms);
             Change::Put(Box::new(record), ())
         });
@@ -150,7 +150,7 @@ impl Book {
     }
 
     /// A room is to run at another node, if it is where `seen` has it. The record as it is then;
-    /// whether this was done, and not by another.
+    /// whether that is this. Two who write the very same at once both hear so.
     pub(super) async fn moved(
         &self,
         seen: &RoomRecord,
@@ -218,6 +218,7 @@ impl Book {
         self.cache.swap(swap, self.clock.now_ms()).await.map(drop)
     }
 
+    #[cfg(test)]
     pub(super) async fn find(&self, name: &str) -> Result<Option<RoomRecord>, CacheError> {
         Ok(self.read(name).await?.record)
     }
@@ -338,9 +339,9 @@ fn is_same_opening(one: &RoomRecord, other: &RoomRecord) -> bool {
     at(one) == at(other)
 }
 
-/// Found by its id only.
-pub(super) fn is_private(record: &RoomRecord) -> bool {
-    record.options.get("private").is_some_and(|private| private == "1")
+/// Whether a room that is opened with these is found by its id only.
+pub(super) fn wants_private(options: &HashMap<String, String>) -> bool {
+    options.get("private").is_some_and(|private| private == "1")
 }
 
 /// The name of a room among those of all kinds.

@@ -324,7 +324,7 @@ impl Guest {
             connection: self.connection,
             account: self.account,
             port: SessionPort::Local(self.ear.clone()),
-            entry: Entry::Seat(Seating { kind, room_id, name, joins }),
+            entry: Entry::Seat(Box::new(Seating { kind, room_id, name, joins })),
             datagram_bytes_max: 0,
         };
         let (reply, answer) = oneshot::channel();

@@ -147,9 +147,15 @@ impl Way {
                     return Poll::Ready(Ok(()));
                 }
             }
-            if lost.is_some() {
+            if let Some((code, reason)) = &lost {
+                let refusal = match *code {
+                    // Whether it was done is unknown.
+                    Code::NOT_CONNECTED => Code::DEADLINE.because("the room was lost out of sight"),
+                    Code::OK => Code::NOT_IN_ROOM.into(),
+                    code => code.because(reason.clone()),
+                };
                 self.inbox.put_back(Taken { said: Batch::default(), lost });
-                return Poll::Ready(Err(Code::DEADLINE.because("the room was lost out of sight")));
+                return Poll::Ready(Err(refusal));
             }
         }
         Poll::Pending
@@ -396,7 +402,7 @@ async fn attach(
         connection,
         account,
         end: inbox.clone(),
-        entry: Entry::Seat(seating),
+        entry: Entry::Seat(Box::new(seating)),
         datagram_bytes_max: 0,
     };
     let deadline = Instant::now() + ATTACH_DEADLINE;

@@ -5,12 +5,17 @@
 //! game server opens the room; (4) the record says so; (5) a ticket is written. Asked again, each
 //! finds what it left, and does the same.
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    sync::Arc,
+};
 
 use tokio::time::timeout;
 
 use super::{
     Inner, PlacedKind, RoomCenter, away, checked_name, checked_options, contended, name_of,
+    wants_private,
 };
 use crate::{
     directory::{NodeInfo, NodeState, Role},
@@ -39,7 +44,7 @@ struct Wanted<'a> {
 
 impl RoomCenter {
     /// A seat and a ticket for it.
-    pub(super) async fn enter(self, request: enter::Req) -> Result<enter::Res, Refusal> {
+    pub(crate) async fn enter(self, request: enter::Req) -> Result<enter::Res, Refusal> {
         let entered = timeout(ENTER_DEADLINE, self.0.entered(request)).await;
         entered.unwrap_or_else(|_| Err(Code::DEADLINE.into()))
     }
@@ -66,11 +71,11 @@ impl Inner {
         who: &Asking,
         kind: &str,
         request_id: &str,
-        options: std::collections::HashMap<String, String>,
+        options: HashMap<String, String>,
     ) -> Result<Wanted<'_>, Refusal> {
         let placed = self.kind(kind)?;
         checked_name("request_id", request_id)?;
-        let private = super::wants_private(&options);
+        let private = wants_private(&options);
         let options = checked_options(options)?;
         let account = who.account;
         let request = (!request_id.is_empty()).then(|| format!("enter:{account}:{request_id}"));

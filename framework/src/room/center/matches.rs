@@ -21,6 +21,7 @@ use crate::{
     msg,
     proto::link::{Asking, RoomRecord, seek_match, tell},
     room::book::ms,
+    store::Swap,
     wire::{Code, Refusal, put_message},
 };
 
@@ -118,15 +119,15 @@ impl Inner {
     }
 
     /// Gives those who were brought together a room, and tells them.
-    async fn play(&self, kind: &'static str, wishes: Vec<Wish>) {
+    async fn play(&self, kind: &'static str, mut wishes: Vec<Wish>) {
         let room_id = self.new_room_id();
-        let room = match self.claim(&room_id, &wishes).await {
-            Ok(lost) if lost.is_empty() => self.room_for(kind, &room_id, &wishes).await,
-            Ok(lost) => {
-                // Those have a match already; the others go on waiting.
+        let room = match self.claim(&room_id, &mut wishes).await {
+            Ok(None) => self.room_for(kind, &room_id, &wishes).await,
+            Ok(Some(lost)) => {
+                // That one has a match already; the others go on waiting.
                 let mut queues = self.queues();
                 let queue = queues.entry(kind).or_default();
-                let rest = wishes.into_iter().filter(|wish| !lost.contains(&wish.who.account));
+                let rest = wishes.into_iter().filter(|wish| wish.who.account != lost);
                 rest.for_each(|wish| queue.seek(wish, self.now_ms()));
                 return;
             }
@@ -134,7 +135,7 @@ impl Inner {
         };
         if let Err(refusal) = &room {
             tracing::warn!(target: "room", kind, "no room for a match: {refusal}");
-            self.disclaim(&wishes).await;
+            self.disclaim(&room_id, &wishes).await;
         }
         for wish in &wishes {
             let matched = self.matched(kind, &wish.who, room.as_ref()).await;
@@ -153,28 +154,30 @@ impl Inner {
         self.place_match(self.kind(kind)?, room_id, &accounts, &options).await
     }
 
-    /// Writes under each wish which room it leads to. The accounts for which another did so before;
-    /// when there are any, nothing is written.
-    async fn claim(&self, room_id: &str, wishes: &[Wish]) -> Result<Vec<i64>, Refusal> {
-        let (mut claimed, mut lost) = (Vec::new(), Vec::new());
-        for wish in wishes {
+    /// Writes under each wish which room it leads to. Where another center did so before, that
+    /// account, and nothing is written. In the order of the accounts, so that of two centers that
+    /// want the same one gets them.
+    async fn claim(&self, room_id: &str, wishes: &mut [Wish]) -> Result<Option<i64>, Refusal> {
+        wishes.sort_by_key(|wish| wish.who.account);
+        for (at, wish) in wishes.iter().enumerate() {
             let (key, value) = (match_key(wish), room_id.as_bytes().to_vec());
             let cache = &self.ground.cache;
-            match cache.put_if_absent(&key, value, ms(MATCH_KEPT), self.now_ms()).await {
-                Ok(true) => claimed.push(wish.clone()),
-                Ok(false) => lost.push(wish.who.account),
-                Err(e) => return Err(away(e)),
+            let put = cache.put_if_absent(&key, value, ms(MATCH_KEPT), self.now_ms()).await;
+            if !put.map_err(away)? {
+                self.disclaim(room_id, &wishes[..at]).await;
+                return Ok(Some(wish.who.account));
             }
         }
-        if !lost.is_empty() {
-            self.disclaim(&claimed).await;
-        }
-        Ok(lost)
+        Ok(None)
     }
 
-    async fn disclaim(&self, wishes: &[Wish]) {
+    /// What stands under a wish stays when it leads to another room.
+    async fn disclaim(&self, room_id: &str, wishes: &[Wish]) {
         for wish in wishes {
-            if let Err(e) = self.ground.cache.take(&match_key(wish), self.now_ms()).await {
+            let (key, expected) = (match_key(wish), Some(room_id.as_bytes().to_vec()));
+            let ttl_ms = ms(MATCH_KEPT);
+            let swap = Swap { key, expected, new: None, ttl_ms, ranks: Vec::new() };
+            if let Err(e) = self.ground.cache.swap(swap, self.now_ms()).await {
                 tracing::debug!(target: "room", "a wish is taken for matched: {e}");
             }
         }

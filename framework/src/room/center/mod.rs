@@ -16,7 +16,7 @@ mod tests;
 mod world;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex as StdMutex},
 };
@@ -24,7 +24,10 @@ use std::{
 use tokio::sync::Mutex;
 
 use self::queue::Queue;
-use super::{AnyRoomKind, Book, Tickets, book::name_of};
+use super::{
+    AnyRoomKind, Book, Tickets,
+    book::{name_of, wants_private},
+};
 use crate::{
     ask::{Asker, Calls},
     chance::Chance,
@@ -132,7 +135,7 @@ impl Inner {
         options: &BTreeMap<String, String>,
     ) -> Result<RoomRecord, Refusal> {
         let node = self.ground.directory.game_server(&[]).ok_or(Code::NO_ROOM_SERVER)?;
-        let options: std::collections::HashMap<_, _> = options.clone().into_iter().collect();
+        let options: HashMap<_, _> = options.clone().into_iter().collect();
         Ok(RoomRecord {
             room_id: room_id.to_owned(),
             kind: kind.name().to_owned(),
@@ -147,15 +150,9 @@ impl Inner {
     }
 }
 
-fn wants_private(options: &std::collections::HashMap<String, String>) -> bool {
-    options.get("private").is_some_and(|private| private == "1")
-}
-
 /// # Errors
 /// 210 when there are too many, or they are too long.
-fn checked_options(
-    options: std::collections::HashMap<String, String>,
-) -> Result<BTreeMap<String, String>, Refusal> {
+fn checked_options(options: HashMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
     let bytes: usize = options.iter().map(|(key, value)| key.len() + value.len()).sum();
     if options.len() > ROOM_OPTIONS_MAX || bytes > ROOM_OPTIONS_BYTES_MAX {
         let most = format!("at most {ROOM_OPTIONS_MAX} options of {ROOM_OPTIONS_BYTES_MAX} bytes");

@@ -145,19 +145,14 @@ fn together(mut units: Vec<Unit>, size: Size, now_ms: i64) -> Vec<Vec<i64>> {
         if !by_rating.remove(&(unit.rating, first)) {
             continue;
         }
+        // Who finds nobody is not there for those who came later: their windows are smaller.
         let window = window(now_ms.saturating_sub(unit.since_ms));
-        match fill(first, &units, &by_rating, window, size) {
-            Some(chosen) => {
-                for at in &chosen {
-                    by_rating.remove(&(units[*at].rating, *at));
-                }
-                let accounts = chosen.iter().flat_map(|at| units[*at].accounts.iter().copied());
-                found.push(accounts.collect());
-            }
-            None => {
-                by_rating.insert((unit.rating, first));
-            }
+        let Some(chosen) = fill(first, &units, &by_rating, window, size) else { continue };
+        for at in &chosen {
+            by_rating.remove(&(units[*at].rating, *at));
         }
+        let accounts = chosen.iter().flat_map(|at| units[*at].accounts.iter().copied());
+        found.push(accounts.collect());
     }
     found
 }
