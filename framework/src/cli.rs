@@ -133,6 +133,7 @@ fn run(name: &str, flags: &Flags, purpose: &For<'_>, game: Game) -> Exit {
             Ok(signals) => signals,
             Err(e) => return sorry(name, &format!("signals cannot be received: {e}")),
         };
+        let pages = game.pages.shown();
         let started = tokio::select! {
             started = node::start(&config, game) => started,
             // While it waits for a service, say.
@@ -140,7 +141,7 @@ fn run(name: &str, flags: &Flags, purpose: &For<'_>, game: Game) -> Exit {
         };
         match started {
             Ok(node) => {
-                say(&banner(name, &node, began, &config));
+                say(&banner(name, &node, began, &config, &pages));
                 until_told_to_stop(node, &mut signals).await
             }
             Err(e) => sorry(name, &e),
@@ -217,7 +218,7 @@ async fn at_once(signals: &mut Signals) -> Exit {
     std::process::exit(1)
 }
 
-fn banner(name: &str, node: &Node, began: Instant, config: &Config) -> String {
+fn banner(name: &str, node: &Node, began: Instant, config: &Config, pages: &[&str]) -> String {
     use std::fmt::Write as _;
     let at = node.addresses();
     let mut text = format!("{name} {}\n\n", env!("CARGO_PKG_VERSION"));
@@ -241,6 +242,11 @@ fn banner(name: &str, node: &Node, began: Instant, config: &Config) -> String {
     ] {
         if let Some(addr) = addr {
             line("gate", format!("{scheme}://{addr}"));
+        }
+    }
+    if let Some(addr) = at.gate_ws {
+        for page in pages {
+            line("page", format!("http://{addr}{page}"));
         }
     }
     if let Some(link) = at.link {

@@ -93,6 +93,11 @@ struct Readme;
 #[doc = include_str!("../../docs/CLIENTS.md")]
 struct Clients;
 
+/// And that of the page for browsers.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/WEB.md")]
+struct Web;
+
 /// For generated code.
 #[doc(hidden)]
 pub use prost;

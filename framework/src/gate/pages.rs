@@ -86,6 +86,12 @@ impl Pages {
         assert!(!ours && !taken, "the page `{path}` is taken: choose another path");
     }
 
+    /// The paths of what people look at: the pages of HTML.
+    pub(crate) fn shown(&self) -> Vec<&'static str> {
+        let html = |page: &Page| page.content_type.starts_with("text/html");
+        self.by_path.iter().filter(|(_, page)| html(page)).map(|(path, _)| *path).collect()
+    }
+
     /// Takes over where the nodes that are up are reached.
     pub(super) fn learn(&self, nodes: &Nodes) {
         let up = || nodes.iter().filter(|node| node.state == NodeState::Up);
@@ -184,6 +190,11 @@ mod tests {
         let script = asked(&pages, "/play/play.js", Some(("if-none-match", tag))).expect("there");
         assert!(script.starts_with("HTTP/1.1 200 ") && script.ends_with("export {}"), "{script}");
         assert!(script.contains("text/javascript"), "{script}");
+    }
+
+    #[test]
+    fn people_look_at_html() {
+        assert_eq!(pages().shown(), ["/play"]);
     }
 
     #[test]

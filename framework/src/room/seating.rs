@@ -177,6 +177,7 @@ impl<R: Room> Life<R> {
                 | Mail::Detach(_)
                 | Mail::Blocked(..)
                 | Mail::End(..)
+                | Mail::Push(_)
                 | Mail::Stop => {}
             }
         }

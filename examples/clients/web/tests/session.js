@@ -18,10 +18,20 @@ async ({ kit, device }) => {
   session.on("msg.GetItems.Res", () => (bags += 1));
   session.addEventListener("open", () => (opened += 1));
   session.addEventListener("away", () => (away += 1));
+  // A network that swallows what is sent, before it breaks.
+  const { send } = WebSocket.prototype;
+  let swallowed = 0;
+  const swallows = function () {
+    swallowed += 1;
+  };
   const order = [];
   const draws = [];
   for (let n = 0; n < 60; n++) {
-    if (n % 12 === 5) session.cut();
+    if (n % 12 === 2) WebSocket.prototype.send = swallows;
+    if (n % 12 === 5) {
+      WebSocket.prototype.send = send;
+      session.cut();
+    }
     const drawn = session.request("cards.Draw.Req", { count: 1 });
     draws.push(drawn.then(({ gold }) => order.push(gold)));
     draws.push(session.request("msg.Echo.Req", { val: n }).then(({ val }) => order.push(-val)));
@@ -33,6 +43,7 @@ async ({ kit, device }) => {
   const expected = [...Array(60).keys()].flatMap((n) => [99 - n, -n]);
   holds("in order, once each", JSON.stringify(order) === JSON.stringify(expected), order);
   holds("a push for each draw", bags === 60, bags);
+  holds("some was swallowed", swallowed >= 5, swallowed);
   holds("it was cut and came back", session.resumes >= 5 && opened === away, [session.resumes, opened, away]);
   const { items } = await session.request("msg.GetItems.Req", { idx: 102 });
   const cards = items.reduce((sum, { num }) => sum + num, 0);

@@ -6,12 +6,12 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    thread::sleep,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use tungstenite::{Message, WebSocket, stream::MaybeTlsStream};
 
 use crate::nodes::PATIENCE;
@@ -60,7 +60,7 @@ pub(crate) struct Page {
 }
 
 impl Browser {
-    pub(crate) fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let mut command = Command::new("chromium");
@@ -80,7 +80,7 @@ impl Browser {
             let ended = process.try_wait().unwrap();
             let fine = ended.is_none() && Instant::now() < until;
             assert!(fine, "{ended:?} {}", fs::read_to_string(&log).unwrap_or_default());
-            sleep(LOOK_EVERY);
+            sleep(LOOK_EVERY).await;
         };
         let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -91,7 +91,7 @@ impl Browser {
     }
 
     /// A page of somebody else's, at this address.
-    pub(crate) fn open(&self, url: &str, (width, height): (u32, u32)) -> Page {
+    pub(crate) async fn open(&self, url: &str, (width, height): (u32, u32)) -> Page {
         let ask = |method: &str, params: Value| lock(&self.wire).call(None, method, params);
         let profile = ask("Target.createBrowserContext", json!({}));
         let blank = json!({
@@ -105,7 +105,7 @@ impl Browser {
             page.call(&format!("{domain}.enable"), json!({}));
         }
         page.resize((width, height));
-        page.goto(url);
+        page.goto(url).await;
         page
     }
 
@@ -116,12 +116,12 @@ impl Browser {
 }
 
 impl Page {
-    pub(crate) fn goto(&self, url: &str) {
+    async fn goto(&self, url: &str) {
         let answer = self.call("Page.navigate", json!({ "url": url }));
         assert!(answer.get("errorText").is_none(), "{url}: {answer}");
         let loaded =
             format!("location.href === {} && document.readyState === 'complete'", json!(url));
-        self.until(&loaded);
+        self.until(&loaded).await;
     }
 
     /// As large as a window, or a phone, that shows a pixel as a pixel.
@@ -153,8 +153,7 @@ impl Page {
     }
 
     /// Waits until an expression holds.
-    #[track_caller]
-    pub(crate) fn until(&self, expression: &str) {
+    pub(crate) async fn until(&self, expression: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
             // A page that is just being left throws.
@@ -169,7 +168,7 @@ impl Page {
                 self.tried(seen),
                 lock(&self.wire).complaints
             );
-            sleep(LOOK_EVERY);
+            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -199,7 +198,7 @@ impl Page {
     }
 }
 
-fn lock(wire: &Mutex<Wire>) -> std::sync::MutexGuard<'_, Wire> {
+fn lock(wire: &Mutex<Wire>) -> MutexGuard<'_, Wire> {
     wire.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -241,15 +240,11 @@ impl Wire {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It ends its helpers itself when it is asked to; whoever does not answer is killed.
-        let close = json!({ "id": u64::MAX >> 12, "method": "Browser.close" });
-        let asked = lock(&self.wire).socket.send(Message::text(close.to_string())).is_ok();
-        let until = Instant::now() + Duration::from_secs(10);
-        while asked && Instant::now() < until {
-            if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
-                return;
-            }
-            sleep(LOOK_EVERY);
+        // It ends its helpers itself when it is asked to, and the connection behind them.
+        let close = json!({ "id": 0, "method": "Browser.close" });
+        let mut wire = lock(&self.wire);
+        if wire.socket.send(Message::text(close.to_string())).is_ok() {
+            while wire.socket.read().is_ok() {}
         }
         self.process.kill().unwrap();
         self.process.wait().unwrap();

@@ -47,6 +47,7 @@ async fn it_starts_says_where_it_is_and_what_to_try_and_stops_with_0() {
     for there in ["gate_tcp", "gate_ws", "gate_quic"] {
         assert!(banner.contains(town.addresses[there].as_str().unwrap()), "{there}: {banner}");
     }
+    assert!(banner.contains(&format!("http://{}/play", town.gate_ws())), "{banner}");
     assert!(town.addresses.get("gate_ws_tls").is_none(), "what is not there is not announced");
     assert_eq!(town.stop().await.code(), Some(0));
 }

@@ -5,11 +5,13 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bastide::{Named, def, msg};
 use bastide_testkit::secret;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::{
     browser::{Browser, Page},
@@ -75,11 +77,11 @@ fn the_gate_shows_the_page_and_nothing_below_it_that_is_not_there() {
 }
 
 /// Runs one of the kit's own tests in a page of this gate's; what was wrong.
-fn kit_test(browser: &Browser, gate: &str, name: &str, given: &Value) -> Value {
+async fn kit_test(browser: &Browser, gate: &str, name: &str, given: &Value) -> Value {
     let test = examples().join("clients/web/tests").join(name);
     let test = fs::read_to_string(test).unwrap();
     // Of the same origin as the kit, and without the game.
-    let page = browser.open(&format!("http://{gate}/play/style.css"), WINDOW);
+    let page = browser.open(&format!("http://{gate}/play/style.css"), WINDOW).await;
     page.eval(&format!("(\n{test})({given})"))
 }
 
@@ -89,8 +91,8 @@ fn known<M: Named>(message: &M, fields: Value) -> Value {
     json!({ "name": M::NAME, "encoded": hex, "fields": fields })
 }
 
-#[test]
-fn the_kit_reads_and_writes_what_prost_writes() {
+#[tokio::test]
+async fn the_kit_reads_and_writes_what_prost_writes() {
     let user = def::User {
         id: 7,
         account: i64::MAX,
@@ -132,25 +134,25 @@ fn the_kit_reads_and_writes_what_prost_writes() {
     let fields = [known(&login, logged_in), known(&enter, entered)];
     let dir = tempfile::tempdir().unwrap();
     let town = Town::start(dir.path());
-    let browser = Browser::start();
+    let browser = Browser::start().await;
     let given = json!({ "kit": KIT, "known": fields });
-    assert_eq!(kit_test(&browser, &town.gate_ws(), "messages.js", &given), json!([]));
+    assert_eq!(kit_test(&browser, &town.gate_ws(), "messages.js", &given).await, json!([]));
 }
 
-#[test]
-fn a_session_of_the_kit_is_cut_and_nothing_is_lost_or_done_twice() {
+#[tokio::test]
+async fn a_session_of_the_kit_is_cut_and_nothing_is_lost_or_done_twice() {
     let dir = tempfile::tempdir().unwrap();
     let town = Town::start(dir.path());
-    let browser = Browser::start();
+    let browser = Browser::start().await;
     let given = json!({ "kit": KIT, "device": secret("web-of-a-test-0123456789") });
-    assert_eq!(kit_test(&browser, &town.gate_ws(), "session.js", &given), json!([]));
+    assert_eq!(kit_test(&browser, &town.gate_ws(), "session.js", &given).await, json!([]));
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
 /// A player's page, in its arena.
-fn player(browser: &Browser, gate: &str, name: &str, size: (u32, u32)) -> Page {
-    let page = browser.open(&format!("http://{gate}/play?robots=0&name={name}"), size);
-    page.until("arena.state === 'playing' && arena.scene.views > 20 && arena.me !== null");
+async fn player(browser: &Browser, gate: &str, name: &str, size: (u32, u32)) -> Page {
+    let page = browser.open(&format!("http://{gate}/play?robots=0&name={name}"), size).await;
+    page.until("arena.state === 'playing' && arena.scene.views > 20 && arena.me !== null").await;
     page
 }
 
@@ -161,7 +163,7 @@ fn place(page: &Page) -> (f64, f64) {
 }
 
 /// Moves each towards the other until both see both.
-fn meet(one: &Page, other: &Page) {
+async fn meet(one: &Page, other: &Page) {
     const BOTH: &str = "arena.scene.drawn.balls.filter((ball) => !ball.robot).length === 2";
     for _ in 0..600 {
         let ((x, y), (to_x, to_y)) = (place(one), place(other));
@@ -172,32 +174,38 @@ fn meet(one: &Page, other: &Page) {
         if [one, other].iter().all(|page| page.eval(BOTH) == true) {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        sleep(Duration::from_millis(100)).await;
     }
     for page in [one, other] {
         page.point(0.0, 0.0);
-        page.until(BOTH);
-        page.until("arena.scene.players === 2");
+        page.until(BOTH).await;
+        page.until("arena.scene.players === 2").await;
     }
 }
 
 /// The page is on: views come, and what it steers is done.
-fn goes_on(page: &Page) {
-    page.until("arena.state === 'playing' && arena.session.connected");
+async fn goes_on(page: &Page) {
+    page.until("arena.state === 'playing' && arena.session.connected").await;
     page.eval("globalThis.seen = arena.scene.views");
-    page.until("arena.scene.views > seen + 20");
+    page.until("arena.scene.views > seen + 20").await;
 }
 
-/// Steers one away from where it stands, along the field's longer way; the other must see it go.
-fn moves_before_the_other_s_eyes(one: &Page, other: &Page) {
+/// Steers one across the line between both, to where more of the field is: nothing stops it, and
+/// neither eats the other. The other must see it go.
+async fn moves_before_the_other_s_eyes(one: &Page, other: &Page) {
+    const MIDDLE: f64 = 2000.0;
+    let ((x, y), (to_x, to_y)) = (place(one), place(other));
+    let length = (to_x - x).hypot(to_y - y).max(1.0);
+    let (across_x, across_y) = ((y - to_y) / length * 150.0, (to_x - x) / length * 150.0);
+    let inwards = across_x * (MIDDLE - x) + across_y * (MIDDLE - y);
+    let sign = if inwards < 0.0 { -1.0 } else { 1.0 };
+    // As the other draws it.
     let id = one.eval("arena.scene.me");
     let seen = format!("arena.scene.drawn.balls.find((ball) => ball.id === {id})");
-    // Of the other's own view.
-    other.until(&format!("{seen} !== undefined"));
-    let away = if place(one).0 > 2000.0 { -150.0 } else { 150.0 };
-    other.eval(&format!("globalThis.from = {seen}.x"));
-    one.point(away, 0.0);
-    other.until(&format!("Math.abs({seen}.x - from) > 40"));
+    other.until(&format!("{seen} !== undefined")).await;
+    other.eval(&format!("globalThis.from = {seen}"));
+    one.point(across_x * sign, across_y * sign);
+    other.until(&format!("Math.hypot({seen}.x - from.x, {seen}.y - from.y) > 40")).await;
     one.point(0.0, 0.0);
 }
 
@@ -233,37 +241,38 @@ fn is_readable(page: &Page) {
     assert_eq!(page.eval("document.documentElement.scrollWidth <= innerWidth"), true);
 }
 
-#[test]
-fn two_pages_see_each_other_move_and_go_on_when_they_are_cut() {
+#[tokio::test]
+async fn two_pages_see_each_other_move_and_go_on_when_they_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let town = Town::start(dir.path());
-    let (gate, browser) = (town.gate_ws(), Browser::start());
-    let anna = player(&browser, &gate, "anna", WINDOW);
-    let bert = player(&browser, &gate, "bert", WINDOW);
+    let (gate, browser) = (town.gate_ws(), Browser::start().await);
+    let anna = player(&browser, &gate, "anna", WINDOW).await;
+    let bert = player(&browser, &gate, "bert", WINDOW).await;
     assert_eq!(anna.eval("arena.roomId"), bert.eval("arena.roomId"));
-    meet(&anna, &bert);
-    moves_before_the_other_s_eyes(&anna, &bert);
-    meet(&anna, &bert);
-    moves_before_the_other_s_eyes(&bert, &anna);
+    meet(&anna, &bert).await;
+    moves_before_the_other_s_eyes(&anna, &bert).await;
+    meet(&anna, &bert).await;
+    moves_before_the_other_s_eyes(&bert, &anna).await;
     for (page, other) in [(&anna, "bert"), (&bert, "anna")] {
-        page.until(&format!("arena.scene.drawn.balls.some(({{ name }}) => name === '{other}')"));
-        page.until(&format!("document.getElementById('top').innerText.includes('{other}')"));
-        page.until("Number(document.querySelector('#score span').textContent) > 0");
-        page.until("Number(document.getElementById('ping').textContent) > 0");
+        page.until(&format!("arena.scene.drawn.balls.some(({{ name }}) => name === '{other}')"))
+            .await;
+        page.until(&format!("document.getElementById('top').innerText.includes('{other}')")).await;
+        page.until("Number(document.querySelector('#score span').textContent) > 0").await;
+        page.until("Number(document.getElementById('ping').textContent) > 0").await;
     }
     shows_something(&anna, "arena-anna");
     shows_something(&bert, "arena-bert");
 
     for page in [&anna, &bert] {
         page.eval("arena.session.cut()");
-        page.until("arena.session.resumes === 1");
-        goes_on(page);
+        page.until("arena.session.resumes === 1").await;
+        goes_on(page).await;
     }
-    meet(&anna, &bert);
-    moves_before_the_other_s_eyes(&anna, &bert);
+    meet(&anna, &bert).await;
+    moves_before_the_other_s_eyes(&anna, &bert).await;
 
     bert.resize(PHONE);
-    goes_on(&bert);
+    goes_on(&bert).await;
     is_readable(&bert);
     shows_something(&bert, "arena-phone");
     assert_eq!(browser.complaints(), [""; 0]);
@@ -276,16 +285,16 @@ async fn a_page_whose_session_is_lost_signs_in_anew_and_plays_on() {
     let dir = tempfile::tempdir().unwrap();
     let town = Town::start(dir.path());
     let (http, gate) = (town.http(), town.gate_ws());
-    let browser = Browser::start();
-    let anna = player(&browser, &gate, "anna", WINDOW);
+    let browser = Browser::start().await;
+    let anna = player(&browser, &gate, "anna", WINDOW).await;
     let account = anna.eval("arena.session.user.account");
     anna.eval("globalThis.first = arena.session");
     assert_eq!(town.stop().await.code(), Some(0));
-    anna.until("arena.state === 'reconnecting' || arena.state === 'connecting'");
-    anna.until("!document.getElementById('banner').hidden");
+    anna.until("arena.state === 'reconnecting' || arena.state === 'connecting'").await;
+    anna.until("!document.getElementById('banner').hidden").await;
     let again = Town::start_at(dir.path(), &http, &gate);
-    anna.until("arena.session !== first && arena.state === 'playing'");
-    goes_on(&anna);
+    anna.until("arena.session !== first && arena.state === 'playing'").await;
+    goes_on(&anna).await;
     assert_eq!(anna.eval("arena.session.user.account"), account);
     drop(again);
 }
@@ -295,24 +304,24 @@ async fn pages_go_on_when_their_gate_was_killed_and_started_again() {
     let cluster = Cluster::shared();
     let [_town, mut gate] = cluster.nodes(["account,game,rooms", "gate"]).await;
     let (tcp, ws) = (gate.gate(), gate.gate_ws());
-    let browser = Browser::start();
-    let anna = player(&browser, &ws, "anna", WINDOW);
-    let bert = player(&browser, &ws, "bert", PHONE);
+    let browser = Browser::start().await;
+    let anna = player(&browser, &ws, "anna", WINDOW).await;
+    let bert = player(&browser, &ws, "bert", PHONE).await;
     gate.kill();
     for page in [&anna, &bert] {
-        page.until("arena.state === 'reconnecting'");
-        page.until("document.getElementById('banner').innerText === 'reconnecting …'");
+        page.until("arena.state === 'reconnecting'").await;
+        page.until("document.getElementById('banner').innerText === 'reconnecting …'").await;
         is_readable(page);
     }
     shows_something(&bert, "arena-reconnecting");
     let at = ["--gate-tcp", &tcp, "--gate-ws", &ws].map(str::to_owned).into();
     let [_gate] = cluster.nodes_with([("gate", at)]).await;
     for page in [&anna, &bert] {
-        page.until("arena.session.resumes >= 1");
-        goes_on(page);
-        page.until("document.getElementById('banner').hidden");
+        page.until("arena.session.resumes >= 1").await;
+        goes_on(page).await;
+        page.until("document.getElementById('banner').hidden").await;
     }
-    meet(&anna, &bert);
-    moves_before_the_other_s_eyes(&anna, &bert);
+    meet(&anna, &bert).await;
+    moves_before_the_other_s_eyes(&anna, &bert).await;
     assert_eq!(browser.complaints(), [""; 0]);
 }

@@ -294,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_of_another_site_may_call_and_look_at_signatures() {
         let edge = Edge::new().await;
-        for path in ["/", "/index.html", "/auth.html"] {
+        for path in ["/", "/index.html", "/auth.html", "/v1/account/auth"] {
             let url = format!("{}{path}?id=1", edge.url);
             let asked = edge.client.request(reqwest::Method::OPTIONS, &url).send().await.unwrap();
             assert_eq!(asked.status(), 200);
@@ -302,6 +302,7 @@ mod tests {
             assert!(asked.headers().contains_key("access-control-allow-headers"));
             let got = edge.client.get(&url).send().await.unwrap();
             assert_eq!(got.headers()["access-control-allow-origin"], "*");
+            assert_eq!(got.headers()["access-control-expose-headers"], "retry-after");
         }
         let (status, nobody) = edge.get("/auth.html").await;
         assert_eq!(status, 400);

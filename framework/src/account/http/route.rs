@@ -125,6 +125,9 @@ impl Route {
                 if open {
                     let all = header::HeaderValue::from_static("*");
                     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, all);
+                    // When to come back is for pages, too.
+                    let told = header::HeaderValue::from_static("retry-after");
+                    response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, told);
                 }
                 response
             }
