@@ -34,7 +34,8 @@ let session = null;
 let state = "connecting";
 let roomId = "";
 let name = "";
-let entering = false;
+// The session that is taking a seat; one that is over may still believe so.
+let entering = null;
 // It was eaten, and has not come in again.
 let dead = false;
 let ballLess = 0;
@@ -56,6 +57,16 @@ function kept(key, fresh) {
   }
 }
 
+/** Keeps the room, for whoever loads the page anew sits in it still. */
+function sits(id) {
+  roomId = id;
+  try {
+    localStorage.setItem("arena.room", id);
+  } catch {
+    // Then it is told 3005 until its seat is given up.
+  }
+}
+
 /** Random digits of base 16, also where a page is not served over TLS. */
 function random(bytes) {
   const values = crypto.getRandomValues(new Uint8Array(bytes));
@@ -71,6 +82,7 @@ function pause(ms) {
 /** Plays for ever: each turn is a session, from its sign-in to its end. */
 async function live() {
   const deviceId = kept("arena.device", () => `web-${random(16)}`);
+  roomId = kept("arena.room", () => "");
   name = query.get("name") ?? kept("arena.name", () => `guest ${random(2)}`);
   let pauseMs = PAUSE_MIN_MS;
   for (;;) {
@@ -106,7 +118,7 @@ async function turn(deviceId, stands) {
   signedIn.addEventListener("open", () => {
     // Whoever was away stands still.
     steered = { dx: 0, dy: 0 };
-    if (entering) becomes("entering", ENTERING);
+    if (entering !== null) becomes("entering", ENTERING);
     else becomes(dead ? "eaten" : "playing");
   });
   listen(signedIn);
@@ -134,15 +146,17 @@ function listen(session) {
 
 /** Takes a seat in some arena; again until it has one or the session is over. */
 async function enter(session) {
-  if (entering) return;
-  entering = true;
+  if (entering === session) return;
+  entering = session;
   becomes("entering", ENTERING);
   let pauseMs = PAUSE_MIN_MS;
   let requestId = random(16);
   while (session.over === null) {
     try {
       await takeSeat(session, requestId);
-      entering = dead = false;
+      if (entering !== session) return;
+      entering = null;
+      dead = false;
       ballLess = 0;
       hud.hide();
       if (session.connected) becomes("playing");
@@ -151,13 +165,13 @@ async function enter(session) {
       if (session.over !== null) break;
       console.warn(error);
       if (error.code !== DEADLINE) requestId = random(16);
-      // Where it sits it wants no seat; it is told of a room only by a join.
+      // It sits somewhere, from before this page was loaded: up, and again.
       if (error.code === ALREADY_IN_ROOM) await leave(session);
     }
     await pause(pauseMs);
     pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
   }
-  entering = false;
+  if (entering === session) entering = null;
 }
 
 async function takeSeat(session, requestId) {
@@ -170,7 +184,7 @@ async function takeSeat(session, requestId) {
   scene.clear();
   const joined = await session.request("msg.JoinRoom.Req", { ticket: entered.ticket, name });
   if (joined.code !== 0) throw new Refused(joined.code, "no seat");
-  roomId = joined.roomId;
+  sits(joined.roomId);
   scene.field = decode("arena.Field", joined.state);
   steered = { dx: 0, dy: 0 };
 }
@@ -184,7 +198,7 @@ async function leave(session) {
 }
 
 async function eaten(session, by, score) {
-  if (dead || entering) return;
+  if (dead || entering !== null) return;
   dead = true;
   becomes("eaten");
   await hud.ask(`Eaten by ${by || "somebody"} with ${score} points.`, "Play again");

@@ -241,6 +241,47 @@ fn is_readable(page: &Page) {
     assert_eq!(page.eval("document.documentElement.scrollWidth <= innerWidth"), true);
 }
 
+/// What a game seldom does when a test wants it: an arena of the test's own does it.
+#[tokio::test]
+async fn who_is_eaten_is_told_and_comes_in_again_and_whose_room_closed_enters_another() {
+    const ASKED: &str =
+        "mock.asked.splice(0).join(' ').replaceAll('msg.', '').replaceAll('.Req', '')";
+    let dir = tempfile::tempdir().unwrap();
+    let town = Town::start(dir.path());
+    let browser = Browser::start().await;
+    let page = browser.open(&format!("http://{}/play", town.gate_ws()), PHONE).await;
+    page.until("arena.session !== null").await;
+    let mock = fs::read_to_string(examples().join("arena/web/tests/mock.js")).unwrap();
+    page.eval(&format!("(\n{mock})()"));
+    page.until("arena.state === 'playing' && arena.me !== null").await;
+    // It sat somewhere, from before.
+    assert_eq!(page.eval(ASKED), "EnterRoom JoinRoom LeaveRoom EnterRoom JoinRoom");
+
+    page.eval("mock.alive = false; mock.push('arena.Eaten', { by: 'Berta', score: 144 })");
+    page.until("arena.state === 'eaten' && arena.me === null").await;
+    assert_eq!(
+        page.eval("document.getElementById('told').innerText"),
+        "Eaten by Berta with 144 points."
+    );
+    is_readable(&page);
+    shows_something(&page, "arena-eaten");
+    page.eval("document.getElementById('again').click()");
+    page.until("arena.state === 'playing' && arena.me !== null").await;
+    assert_eq!(page.eval(ASKED), "arena.Respawn");
+
+    // Whoever was eaten while the page was not there is told as well.
+    page.eval("mock.alive = false");
+    page.until("arena.state === 'eaten'").await;
+    page.eval("document.getElementById('again').click()");
+    page.until("arena.state === 'playing' && document.getElementById('dialog').hidden").await;
+    assert_eq!(page.eval(ASKED), "arena.Respawn");
+
+    page.eval("mock.push('msg.RoomClosed', { roomId: 'r', code: 3007, reason: 'gone' })");
+    page.until("arena.state === 'playing' && mock.asked.length === 2").await;
+    assert_eq!(page.eval(ASKED), "EnterRoom JoinRoom");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 #[tokio::test]
 async fn two_pages_see_each_other_move_and_go_on_when_they_are_cut() {
     let dir = tempfile::tempdir().unwrap();
