@@ -468,8 +468,9 @@ pub(crate) const ROOM_INFO_MAX: (usize, usize) = (16, 256);
 /// it. Beyond: nobody can join, 1.
 pub(crate) const ROOM_STATE_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
 
-/// How long a room stays that nobody is in: a ticket, and its way. Beyond: closed.
-pub(crate) const ROOM_LINGER: Duration = Duration::from_secs(32);
+/// How long a room stays that nobody is in: as long as a seat is kept for whoever has a ticket, and
+/// its way. Beyond: closed.
+pub(crate) const ROOM_LINGER: Duration = Duration::from_secs(RESERVATION_TTL.as_secs() + 2);
 
 /// How often a room tells the room centers what has changed; and how long after it could not.
 pub(crate) const ROOM_TOLD: (Duration, Duration) =

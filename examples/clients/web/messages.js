@@ -47,6 +47,26 @@
  */
 
 /**
+ * @typedef {object} arena_SavedBall
+ * @property {number} id
+ * @property {number} [seat]
+ * @property {number} x
+ * @property {number} y
+ * @property {number} area
+ * @property {number} dx
+ * @property {number} dy
+ * @property {number} score
+ */
+
+/**
+ * @typedef {object} arena_SavedWorld
+ * @property {number|bigint} tick
+ * @property {number} nextId
+ * @property {Array<number>} food
+ * @property {Array<arena_SavedBall>} balls
+ */
+
+/**
  * @typedef {object} arena_Steer
  * @property {number} dx
  * @property {number} dy
@@ -144,6 +164,12 @@
  * @property {string} name
  * @property {boolean} away
  * @property {boolean} gone
+ */
+
+/**
+ * @typedef {object} chat_SavedChannel
+ * @property {number|bigint} number
+ * @property {Array<chat_Line>} lines
  */
 
 /**
@@ -595,6 +621,8 @@
  * @property {arena_Names_Name} "arena.Names.Name"
  * @property {arena_Respawn_Req} "arena.Respawn.Req"
  * @property {arena_Respawn_Res} "arena.Respawn.Res"
+ * @property {arena_SavedBall} "arena.SavedBall"
+ * @property {arena_SavedWorld} "arena.SavedWorld"
  * @property {arena_Steer} "arena.Steer"
  * @property {arena_Top} "arena.Top"
  * @property {arena_Top_Place} "arena.Top.Place"
@@ -609,6 +637,7 @@
  * @property {chat_History_Res} "chat.History.Res"
  * @property {chat_Line} "chat.Line"
  * @property {chat_Present} "chat.Present"
+ * @property {chat_SavedChannel} "chat.SavedChannel"
  * @property {chat_Say_Req} "chat.Say.Req"
  * @property {chat_Say_Res} "chat.Say.Res"
  * @property {def_Event} "def.Event"
@@ -772,6 +801,22 @@ export const messages = {
   "arena.Respawn.Res": [
     [1, "code", "one", "int32"],
   ],
+  "arena.SavedBall": [
+    [1, "id", "one", "uint32"],
+    [2, "seat", "optional", "uint32"],
+    [3, "x", "one", "uint32"],
+    [4, "y", "one", "uint32"],
+    [5, "area", "one", "uint32"],
+    [6, "dx", "one", "sint32"],
+    [7, "dy", "one", "sint32"],
+    [8, "score", "one", "uint32"],
+  ],
+  "arena.SavedWorld": [
+    [1, "tick", "one", "uint64"],
+    [2, "nextId", "one", "uint32"],
+    [3, "food", "packed", "uint32"],
+    [4, "balls", "many", "arena.SavedBall"],
+  ],
   "arena.Steer": [
     [1, "dx", "one", "sint32"],
     [2, "dy", "one", "sint32"],
@@ -843,6 +888,10 @@ export const messages = {
     [2, "name", "one", "string"],
     [3, "away", "one", "bool"],
     [4, "gone", "one", "bool"],
+  ],
+  "chat.SavedChannel": [
+    [1, "number", "one", "uint64"],
+    [2, "lines", "many", "chat.Line"],
   ],
   "chat.Say.Req": [
     [1, "text", "one", "string"],

@@ -11,6 +11,7 @@ mod tests;
 use std::{collections::HashMap, time::Duration};
 
 use prost::Message as _;
+use ring::digest::{Context, SHA256};
 
 use crate::{
     clock::Clock,
@@ -64,8 +65,9 @@ pub(super) enum Seating {
 /// Which of the lists of rooms.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum List<'a> {
-    /// Of a kind, those that anybody may enter, the fullest first.
-    Space(&'a str),
+    /// Of a kind, those that anybody may enter who wants such a one ([`likeness`]), the fullest
+    /// first.
+    Space(&'a str, &'a str),
     /// Of a kind, those that are not private, by id.
     Public(&'a str),
     /// Every room.
@@ -200,8 +202,18 @@ impl Book {
 
     /// Ends the reservations whose time is over.
     pub(super) async fn pruned(&self, name: &str, seen: Seen) -> Result<Option<()>, CacheError> {
+        self.pruned_like(name, "", seen).await
+    }
+
+    /// The same for one that was found in the list of those with space that are like it.
+    pub(super) async fn pruned_like(
+        &self,
+        name: &str,
+        like: &str,
+        seen: Seen,
+    ) -> Result<Option<()>, CacheError> {
         let now_ms = self.clock.now_ms();
-        let done = self.change(name.to_owned(), Some(seen), |before| {
+        let done = self.change_like(name.to_owned(), like, Some(seen), |before| {
             let Some(before) = before else { return Change::Remove(()) };
             let mut record = before.clone();
             prune(&mut record, now_ms);
@@ -213,12 +225,13 @@ impl Book {
     /// Lets a record live on as it is.
     pub(super) async fn refresh(&self, listed: &Listed) -> Result<(), CacheError> {
         let Seen { bytes: Some(bytes), record } = &listed.seen else { return Ok(()) };
-        let swap = swap(&listed.name, Some(bytes.clone()), Some(bytes.clone()), record.as_ref());
+        let like = record.as_ref().map(|r| likeness(&r.options)).unwrap_or_default();
+        let (old, new) = (Some(bytes.clone()), Some(bytes.clone()));
+        let swap = swap(&listed.name, &like, old, new, record.as_ref());
         // Changed meanwhile: it lives on as well.
         self.cache.swap(swap, self.clock.now_ms()).await.map(drop)
     }
 
-    #[cfg(test)]
     pub(super) async fn find(&self, name: &str) -> Result<Option<RoomRecord>, CacheError> {
         Ok(self.read(name).await?.record)
     }
@@ -233,7 +246,7 @@ impl Book {
         let set = list.set();
         let of_kind = |kind: &str| format!("{RECORD}{kind}/");
         let (prefix, kind, greatest_first) = match list {
-            List::Space(kind) => (of_kind(kind), Some(kind), true),
+            List::Space(kind, _) => (of_kind(kind), Some(kind), true),
             List::Public(kind) => (of_kind(kind), Some(kind), false),
             List::All => (RECORD.to_owned(), None, false),
         };
@@ -254,6 +267,16 @@ impl Book {
     async fn change<T>(
         &self,
         name: String,
+        seen: Option<Seen>,
+        change: impl Fn(Option<&RoomRecord>) -> Change<T>,
+    ) -> Result<Option<T>, CacheError> {
+        self.change_like(name, "", seen, change).await
+    }
+
+    async fn change_like<T>(
+        &self,
+        name: String,
+        like: &str,
         mut seen: Option<Seen>,
         change: impl Fn(Option<&RoomRecord>) -> Change<T>,
     ) -> Result<Option<T>, CacheError> {
@@ -268,7 +291,9 @@ impl Book {
                 Change::Remove(outcome) => (None, outcome),
             };
             let encoded = new.as_ref().map(|new| new.encode_to_vec());
-            let swap = swap(&name, bytes, encoded, new.as_deref());
+            let known = new.as_deref().or(record.as_ref());
+            let like = known.map_or_else(|| like.to_owned(), |r| likeness(&r.options));
+            let swap = swap(&name, &like, bytes, encoded, new.as_deref());
             if self.cache.swap(swap, self.clock.now_ms()).await? {
                 return Ok(Some(outcome));
             }
@@ -292,7 +317,8 @@ impl Seen {
 impl List<'_> {
     fn set(self) -> String {
         match self {
-            Self::Space(kind) => format!("rooms:space:{kind}"),
+            Self::Space(kind, "") => format!("rooms:space:{kind}"),
+            Self::Space(kind, like) => format!("rooms:space:{kind}:{like}"),
             Self::Public(kind) => format!("rooms:public:{kind}"),
             Self::All => "rooms:all".to_owned(),
         }
@@ -302,6 +328,7 @@ impl List<'_> {
 /// A record and its places in the lists change as one.
 fn swap(
     name: &str,
+    like: &str,
     expected: Option<Vec<u8>>,
     new: Option<Vec<u8>>,
     record: Option<&RoomRecord>,
@@ -315,7 +342,7 @@ fn swap(
     let ranks = vec![
         rank(List::All, name, record.map(|_| 0)),
         rank(List::Public(kind), id, public),
-        rank(List::Space(kind), id, fullness),
+        rank(List::Space(kind, like), id, fullness),
     ];
     let (key, ttl_ms) = (format!("{RECORD}{name}"), ms(ROOM_RECORD_TTL));
     Swap { key, expected, new, ttl_ms, ranks }
@@ -342,6 +369,23 @@ fn is_same_opening(one: &RoomRecord, other: &RoomRecord) -> bool {
 /// Whether a room that is opened with these is found by its id only.
 pub(super) fn wants_private(options: &HashMap<String, String>) -> bool {
     options.get("private").is_some_and(|private| private == "1")
+}
+
+/// What rooms have in common that were opened with the same options: who asks for any room with
+/// these gets one of them. Nothing for those without.
+pub(super) fn likeness<'a>(options: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    let mut options: Vec<_> = options.into_iter().collect();
+    if options.is_empty() {
+        return String::new();
+    }
+    options.sort();
+    let mut context = Context::new(&SHA256);
+    for text in options.into_iter().flat_map(|(key, value)| [key, value]) {
+        context.update(&(text.len() as u64).to_le_bytes());
+        context.update(text.as_bytes());
+    }
+    let digest = context.finish();
+    digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The name of a room among those of all kinds.

@@ -185,9 +185,12 @@ impl<R: Room> Actor for Life<R> {
         self.write_recording();
         self.put_down().await;
         self.host.release(&self.id, self.claim).await;
-        self.host.stopped(&self.id);
         // Whoever is left looks for the room again, and it is free now.
         self.seats.clear(Code::NOT_CONNECTED, "the room's game server stopped");
+        if matches!(self.end, End::Stopped) && self.keeper.is_saved() {
+            self.move_on().await;
+        }
+        self.host.stopped(&self.id);
         Ok(())
     }
 }

@@ -10,8 +10,9 @@ use super::{
     life::{End, Life},
 };
 use crate::{
+    directory::Role,
     entity::EntityId,
-    proto::link::RoomRecord,
+    proto::link::{RoomRecord, move_room},
     store::{CacheError, StoreError},
 };
 
@@ -103,6 +104,21 @@ impl<R: Room> Life<R> {
             && e != StoreError::Fenced
         {
             tracing::error!(target: "room", room = %self.id, "what happened since it was kept is lost: {e}");
+        }
+    }
+
+    /// Has a room center open it elsewhere at once, where there is an elsewhere.
+    pub(super) async fn move_on(&mut self) {
+        let side = self.host.room_side();
+        if side.links.is_none() {
+            return;
+        }
+        let EntityId { kind, key } = &self.id;
+        let (kind, room_id) = ((*kind).to_owned(), key.to_string());
+        let moves = move_room::Req { kind, room_id };
+        if let Err(refusal) = side.asker.ask(Role::Rooms, &moves).await {
+            // When the node is gone, room centers find it lost.
+            tracing::debug!(target: "room", room = %self.id, "it comes back later: {refusal}");
         }
     }
 

@@ -160,7 +160,9 @@ impl Seats {
         asks: &Asks<'_>,
     ) -> Result<(), Refusal> {
         let Asks { ctx, deadline, .. } = asks;
-        let mine = |seat: &Seat| seat.bound && seat.room_id == request.room_id;
+        // Who says no room means the one that it is in.
+        let any = request.room_id.is_empty() && self.seats.len() == 1;
+        let mine = |seat: &Seat| seat.bound && (any || seat.room_id == request.room_id);
         let Some(at) = self.seats.iter().position(mine) else {
             return Err(Code::NOT_IN_ROOM.into());
         };

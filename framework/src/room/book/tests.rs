@@ -43,12 +43,20 @@ async fn a_room_is_in_the_lists_that_it_belongs_to() {
         {
             book.report(record).await.unwrap();
         }
-        assert_eq!(ids(&book, List::Space("arena")).await, ["b", "a"], "the fuller first");
+        assert_eq!(ids(&book, List::Space("arena", "")).await, ["b", "a"], "the fuller first");
         assert_eq!(ids(&book, List::Public("arena")).await, ["a", "b", "c"]);
         assert_eq!(ids(&book, List::All).await, ["a", "b", "c", "d", "e"]);
         book.report(RoomRecord { locked: true, ..room("b", &[2, 3]) }).await.unwrap();
         book.report(room("c", &[4])).await.unwrap();
-        assert_eq!(ids(&book, List::Space("arena")).await, ["c", "a"]);
+        assert_eq!(ids(&book, List::Space("arena", "")).await, ["c", "a"]);
+        let red =
+            RoomRecord { options: [("colour".into(), "red".into())].into(), ..room("f", &[]) };
+        let like = likeness(&red.options);
+        book.report(red).await.unwrap();
+        assert_eq!(ids(&book, List::Space("arena", "")).await, ["c", "a"]);
+        assert_eq!(ids(&book, List::Space("arena", &like)).await, ["f"], "its like");
+        book.closed("arena", "f").await.unwrap();
+        assert_eq!(ids(&book, List::Space("arena", &like)).await, [""; 0]);
         book.closed("arena", "c").await.unwrap();
         book.closed("arena", "never was").await.unwrap();
         assert_eq!(ids(&book, List::Public("arena")).await, ["a", "b"]);

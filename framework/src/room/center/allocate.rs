@@ -24,7 +24,7 @@ use crate::{
         ROOMS_LOOKED_AT_MAX,
     },
     proto::link::{Asking, RoomRecord, enter, open_room},
-    room::book::{List, Listed, Seating, Seen, ms, name},
+    room::book::{List, Listed, Seating, Seen, likeness, ms, name},
     store::Swap,
     wire::{Code, Refusal},
 };
@@ -111,7 +111,9 @@ impl Inner {
                 None => {
                     let _turn = wanted.placed.looking.lock().await;
                     let kind = wanted.placed.kind.name();
-                    let listed = self.book.list(List::Space(kind), 0, ROOMS_LOOKED_AT_MAX).await;
+                    let like = likeness(&wanted.options);
+                    let listed =
+                        self.book.list(List::Space(kind, &like), 0, ROOMS_LOOKED_AT_MAX).await;
                     self.choose(wanted, &mut listed.map_err(away)?).await?
                 }
             };
@@ -159,7 +161,10 @@ impl Inner {
                 }
                 Some(_) => {}
                 // It is in the list, and nowhere else.
-                None => drop(self.book.pruned(&name, seen).await.map_err(away)?),
+                None => {
+                    let like = likeness(&wanted.options);
+                    self.book.pruned_like(&name, &like, seen).await.map_err(away)?;
+                }
             }
         }
         let is_new = chosen.is_none();

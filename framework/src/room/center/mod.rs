@@ -93,7 +93,8 @@ impl RoomCenter {
             .on(self, Self::enter)
             .on(self, Self::list_rooms)
             .on(self, Self::all_rooms)
-            .on(self, Self::seek_match);
+            .on(self, Self::seek_match)
+            .on(self, Self::move_room);
         asker.start(Role::Rooms, calls, tasks);
         tasks.spawn(self.clone().keep_reaped());
         tasks.spawn(self.clone().keep_matched());

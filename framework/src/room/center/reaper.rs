@@ -21,8 +21,8 @@ use crate::{
         ROOM_OPENING_MAX, ROOM_RECORD_TTL, ROOM_REOPEN_RETRY, ROOMS_PER_PAGE_MAX,
         ROOMS_REOPENED_AT_ONCE_MAX, ROOMS_SWEPT,
     },
-    proto::link::RoomRecord,
-    room::book::{List, Listed, name_of},
+    proto::link::{RoomRecord, move_room},
+    room::book::{List, Listed, name, name_of},
     wire::{Code, Refusal},
 };
 
@@ -102,6 +102,22 @@ impl RoomCenter {
             self.0.ground.tasks.spawn(async move { center.reopen(room, &turns).await });
         }
         Ok(sweep.again_soon)
+    }
+
+    /// A room that was saved is to run elsewhere: its node goes away, and has given it up.
+    pub(super) async fn move_room(
+        self,
+        request: move_room::Req,
+    ) -> Result<move_room::Res, Refusal> {
+        let move_room::Req { kind, room_id } = request;
+        let room = self.0.book.find(&name(&kind, &room_id)).await.map_err(away)?;
+        let room = room.filter(|room| room.saved).ok_or(Code::ROOM_NOT_FOUND)?;
+        if let Some(room) = self.0.taken_over(&room).await? {
+            let center = self.clone();
+            // Nobody waits for it: its node has other rooms to give up.
+            self.0.ground.tasks.spawn(async move { center.reopen(room, &Semaphore::new(1)).await });
+        }
+        Ok(move_room::Res {})
     }
 
     /// Has a room back that was saved; it is written as being opened by this center.
