@@ -14,6 +14,7 @@ use super::{
     place::Place,
 };
 use crate::{
+    Named,
     ask::{Asker, Calls},
     link::{
         Arrival, Attach, Attached, EntityPort, Links, Mail, Mailbox, NotAttached, Seating, Seeking,
@@ -21,7 +22,7 @@ use crate::{
     },
     proto::link::{open_room, tell},
     room::{AnyRoomKind, Book, Opening, Tickets},
-    wire::{Code, Refusal},
+    wire::{Code, Refusal, put_message},
 };
 
 /// What players and rooms need of the rest of the cluster.
@@ -189,6 +190,15 @@ impl Host {
         let node = self.directory().node(&owner).ok_or_else(gone)?;
         let links = self.room_side().links.as_ref().ok_or_else(gone)?;
         links.attach(&node, seeking, deadline).await
+    }
+
+    /// The same with a message, for a player that is thought to run here.
+    pub(super) fn tell_message<M: Named>(&self, account: i64, message: &M) {
+        let mut frame = Vec::new();
+        if put_message(&mut frame, message).is_ok() {
+            // Who is gone misses nothing.
+            let _told: bool = self.tell(account, frame);
+        }
     }
 
     /// Has a player that runs here push a frame to its client. Says whether it runs here.

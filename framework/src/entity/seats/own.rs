@@ -204,12 +204,18 @@ impl Seats {
         roles.ask(Role::Rooms, &wanted).await?;
         let (waits, matched) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let (over, found) = (waits.clone(), matched.clone());
+        let (host, account) = (asks.host.clone(), asks.ctx.account().id);
         world.tasks.spawn(async move {
             let until = Instant::now() + WISH_MAX;
-            while Instant::now() < until {
+            loop {
                 tokio::select! {
                     () = over.cancelled() => break,
                     () = sleep(WISH_TOLD) => {}
+                }
+                if Instant::now() > until {
+                    let (kind, code) = (wanted.kind.clone(), Code::DEADLINE.0);
+                    host.tell_message(account, &msg::Matched { kind, code, ..Default::default() });
+                    break;
                 }
                 told(roles.ask(Role::Rooms, &wanted).await);
             }
