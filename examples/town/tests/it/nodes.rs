@@ -235,12 +235,7 @@ impl Cluster {
     }
 
     /// What stands in the row of a player, or a room, such as `updated_ms`.
-    pub(crate) fn stored(
-        &self,
-        postgres: &Postgres,
-        key: impl Display,
-        columns: &str,
-    ) -> String {
+    pub(crate) fn stored(&self, postgres: &Postgres, key: impl Display, columns: &str) -> String {
         let query = format!("SELECT {columns} FROM records WHERE key = '{key}'");
         postgres.sql_in(&self.database, &query).trim().to_owned()
     }
