@@ -224,7 +224,7 @@ async fn a_room_that_nobody_is_in_closes_when_a_ticket_would_be_void() {
     sleep(Duration::from_secs(60)).await;
     assert!(server.kept(1).await.is_some());
     guest.leave();
-    sleep(Duration::from_secs(31)).await;
+    sleep(ROOM_LINGER - Duration::from_secs(1)).await;
     assert_eq!(server.meter("room_running"), 1);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(server.meter("room_running"), 0);
