@@ -1,6 +1,7 @@
 //! The life of a room, on a clock of its own: ticks, members that come and go, ends.
 
 use super::*;
+use crate::limits::ROOM_LINGER;
 
 const SPAN: Duration = Duration::from_millis(50);
 
