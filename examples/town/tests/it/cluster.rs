@@ -17,7 +17,8 @@ use crate::{
 #[tokio::test]
 async fn players_are_spread_over_the_game_servers_and_check_and_play_work() {
     let cluster = Cluster::shared();
-    let [_account, _gate, one, other] = cluster.nodes(["account", "gate", "game", "game"]).await;
+    let roles = ["account,rooms", "gate", "game", "game"];
+    let [_account, _gate, one, other] = cluster.nodes(roles).await;
     let players = players(&cluster.accounts, "p", 8).await;
     let running = [one.counted("entity_running").await, other.counted("entity_running").await];
     assert_eq!(running.iter().sum::<u64>(), 8, "{running:?}");
@@ -141,7 +142,7 @@ async fn of_two_nodes_that_do_everything_each_may_drain() {
 #[tokio::test]
 async fn every_node_is_replaced_one_after_the_other_and_nobody_fails() {
     let cluster = Cluster::shared();
-    let roles = ["account", "account", "gate", "gate", "game", "game"];
+    let roles = ["account,rooms", "account,rooms", "gate", "gate", "game", "game"];
     let nodes = cluster.nodes(roles).await;
     let load = Load::begin(&cluster.accounts, 6).await;
     let mut replaced = Vec::new();
