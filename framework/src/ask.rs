@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     Request,
-    directory::{Directory, Role},
+    directory::{Directory, NodeInfo, Role},
     limits::{ROLE_ASK_DEADLINE, ROLE_ASKS_MAX},
     link::Links,
     tasks::Tasks,
@@ -58,7 +58,7 @@ impl Asker {
         let (api, payload) = (Q::NAME, request.encode_to_vec());
         let answer = match &self.others {
             Some((directory, links)) if !self.has(role) => {
-                let node = directory.with_role(role).ok_or(Code::NOT_READY)?;
+                let node = reached(directory, links, role).await?;
                 links.ask(&node, role, api, payload, Instant::now() + ROLE_ASK_DEADLINE).await?
             }
             _ => self.ask_here(role, api.to_owned(), payload, ROLE_ASK_DEADLINE).await?,
@@ -130,6 +130,26 @@ impl Asker {
     pub(crate) fn stop(&self) {
         self.here.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// Who has a role and is reached: one that was killed stays in discovery to the end of its lease.
+///
+/// # Errors
+/// 101 when nobody has the role, 1001 when none of them is reached.
+async fn reached(
+    directory: &Directory,
+    links: &Links,
+    role: Role,
+) -> Result<Arc<NodeInfo>, Refusal> {
+    let (mut tried, mut why) = (Vec::new(), Refusal::from(Code::NOT_READY));
+    while let Some(node) = directory.with_role(role, &tried) {
+        match links.reach(&node).await {
+            Ok(()) => return Ok(node),
+            Err(refusal) => why = refusal,
+        }
+        tried.push(node.id.clone());
+    }
+    Err(why)
 }
 
 fn decoded<Q: Request>(answer: &[u8]) -> Result<Q::Res, Refusal> {

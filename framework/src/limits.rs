@@ -476,6 +476,10 @@ pub(crate) const ROOM_LINGER: Duration = Duration::from_secs(RESERVATION_TTL.as_
 pub(crate) const ROOM_TOLD: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(1));
 
+/// How often a room that has no news tells the room centers that it is there: a cache that came back
+/// empty knows nothing of it until then.
+pub(crate) const ROOM_TOLD_AGAIN: Duration = Duration::from_secs(20);
+
 /// How long single measures are kept, such as of ticks, if nobody reads the meters: some 5,000 of a
 /// room. Beyond: added up.
 pub(crate) const MEASURES_KEPT: Duration = Duration::from_secs(5);

@@ -38,6 +38,7 @@ pub fn mount<P: Player>(app: App<P>) -> App<P> {
         .capacity(SEATS)
         .ticks(world::TICKS_PER_S)
         .snapshots(Duration::from_secs(1))
+        .recorded()
         .on(room::steer)
         .on(room::respawn);
     app.latest::<View>(|_| 0).droppable::<Top>().room(arena)

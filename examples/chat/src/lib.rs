@@ -34,6 +34,7 @@ pub fn mount<P: Player>(app: App<P>) -> App<P> {
     let channel = RoomKind::<Channel>::new(KIND)
         .capacity(SEATS)
         .snapshots(Duration::from_secs(1))
+        .recorded()
         .on(channel::say)
         .on(channel::history);
     app.room(channel)

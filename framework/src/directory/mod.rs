@@ -179,9 +179,9 @@ impl Directory {
         Some(Front { addr: drawn(|n| n.http.as_ref())?, ws: drawn(|n| n.ws.as_ref()) })
     }
 
-    /// A node that has a role and is up: this one, else the least loaded.
-    pub(crate) fn with_role(&self, role: Role) -> Option<Arc<NodeInfo>> {
-        self.least_loaded(|n| n.roles.contains(&role))
+    /// A node that has a role and is up, and was not tried: the least loaded.
+    pub(crate) fn with_role(&self, role: Role, tried: &[String]) -> Option<Arc<NodeInfo>> {
+        self.least_loaded(|n| n.roles.contains(&role) && !tried.contains(&n.id))
     }
 
     /// Of the nodes that have a role and are up, the one that has a name to itself, whoever asks.
@@ -193,13 +193,17 @@ impl Directory {
 
     /// A game server for something new: the least loaded that is up, and not one that was tried.
     pub(crate) fn game_server(&self, tried: &[String]) -> Option<Arc<NodeInfo>> {
-        self.least_loaded(|n| n.roles.contains(&Role::Game) && !tried.contains(&n.id))
+        self.with_role(Role::Game, tried)
     }
 
-    /// Where clients reach a gate: that of a node, if it is one and is up, else any.
-    pub(crate) fn gate_near(&self, node: &str) -> Option<String> {
-        let near = self.node(node).filter(|n| n.state == NodeState::Up);
-        near.and_then(|n| n.gate.clone()).or_else(|| self.gate_for_sign_in())
+    /// Where clients reach a gate: that of a node, if it is one and is up, else the one that is
+    /// drawn for `whom`. Most stay where they are: nobody is counted as sent there.
+    pub(crate) fn gate_near(&self, node: &str, whom: &str) -> Option<String> {
+        let nodes = self.nodes();
+        let gates = || nodes.iter().filter(|n| n.state == NodeState::Up && n.gate.is_some());
+        let near = gates().find(|n| n.id == node);
+        let gate = near.or_else(|| gates().max_by_key(|n| draw(&n.id, whom)))?;
+        gate.gate.clone()
     }
 
     /// Whether discovery has this start of a node.

@@ -65,8 +65,9 @@ pub(crate) struct Entity<S> {
     /// The session that may be gone on with; 0: none. Who names another one is refused before it
     /// stands in the mailbox.
     pub(super) resumable: Arc<AtomicU64>,
-    /// The session came from another node, and nobody has gone on with it here yet.
-    pub(super) moved: bool,
+    /// The session came from another node, where so many frames were said, and nobody has gone on
+    /// with it here yet.
+    pub(super) moved: Option<u64>,
     /// The session is away until then: it ends.
     pub(super) away_until: Option<Instant>,
     pub(super) mailbox: Mailbox,

@@ -92,7 +92,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let mut session = self.take_over(connection)?;
         // Who came from another node with its connection was never told to be away.
         let was_away = self.connection.is_none() && session.follower.is_none();
-        let was_moved = std::mem::take(&mut self.moved);
+        let was_moved = self.moved.take().is_some();
         if let Some(old) = self.ctx.disconnect() {
             old.kick(Code::OK, "");
         }
@@ -122,8 +122,12 @@ impl<S: Send + Sync + 'static> Entity<S> {
             Some(session) if session.follower == Some(connection) => {}
             Some(_) | None => return Err(Code::RESUME_REFUSED),
         }
+        // What a room said meanwhile, its connection has not brought to the client.
+        let missed = self.moved.and_then(|sent| self.ctx.said()?.missed(sent));
+        let mut missed = missed.ok_or(Code::RESUME_REFUSED)?;
         let session = self.take_over(connection)?;
-        self.moved = false;
+        self.moved = None;
+        way.0.deliver(&mut missed);
         let attached = self.connected(connection, way, session, None);
         self.hook("on_moved", self.kind.hooks.on_moved);
         Ok(attached)
@@ -247,7 +251,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         self.hook("on_sign_out", self.kind.hooks.on_sign_out);
         self.ctx.writer().note_played();
         self.ctx.end();
-        (self.connection, self.away_until, self.moved) = (None, None, false);
+        (self.connection, self.away_until, self.moved) = (None, None, None);
         let now = Instant::now();
         self.save_due = Some(now);
         self.linger_until = Some(now + self.host.settings().linger);

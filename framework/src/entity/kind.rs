@@ -148,7 +148,7 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             self.classes.clone(),
             host.meters().loose.clone(),
         );
-        let moved = carried.is_some();
+        let moved = carried.as_ref().map(|carried| carried.said.sent());
         let mut seats = Seats::default();
         let session = carried.map(|Carried { session, said, seats: packed }| {
             seats = Seats::unpack(packed, host, account.id);
@@ -162,7 +162,7 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             host: host.clone(),
             state,
             ctx,
-            away_until: moved.then(|| Instant::now() + host.sessions().resume_window),
+            away_until: moved.map(|_| Instant::now() + host.sessions().resume_window),
             session,
             seats,
             connection: None,

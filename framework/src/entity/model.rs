@@ -27,7 +27,7 @@ use crate::{
     store::{Cache, Store},
     tasks::Tasks,
     telemetry::Meters,
-    wire::Code,
+    wire::{Code, put_message},
 };
 
 /// Numbers everything that it says, and knows whether its client is away.
@@ -545,4 +545,30 @@ async fn whatever_comes_between_each_request_is_taken_once_and_each_word_heard_o
         sleep(Duration::from_secs(200)).await;
         assert_eq!(world.host.count(), 0, "seed {seed}: nobody needs the player");
     }
+}
+
+/// A room is found again sooner than the connection comes after its player.
+#[tokio::test(start_paused = true)]
+async fn what_is_said_on_arrival_before_the_connection_is_there_reaches_the_client() {
+    let mut town = Town::new(0);
+    town.sign_in().await;
+    let id = town.gate[0].id;
+    town.moves().await;
+    sleep(Duration::from_millis(1)).await;
+    assert!(town.free().await && town.gate[0].end.0.lock().unwrap().leaving);
+    let entry = Entry::Moved { session: SessionId(town.client.session) };
+    let (arrival, end) = town.arrival(Some(id), entry);
+    end.0.lock().unwrap().frames.clear();
+    let (host, mut frame) = (town.host.clone(), Vec::new());
+    let word = msg::echo::Res { val: Some(77), ct: None };
+    put_message(&mut frame, &word).expect("fits");
+    let mut attach = Box::pin(host.attach(arrival));
+    while !host.tell(ACCOUNT, frame.clone()) {
+        assert!((&mut attach).now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    let _attached = attach.await.expect("it goes on");
+    let frames = end.0.lock().unwrap().frames.clone();
+    let heard = frames.iter().filter(|(_, payload)| *payload == word.encode_to_vec());
+    assert_eq!(heard.count(), 1, "{frames:?}");
 }

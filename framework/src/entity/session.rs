@@ -150,6 +150,11 @@ impl Said {
         self.behind = behind;
     }
 
+    /// How many frames were said that count.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Remembers what is said now, as far as it counts.
     #[inline]
     pub(super) fn say(&mut self, frames: Frames<'_>) {

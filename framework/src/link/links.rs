@@ -172,6 +172,14 @@ impl Links {
         Ok((EntityPort::Remote(RemotePlayer(dialed)), attached))
     }
 
+    /// Sees whether a node can be asked something.
+    ///
+    /// # Errors
+    /// As [`Links::to`].
+    pub(crate) async fn reach(&self, node: &NodeInfo) -> Result<(), Refusal> {
+        self.to(node).await.map(drop)
+    }
+
     /// Asks a role of another node.
     ///
     /// # Errors

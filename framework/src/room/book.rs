@@ -80,24 +80,36 @@ impl Book {
     }
 
     /// A room that runs tells what it is now: everything but `reserved` and `opening_until_ms`.
-    /// Reservations of its members are over.
-    pub(crate) async fn report(&self, record: RoomRecord) -> Result<(), CacheError> {
+    /// Reservations of its members are over. Whether it was to say so: another node runs it when
+    /// the record is of a later claim.
+    pub(crate) async fn report(&self, record: RoomRecord) -> Result<bool, CacheError> {
         let name = name(&record.kind, &record.room_id);
         let now_ms = self.clock.now_ms();
         let done = self.change(name, None, |before| {
+            if is_later(before, record.epoch) {
+                return Change::Leave(false);
+            }
             let mut record = record.clone();
             record.reserved = before.map(|before| before.reserved.clone()).unwrap_or_default();
             record.opening_until_ms = 0;
             record.private |= wants_private(&record.options);
             prune(&mut record, now_ms);
-            Change::Put(Box::new(record), ())
+            Change::Put(Box::new(record), true)
         });
         done.await?.ok_or_else(contended)
     }
 
-    /// A room has ended.
-    pub(crate) async fn closed(&self, kind: &str, room_id: &str) -> Result<(), CacheError> {
-        let done = self.change(name(kind, room_id), None, |_| Change::Remove(()));
+    /// A room that ran under this claim has ended.
+    pub(crate) async fn closed(
+        &self,
+        kind: &str,
+        room_id: &str,
+        epoch: i64,
+    ) -> Result<(), CacheError> {
+        let done = self.change(name(kind, room_id), None, |before| match before {
+            before if is_later(before, epoch) => Change::Leave(()),
+            _ => Change::Remove(()),
+        });
         done.await?.ok_or_else(contended)
     }
 
@@ -364,6 +376,12 @@ pub(super) fn seats(record: &RoomRecord) -> u64 {
 fn is_same_opening(one: &RoomRecord, other: &RoomRecord) -> bool {
     let at = |r: &RoomRecord| (r.node.clone(), r.incarnation, r.opening_until_ms);
     at(one) == at(other)
+}
+
+/// Whether somebody spoke who runs the room under a later claim than this. Whoever was frozen in
+/// the middle of a word ends it when another runs the room.
+fn is_later(record: Option<&RoomRecord>, epoch: i64) -> bool {
+    record.is_some_and(|record| record.epoch > epoch)
 }
 
 /// Whether a room that is opened with these is found by its id only.

@@ -78,7 +78,7 @@ pub(super) enum End {
 /// Everything that can wake a room; the order is the priority.
 enum Wake {
     Kept(Result<(), StoreError>),
-    Told(Result<(), CacheError>),
+    Told(Result<bool, CacheError>),
     Tick,
     Timer,
     Mail(Mail),

@@ -9,6 +9,7 @@ use std::{
 
 use metrics::Counter;
 use prost::Message as _;
+use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use super::{
     Room, RoomKind, Seat,
@@ -57,8 +58,11 @@ pub enum ReplayError {
         /// Why.
         source: io::Error,
     },
-    /// It is not a recording, or not a whole one.
-    #[error("this is not a recording, or not a whole one: {0}")]
+    /// It is not a recording, or not as it was written.
+    #[error("this is not a recording, or not as it was written: its sum is another")]
+    Changed,
+    /// It is not understood.
+    #[error("this is not a recording: {0}")]
     Broken(#[from] prost::DecodeError),
     /// Another version wrote it.
     #[error("the recording has version {0}, and this program reads {VERSION}")]
@@ -85,7 +89,12 @@ impl Recording {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ReplayError> {
         let path = path.as_ref();
         let file = |source| ReplayError::File { path: path.to_owned(), source };
-        let recorded = RecordedRoom::decode(fs::read(path).map_err(file)?.as_slice())?;
+        let bytes = fs::read(path).map_err(file)?;
+        let (said, sum) = bytes.split_at(bytes.len().saturating_sub(SHA256_OUTPUT_LEN));
+        if digest(&SHA256, said).as_ref() != sum {
+            return Err(ReplayError::Changed);
+        }
+        let recorded = RecordedRoom::decode(said)?;
         if recorded.version != VERSION {
             return Err(ReplayError::Version(recorded.version));
         }
@@ -201,6 +210,15 @@ fn recorded(input: Input<'_>) -> What {
     }
 }
 
+/// A recording as it lies in a file: behind it its SHA-256, since a changed byte need not change
+/// what comes of it.
+pub(super) fn summed(recorded: &RecordedRoom) -> Vec<u8> {
+    let mut bytes = recorded.encode_to_vec();
+    let sum = digest(&SHA256, &bytes);
+    bytes.extend_from_slice(sum.as_ref());
+    bytes
+}
+
 /// Notes what happens in a room.
 pub(super) struct Recorder {
     recorded: RecordedRoom,
@@ -271,6 +289,7 @@ impl Recorder {
     }
 
     /// What was noted.
+    #[cfg(test)]
     pub(super) fn recording(self) -> Recording {
         Recording(self.recorded)
     }
@@ -288,7 +307,7 @@ impl Recorder {
         };
         let path = folder.join(format!("{}-{id}{part}.rec", recorded.kind));
         let beside = path.with_extension("rec.new");
-        fs::write(&beside, recorded.encode_to_vec())?;
+        fs::write(&beside, summed(&recorded))?;
         fs::rename(&beside, &path)?;
         Ok(path)
     }

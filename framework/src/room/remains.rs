@@ -33,11 +33,7 @@ impl<R: Room> Life<R> {
                 self.keeper.touch();
                 self.host.save_failed(&why);
             }
-            Err(StoreError::Fenced) => {
-                tracing::warn!(target: "room", room = %self.id, "another node runs it now: stopping");
-                self.end = End::Fenced;
-                return ControlFlow::Break(());
-            }
+            Err(StoreError::Fenced) => return self.fenced(),
         }
         ControlFlow::Continue(())
     }
@@ -60,19 +56,30 @@ impl<R: Room> Life<R> {
             reserved: Vec::new(),
             opening_until_ms: 0,
             saved: self.keeper.is_saved(),
+            epoch: self.claim.epoch,
         }
     }
 
     pub(super) fn was_told(
         &mut self,
-        result: Result<(), CacheError>,
+        result: Result<bool, CacheError>,
         now: Instant,
     ) -> ControlFlow<()> {
-        if let Err(e) = result {
-            tracing::debug!(target: "room", room = %self.id, "the room centers are not told: {e}");
-            self.teller.failed(now);
+        match result {
+            Ok(true) => ControlFlow::Continue(()),
+            Ok(false) => self.fenced(),
+            Err(e) => {
+                tracing::debug!(target: "room", room = %self.id, "the room centers are not told: {e}");
+                self.teller.failed(now);
+                ControlFlow::Continue(())
+            }
         }
-        ControlFlow::Continue(())
+    }
+
+    fn fenced(&mut self) -> ControlFlow<()> {
+        tracing::warn!(target: "room", room = %self.id, "another node runs it now: stopping");
+        self.end = End::Fenced;
+        ControlFlow::Break(())
     }
 
     /// The last of the room at this node: it is kept, or nowhere any more.
@@ -91,19 +98,22 @@ impl<R: Room> Life<R> {
             {
                 tracing::warn!(target: "room", room = %self.id, "it may come back although it is closed: {e}");
             }
-            let mut closed = book.closed(kind, key).await;
+            let mut closed = book.closed(kind, key, self.claim.epoch).await;
             if closed.is_err() {
-                closed = book.closed(kind, key).await;
+                closed = book.closed(kind, key, self.claim.epoch).await;
             }
             if let Err(e) = closed {
                 tracing::debug!(target: "room", room = %self.id, "the room centers take it for open: {e}");
             }
-        } else if let Some(kept) = self.core.kept()
-            && let Err(e) = self.keeping(kept).await
-            // Whoever runs it by now has a later one.
-            && e != StoreError::Fenced
-        {
-            tracing::error!(target: "room", room = %self.id, "what happened since it was kept is lost: {e}");
+        } else if let Some(kept) = self.core.kept() {
+            match self.keeping(kept).await {
+                Ok(()) => {}
+                // Whoever runs it by now has a later one.
+                Err(StoreError::Fenced) => self.end = End::Fenced,
+                Err(e) => {
+                    tracing::error!(target: "room", room = %self.id, "what happened since it was kept is lost: {e}");
+                }
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
-    limits::ROOM_TOLD,
+    limits::{ROOM_TOLD, ROOM_TOLD_AGAIN},
     store::{CacheError, StoreError},
 };
 
@@ -21,14 +21,14 @@ pub(super) struct Teller {
     due: Option<Instant>,
     /// Not before.
     earliest: Option<Instant>,
-    telling: Option<BoxFuture<'static, Result<(), CacheError>>>,
+    telling: Option<BoxFuture<'static, Result<bool, CacheError>>>,
 }
 
 impl Teller {
     /// What lists tell of the room has changed.
     pub(super) fn news(&mut self, now: Instant) {
         let at = self.earliest.map_or(now, |earliest| earliest.max(now));
-        self.due.get_or_insert(at);
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// Whether it is time to tell.
@@ -40,18 +40,18 @@ impl Teller {
         self.due.filter(|_| self.telling.is_none())
     }
 
-    /// It is told.
+    /// It is told; once more after a while, for the cache may lose it.
     pub(super) fn begin(
         &mut self,
         now: Instant,
-        telling: impl Future<Output = Result<(), CacheError>> + Send + 'static,
+        telling: impl Future<Output = Result<bool, CacheError>> + Send + 'static,
     ) {
         self.telling = Some(Box::pin(telling));
-        (self.due, self.earliest) = (None, Some(now + ROOM_TOLD.0));
+        (self.due, self.earliest) = (Some(now + ROOM_TOLD_AGAIN), Some(now + ROOM_TOLD.0));
     }
 
     /// Ready when it was told, or not.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CacheError>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, CacheError>> {
         let Some(telling) = &mut self.telling else { return Poll::Pending };
         let told = telling.as_mut().poll(cx);
         if told.is_ready() {
@@ -155,15 +155,18 @@ mod tests {
         assert!(teller.due().is_none() && !teller.is_due(began));
         teller.news(began);
         assert!(teller.is_due(began));
-        teller.begin(began, ready(Ok(())));
+        teller.begin(began, ready(Ok(true)));
         teller.news(began);
         assert!(!teller.is_due(began + ROOM_TOLD.0), "one after the other");
-        assert!(matches!(ready_now(|cx| teller.poll(cx)), Poll::Ready(Ok(()))));
+        assert!(matches!(ready_now(|cx| teller.poll(cx)), Poll::Ready(Ok(true))));
         teller.news(began + ROOM_TOLD.0 / 2);
         assert_eq!(teller.due(), Some(began + ROOM_TOLD.0));
-        teller.begin(began + ROOM_TOLD.0, ready(Ok(())));
+        teller.begin(began + ROOM_TOLD.0, ready(Ok(true)));
         assert!(ready_now(|cx| teller.poll(cx)).is_ready());
-        assert_eq!(teller.due(), None, "nothing is new");
+        let told = began + ROOM_TOLD.0;
+        assert_eq!(teller.due(), Some(told + ROOM_TOLD_AGAIN), "nothing is new");
+        teller.news(told + ROOM_TOLD.0);
+        assert_eq!(teller.due(), Some(told + ROOM_TOLD.0), "now something is");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 //! that an operator writes. Leaves who plays there to `players`.
 
 use std::{
+    fmt::Display,
     fs::{self, DirEntry, File},
     path::PathBuf,
     process::{Child, ExitStatus, Stdio},
@@ -195,7 +196,12 @@ impl Cluster {
 
     /// Who runs a player, by the claim in Redis.
     pub(crate) fn owner(&self, redis: &Redis, account: i64) -> String {
-        let claim = redis.ask(&format!("GET {}claim:player/{account}", self.prefix()));
+        self.runner(redis, &format!("player/{account}"))
+    }
+
+    /// Who runs an entity, such as `player/7` or `chat/abc`.
+    pub(crate) fn runner(&self, redis: &Redis, entity: &str) -> String {
+        let claim = redis.ask(&format!("GET {}claim:{entity}", self.prefix()));
         let claim = claim.first().cloned().unwrap_or_default();
         let owner = claim.split_once(' ').map_or("", |(_, owner)| owner);
         owner.split_once(':').map_or("", |(node, _)| node).to_owned()
@@ -228,9 +234,9 @@ impl Cluster {
         format!("/bastide/{}/nodes/{node}", self.name)
     }
 
-    /// What stands in the row of a player, such as `updated_ms`.
-    pub(crate) fn stored(&self, postgres: &Postgres, account: i64, columns: &str) -> String {
-        let query = format!("SELECT {columns} FROM records WHERE key = '{account}'");
+    /// What stands in the row of a player, or a room, such as `updated_ms`.
+    pub(crate) fn stored(&self, postgres: &Postgres, key: impl Display, columns: &str) -> String {
+        let query = format!("SELECT {columns} FROM records WHERE key = '{key}'");
         postgres.sql_in(&self.database, &query).trim().to_owned()
     }
 

@@ -55,10 +55,10 @@ async fn a_room_is_in_the_lists_that_it_belongs_to() {
         book.report(red).await.unwrap();
         assert_eq!(ids(&book, List::Space("arena", "")).await, ["c", "a"]);
         assert_eq!(ids(&book, List::Space("arena", &like)).await, ["f"], "its like");
-        book.closed("arena", "f").await.unwrap();
+        book.closed("arena", "f", 0).await.unwrap();
         assert_eq!(ids(&book, List::Space("arena", &like)).await, [""; 0]);
-        book.closed("arena", "c").await.unwrap();
-        book.closed("arena", "never was").await.unwrap();
+        book.closed("arena", "c", 0).await.unwrap();
+        book.closed("arena", "never was", 0).await.unwrap();
         assert_eq!(ids(&book, List::Public("arena")).await, ["a", "b"]);
         assert_eq!(book.find("arena/c").await.unwrap(), None);
     }
@@ -110,4 +110,22 @@ async fn a_party_has_all_its_seats_or_none() {
     assert_eq!(book.find("arena/a").await.unwrap().map(|r| r.reserved.len()), Some(0));
     let seating = book.seat("arena/b", None, &[3], None).await.unwrap();
     assert_eq!(seating, Some(Seating::Missing));
+}
+
+/// A game server is frozen in the middle of telling what its room is; when it wakes, the room is
+/// elsewhere.
+#[tokio::test]
+async fn who_has_lost_its_claim_neither_changes_nor_removes_what_the_later_one_told() {
+    for (book, _) in both() {
+        let old = RoomRecord { epoch: 5, ..room("a", &[1]) };
+        let new = RoomRecord { node: "b".into(), epoch: 6, ..room("a", &[1, 2]) };
+        assert_eq!(book.report(old.clone()).await, Ok(true));
+        assert_eq!(book.report(new.clone()).await, Ok(true));
+        assert_eq!(book.report(old).await, Ok(false), "it is told that another runs the room");
+        book.closed("arena", "a", 5).await.unwrap();
+        assert_eq!(book.find("arena/a").await, Ok(Some(new.clone())));
+        assert_eq!(book.report(new).await, Ok(true), "its own word it may change");
+        book.closed("arena", "a", 6).await.unwrap();
+        assert_eq!(book.find("arena/a").await, Ok(None));
+    }
 }

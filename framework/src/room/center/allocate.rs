@@ -63,7 +63,12 @@ impl Inner {
         let room = self.opened(room, &[who.account]).await?;
         let ticket = self.ticket(&who, &room).await?;
         let members = u32::try_from(room.members.len()).unwrap_or(u32::MAX);
-        Ok(enter::Res { addr: self.gate_of(&room), room_id: room.room_id, ticket, members })
+        Ok(enter::Res {
+            addr: self.gate_of(&room, who.account),
+            room_id: room.room_id,
+            ticket,
+            members,
+        })
     }
 
     fn wanted(

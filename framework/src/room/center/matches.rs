@@ -208,7 +208,7 @@ impl Inner {
         };
         match ticketed {
             Ok((room, ticket)) => {
-                let (room_id, addr) = (room.room_id.clone(), self.gate_of(room));
+                let (room_id, addr) = (room.room_id.clone(), self.gate_of(room, who.account));
                 msg::Matched { kind, room_id, ticket, addr, code: 0 }
             }
             Err(refusal) => msg::Matched { kind, code: refusal.code.0, ..msg::Matched::default() },

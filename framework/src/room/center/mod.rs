@@ -117,8 +117,8 @@ impl Inner {
     }
 
     /// Where a client reaches a gate for a connection of its own; empty while there is none.
-    fn gate_of(&self, room: &RoomRecord) -> String {
-        self.ground.directory.gate_near(&room.node).unwrap_or_default()
+    fn gate_of(&self, room: &RoomRecord, account: i64) -> String {
+        self.ground.directory.gate_near(&room.node, &account.to_string()).unwrap_or_default()
     }
 
     /// A name that nobody has guessed: 50 bits, written with 10 of 32 signs.

@@ -4,10 +4,12 @@ use super::{
     super::{
         context::Setting,
         core::{Core, Input},
-        record::Recorder,
+        record::{Recorder, summed},
     },
     *,
 };
+
+use crate::proto::link::RecordedRoom;
 
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -119,10 +121,18 @@ async fn a_match_is_recorded_to_a_file_and_comes_out_the_same_when_it_is_replaye
     assert!(!matches && said.contains("recorded was "), "{said}");
     let none = Recording::read(folder.path().join("none.rec")).unwrap_err().to_string();
     assert!(none.contains("none.rec"), "{none}");
-    std::fs::write(&file, b"\x08\x09").unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let later = RecordedRoom { version: 9, ..RecordedRoom::default() };
+    std::fs::write(&file, summed(&later)).unwrap();
     assert!(matches!(Recording::read(&file), Err(ReplayError::Version(9))));
+    for at in 0..bytes.len() {
+        bytes[at] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        assert!(matches!(Recording::read(&file), Err(ReplayError::Changed)), "byte {at}");
+        bytes[at] ^= 1;
+    }
     std::fs::write(&file, b"nonsense").unwrap();
-    assert!(matches!(Recording::read(&file), Err(ReplayError::Broken(_))));
+    assert!(matches!(Recording::read(&file), Err(ReplayError::Changed)));
 }
 
 #[test]
