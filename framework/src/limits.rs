@@ -521,8 +521,16 @@ pub(crate) const ROOMS_LOOKED_AT_MAX: usize = 32;
 /// Rooms of a list's page; also what one script in Redis reads. Beyond: the next page.
 pub(crate) const ROOMS_PER_PAGE_MAX: usize = 100;
 
+/// Bytes of what all rooms of a page tell of themselves: three quarters of a frame, the rest is for
+/// the rooms. Beyond: left out, and smaller pages have it.
+pub(crate) const ROOMS_INFO_BYTES_MAX: usize = FRAME_BYTES_MAX / 4 * 3;
+
 /// Rooms that an operator is shown at once. Beyond: not shown, and said so.
 pub(crate) const ROOMS_SHOWN_MAX: usize = 1000;
+
+/// Rooms that one account has opened, and in which time: who plays opens one and stays. Beyond: it
+/// enters only those that are there, 1007.
+pub(crate) const ROOMS_OPENED_PER_ACCOUNT_MAX: (u64, Duration) = (20, Duration::from_secs(60));
 
 /// How long a game server may take to open a room: reading what it saved, at most. Beyond: 1003.
 pub(crate) const ROOM_OPEN_DEADLINE: Duration = Duration::from_secs(3);

@@ -146,7 +146,7 @@ impl Seats {
         };
         self.seats.retain(|seat| seat.kind != kind);
         let at = At::There(way);
-        self.seats.push(Seat { kind, room_id: room_id.clone(), bound: true, at });
+        self.seats.push(Seat { kind, room_id: room_id.clone(), at });
         ctx.writer().note_played();
         Ok(msg::join_room::Res { code: Code::OK.0, room_id, state: attached.state })
     }
@@ -162,7 +162,7 @@ impl Seats {
         let Asks { ctx, deadline, .. } = asks;
         // Who says no room means the one that it is in.
         let any = request.room_id.is_empty() && self.seats.len() == 1;
-        let mine = |seat: &Seat| seat.bound && (any || seat.room_id == request.room_id);
+        let mine = |seat: &Seat| any || seat.room_id == request.room_id;
         let Some(at) = self.seats.iter().position(mine) else {
             return Err(Code::NOT_IN_ROOM.into());
         };
