@@ -192,7 +192,7 @@ impl Host {
     }
 
     /// Has a player that runs here push a frame to its client. Says whether it runs here.
-    fn tell(&self, account: i64, frame: Vec<u8>) -> bool {
+    pub(super) fn tell(&self, account: i64, frame: Vec<u8>) -> bool {
         let player = match self.slots().get(&self.player_id(account)) {
             Some(Slot::Running(Running { mailbox, .. })) => mailbox.clone(),
             Some(Slot::Busy(_)) | None => return false,

@@ -1,6 +1,7 @@
 //! The life of a room, on a clock of its own: ticks, members that come and go, ends.
 
 use super::*;
+use crate::limits::ROOM_LINGER;
 
 const SPAN: Duration = Duration::from_millis(50);
 
@@ -224,7 +225,7 @@ async fn a_room_that_nobody_is_in_closes_when_a_ticket_would_be_void() {
     sleep(Duration::from_secs(60)).await;
     assert!(server.kept(1).await.is_some());
     guest.leave();
-    sleep(Duration::from_secs(31)).await;
+    sleep(ROOM_LINGER - Duration::from_secs(1)).await;
     assert_eq!(server.meter("room_running"), 1);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(server.meter("room_running"), 0);
