@@ -4,6 +4,8 @@
 
 mod inbox;
 mod own;
+#[cfg(test)]
+mod tests;
 
 use std::{
     future::poll_fn,
