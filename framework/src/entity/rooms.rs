@@ -14,6 +14,7 @@ use super::{
     place::Place,
 };
 use crate::{
+    Named,
     ask::{Asker, Calls},
     link::{
         Arrival, Attach, Attached, EntityPort, Links, Mail, Mailbox, NotAttached, Seating, Seeking,
@@ -21,7 +22,7 @@ use crate::{
     },
     proto::link::{open_room, tell},
     room::{AnyRoomKind, Book, Opening, Tickets},
-    wire::{Code, Refusal},
+    wire::{Code, Refusal, put_message},
 };
 
 /// What players and rooms need of the rest of the cluster.
@@ -191,8 +192,17 @@ impl Host {
         links.attach(&node, seeking, deadline).await
     }
 
+    /// The same with a message, for a player that is thought to run here.
+    pub(super) fn tell_message<M: Named>(&self, account: i64, message: &M) {
+        let mut frame = Vec::new();
+        if put_message(&mut frame, message).is_ok() {
+            // Who is gone misses nothing.
+            let _told: bool = self.tell(account, frame);
+        }
+    }
+
     /// Has a player that runs here push a frame to its client. Says whether it runs here.
-    pub(super) fn tell(&self, account: i64, frame: Vec<u8>) -> bool {
+    fn tell(&self, account: i64, frame: Vec<u8>) -> bool {
         let player = match self.slots().get(&self.player_id(account)) {
             Some(Slot::Running(Running { mailbox, .. })) => mailbox.clone(),
             Some(Slot::Busy(_)) | None => return false,

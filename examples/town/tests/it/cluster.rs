@@ -17,7 +17,8 @@ use crate::{
 #[tokio::test]
 async fn players_are_spread_over_the_game_servers_and_check_and_play_work() {
     let cluster = Cluster::shared();
-    let [_account, _gate, one, other] = cluster.nodes(["account", "gate", "game", "game"]).await;
+    let [_account, _gate, one, other] =
+        cluster.nodes(["account,rooms", "gate", "game", "game"]).await;
     let players = players(&cluster.accounts, "p", 8).await;
     let running = [one.counted("entity_running").await, other.counted("entity_running").await];
     assert_eq!(running.iter().sum::<u64>(), 8, "{running:?}");
@@ -89,7 +90,8 @@ async fn requests_that_wait_when_a_game_server_drains_are_each_done_once_and_in_
 #[tokio::test]
 async fn a_gate_that_drains_answers_every_request_and_its_players_sign_in_at_the_other() {
     let cluster = Cluster::shared();
-    let [_account, one, other, _game] = cluster.nodes(["account", "gate", "gate", "game"]).await;
+    let [_account, one, other, _game] =
+        cluster.nodes(["account,rooms", "gate", "gate", "game"]).await;
     let load = Load::begin(&cluster.accounts, 8).await;
     let leaving = one.counted("gate_sessions").await;
     assert!(leaving > 0, "the load is spread");
@@ -106,7 +108,7 @@ async fn a_gate_that_drains_answers_every_request_and_its_players_sign_in_at_the
 #[tokio::test]
 async fn what_a_draining_gate_has_read_is_answered_and_what_it_has_not_is_not_done() {
     let cluster = Cluster::shared();
-    let [_account, one] = cluster.nodes(["account,game", "gate"]).await;
+    let [_account, one] = cluster.nodes(["account,rooms,game", "gate"]).await;
     let never = Arc::new(AtomicBool::new(false));
     let mut streams = JoinSet::new();
     for player in players(&cluster.accounts, "p", 6).await {
@@ -141,7 +143,7 @@ async fn of_two_nodes_that_do_everything_each_may_drain() {
 #[tokio::test]
 async fn every_node_is_replaced_one_after_the_other_and_nobody_fails() {
     let cluster = Cluster::shared();
-    let roles = ["account", "account", "gate", "gate", "game", "game"];
+    let roles = ["account,rooms", "account,rooms", "gate", "gate", "game", "game"];
     let nodes = cluster.nodes(roles).await;
     let load = Load::begin(&cluster.accounts, 6).await;
     let mut replaced = Vec::new();

@@ -302,7 +302,7 @@ async fn play_goes_on_when_its_gate_is_killed_and_says_that_it_resumed() {
         let args = [at(port), vec!["--gate-advertise".to_owned(), advertised.clone()]].concat();
         gates.push((advertised, args));
     }
-    let others = ("account,game", Vec::new());
+    let others = ("account,game,rooms", Vec::new());
     let each = [others, ("gate", gates[0].1.clone()), ("gate", gates[1].1.clone())];
     let [_all, mut one, mut other] = cluster.nodes_with(each).await;
     let (said, mut play) = cluster.playing();

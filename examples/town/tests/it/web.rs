@@ -213,9 +213,11 @@ async fn moves_before_the_other_s_eyes(one: &Page, other: &Page) {
 fn shows_something(page: &Page, name: &str) {
     let colours = page.eval(
         "(() => {
-            const canvas = document.getElementById('field');
-            const context = canvas.getContext('2d');
-            const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+            const { width, height } = document.getElementById('field');
+            const copy = Object.assign(document.createElement('canvas'), { width, height });
+            const context = copy.getContext('2d', { willReadFrequently: true });
+            context.drawImage(document.getElementById('field'), 0, 0);
+            const { data } = context.getImageData(0, 0, width, height);
             const pixels = new Uint32Array(data.buffer);
             return new Set(pixels.filter((_, at) => at % 7 === 0)).size;
         })()",

@@ -20,7 +20,7 @@ use crate::{
     link::{Mark, Seating},
     msg,
     proto::link::{Asking, enter, seek_match},
-    wire::{Code, Frame, Refusal, put_message},
+    wire::{Code, Frame, Refusal},
 };
 
 /// What may be asked.
@@ -204,7 +204,7 @@ impl Seats {
         roles.ask(Role::Rooms, &wanted).await?;
         let (waits, matched) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let (over, found) = (waits.clone(), matched.clone());
-        let (host, account, late) = (asks.host.clone(), asks.ctx.account().id, late(&kind)?);
+        let (host, account) = (asks.host.clone(), asks.ctx.account().id);
         world.tasks.spawn(async move {
             let until = Instant::now() + WISH_MAX;
             while Instant::now() < until {
@@ -214,11 +214,12 @@ impl Seats {
                 }
                 told(roles.ask(Role::Rooms, &wanted).await);
             }
+            let (kind, code) = (wanted.kind.clone(), Code::DEADLINE.0);
             if !found.load(Ordering::Relaxed) {
                 told(roles.ask(Role::Rooms, &seek_match::Req { cancel: true, ..wanted }).await);
             }
             if !over.is_cancelled() {
-                host.tell(account, late);
+                host.tell_message(account, &msg::Matched { kind, code, ..Default::default() });
             }
         });
         self.wish = Some(Wish { kind, matched, _waits: waits.drop_guard() });
@@ -255,15 +256,6 @@ async fn enter(
 
 fn decode<Q: Request>(frame: &Frame<'_>) -> Result<Q, Refusal> {
     Q::decode(frame.payload).map_err(|e| Code::UNDECODABLE.because(e.to_string()))
-}
-
-/// A push for who has waited long enough.
-fn late(kind: &str) -> Result<Vec<u8>, Refusal> {
-    let (kind, code) = (kind.to_owned(), Code::DEADLINE.0);
-    let mut frame = Vec::new();
-    let late = msg::Matched { kind, code, ..msg::Matched::default() };
-    put_message(&mut frame, &late).map_err(|e| Code::INTERNAL.because(e.to_string()))?;
-    Ok(frame)
 }
 
 /// What is said again soon.

@@ -220,7 +220,7 @@ async fn who_may_not_sit_there_is_told_why() {
 async fn a_room_that_nobody_is_in_closes_when_a_ticket_would_be_void() {
     let server = Server::alone();
     let room = server.open(hall().snapshots(SPAN));
-    sleep(Duration::from_secs(31)).await;
+    sleep(ROOM_LINGER - Duration::from_secs(1)).await;
     let guest = Guest::joined(1, &room).await;
     sleep(Duration::from_secs(60)).await;
     assert!(server.kept(1).await.is_some());
