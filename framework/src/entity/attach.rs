@@ -245,7 +245,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
         match code {
             // Whoever sits in a room sits there still: the newer session may take its seats over.
-            Code::SIGNED_IN_ELSEWHERE => self.seats.unbind_all(),
+            Code::SIGNED_IN_ELSEWHERE => self.seats.part_all(),
             _ => self.seats.leave_all(),
         }
         self.hook("on_sign_out", self.kind.hooks.on_sign_out);

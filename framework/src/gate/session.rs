@@ -160,6 +160,10 @@ impl<C: Carrier> Connection<C> {
 
     /// The session, and another ticket in place of the one that was used up.
     async fn bind_ticket(&self, ticket: &[u8]) -> Result<(Session, Vec<u8>), NotBound> {
+        if self.gate.draining() {
+            // The ticket is good at another gate.
+            return Err(Refusal::from(Code::DRAINING).into());
+        }
         let record = self.gate.tickets.take(ticket, None).await?;
         let account = record.account;
         self.gate.hooks.admit(|| self.arrival(account, false)).await?;

@@ -259,6 +259,91 @@ fn a_member_whose_connection_breaks_is_away_keeps_its_seat_and_misses_nothing() 
     });
 }
 
+/// What goes to the player and what goes to its room, however the connection is cut.
+#[test]
+fn requests_to_player_and_room_are_done_once_and_in_order_and_the_room_is_heard_once() {
+    let world = World::with(&["gate.rate_frames_per_s=0"]);
+    world.run(async {
+        let proxy = crate::proxy::Proxy::before(world.gate()).await;
+        let token = world.token("cut").await;
+        let address = proxy.address.to_string();
+        let mut cut = Session::with_token(&token, &address, Options::default()).await.unwrap();
+        cut.next_event().await.unwrap();
+        let ticket = ticket(&mut cut, "").await.ticket;
+        let joins = msg::join_room::Req { ticket, name: "cut".to_owned() };
+        let room = cut.request(&joins).await.unwrap().room_id;
+        let mut said = 0;
+        for round in 0..20 {
+            let mut asked = Vec::new();
+            for nth in 0..10 {
+                said += 1;
+                cut.input(&words("hello")).await.unwrap();
+                let number = cut.send(&number_of()).await.unwrap();
+                let echo = cut.send(&echo_of(said)).await.unwrap();
+                asked.push((said, number, echo));
+                if nth == round % 10 {
+                    match round % 4 {
+                        0 => proxy.cut(),
+                        1 => proxy.cut_down_after(7 + 3 * round),
+                        2 => proxy.cut_up_after(5 + 3 * round),
+                        _ => cut.hang_up(),
+                    }
+                }
+            }
+            for (nth, mut number, mut echo) in asked {
+                let number = cut.answer(&mut number).await.unwrap();
+                assert_eq!(i64::from(number.code), nth, "what was said before was heard once");
+                assert_eq!(cut.answer(&mut echo).await.unwrap().val, Some(nth));
+            }
+        }
+        let mut cut = Member { session: cut, name: "cut".to_owned(), room };
+        for n in 1..=said {
+            cut.hears(&format!("{n} cut hello")).await;
+        }
+        assert!(proxy.taken() > 10, "{} connections", proxy.taken());
+    });
+}
+
+#[test]
+fn a_room_that_closes_answers_everything_that_was_asked_of_it_once() {
+    let world = World::with(&["gate.rate_frames_per_s=0"]);
+    world.run(async {
+        let mut one = Member::come(&world, "one", "").await;
+        for round in 0..10 {
+            let before = one.session.send(&number_of()).await.unwrap();
+            let closing = one.session.send(&order("close", "")).await.unwrap();
+            let mut behind = Vec::new();
+            for nth in 0..20 {
+                let number = one.session.send(&number_of()).await.unwrap();
+                let echo = one.session.send(&echo_of(nth)).await.unwrap();
+                behind.push((nth, number, echo));
+            }
+            if round % 2 == 0 {
+                one.session.hang_up();
+            }
+            let (mut before, mut closing) = (before, closing);
+            assert_eq!(one.session.answer(&mut before).await.unwrap().code, 0);
+            assert_eq!(one.session.answer(&mut closing).await.unwrap().code, 0);
+            for (nth, mut number, mut echo) in behind {
+                let late = refused(one.session.answer(&mut number).await.map(drop)).unwrap_err();
+                let why = [Code::ROOM_CLOSED, Code::NOT_IN_ROOM, Code::NOT_CONNECTED];
+                assert!(why.contains(&late), "{late}");
+                assert_eq!(one.session.answer(&mut echo).await.unwrap().val, Some(nth));
+            }
+            let closed = loop {
+                if let Event::Push(push) = one.session.next_event().await.unwrap() {
+                    break push;
+                }
+            };
+            assert_eq!(closed.api, "msg.RoomClosed");
+            let ticket = ticket(&mut one.session, "").await.ticket;
+            let joins = msg::join_room::Req { ticket, name: "one".to_owned() };
+            one.room = one.session.request(&joins).await.unwrap().room_id;
+        }
+        assert_eq!(one.leaves().await, Ok(()));
+    });
+}
+
 #[test]
 fn a_member_that_signs_out_leaves_its_seat_and_one_that_stays_away_loses_it() {
     let world = World::with(&["session.resume_window=1s"]);
@@ -273,6 +358,39 @@ fn a_member_that_signs_out_leaves_its_seat_and_one_that_stays_away_loses_it() {
         drop(gone);
         witness.hears("gone is away").await;
         witness.hears("gone leaves").await;
+    });
+}
+
+#[test]
+fn a_seat_that_a_newer_session_does_not_take_over_is_lost_like_any_that_is_left_alone() {
+    let world = World::with(&["session.resume_window=1s"]);
+    world.run(async {
+        let mut witness = Member::come(&world, "witness", "").await;
+        let _before = Member::come(&world, "twice", &witness.room).await;
+        witness.hears("twice joins").await;
+        // It signs in anew, and does something else.
+        let mut after = session(&world, "twice").await;
+        witness.hears("twice is away").await;
+        witness.hears("twice leaves").await;
+        assert_eq!(after.request(&echo_of(7)).await.unwrap().val, Some(7));
+    });
+}
+
+#[test]
+fn who_is_told_more_at_once_than_its_player_keeps_loses_its_seat_and_the_room_knows() {
+    let world = World::new();
+    world.run(async {
+        let mut witness = Member::come(&world, "witness", "").await;
+        let mut deaf = Member::come(&world, "deaf", &witness.room).await;
+        witness.hears("deaf joins").await;
+        assert_eq!(deaf.orders("shout at me", "").await, Err(Code::TOO_SLOW));
+        deaf.is_told_that_it_is_closed(Code::TOO_SLOW).await;
+        witness.hears("deaf leaves").await;
+        // It may come again.
+        let again = ticket(&mut deaf.session, &witness.room).await.ticket;
+        let joins = msg::join_room::Req { ticket: again, name: "deaf".to_owned() };
+        assert_eq!(deaf.session.request(&joins).await.unwrap().room_id, witness.room);
+        witness.hears("deaf joins").await;
     });
 }
 

@@ -89,6 +89,12 @@ fn does(
         "unlock" => ctx.lock(false),
         "info" => ctx.set_info("colour", &order.username),
         "remove me" => ctx.remove(member.seat, Code(10_001), "as asked"),
+        "shout at me" => {
+            // More than a player keeps of what its room has said at once.
+            for _ in 0..5 {
+                ctx.push(member.seat, &news(&"!".repeat(60_000), member, 0));
+            }
+        }
         "close" => ctx.close("the square is closed for the night"),
         other => return Err(Code(10_002).because(format!("what is {other}?"))),
     }

@@ -4,6 +4,8 @@
 
 mod inbox;
 mod own;
+#[cfg(test)]
+mod tests;
 
 use std::{
     future::poll_fn,
@@ -85,8 +87,6 @@ pub(super) struct Seats {
 struct Seat {
     kind: &'static str,
     room_id: String,
-    /// The session has it; else the session before had, and this one may come and take it over.
-    bound: bool,
     at: At,
 }
 
@@ -193,7 +193,7 @@ impl Seats {
     }
 
     fn of_kind(&mut self, kind: &str) -> Option<&mut Seat> {
-        self.seats.iter_mut().find(|seat| seat.bound && seat.kind == kind)
+        self.seats.iter_mut().find(|seat| seat.kind == kind)
     }
 
     // === What rooms say ===
@@ -216,7 +216,7 @@ impl Seats {
     /// The client has lost its connection, or is back.
     pub(super) fn set_away(&mut self, away: bool) {
         self.away = away;
-        for seat in self.seats.iter().filter(|seat| seat.bound) {
+        for seat in &self.seats {
             if let At::There(way) = &seat.at {
                 way.blocked(away);
             }
@@ -225,35 +225,27 @@ impl Seats {
 
     /// The session is over: its seats are free.
     pub(super) fn leave_all(&mut self) {
-        for seat in self.seats.drain(..) {
-            seat.leave();
-        }
-        self.wish = None;
-        self.away = false;
+        self.seats.iter().for_each(Seat::leave);
+        *self = Self::default();
     }
 
-    /// Another session of the same account takes its place: the seats wait for it.
-    pub(super) fn unbind_all(&mut self) {
-        self.set_away(true);
-        for seat in &mut self.seats {
-            seat.bound = false;
-        }
-        self.wish = None;
-        self.away = false;
+    /// A newer session takes its place: it may join anew while the rooms keep the seats, as for
+    /// whoever is away.
+    pub(super) fn part_all(&mut self) {
+        *self = Self::default();
     }
 
     // === On the way to another node ===
 
     /// As they travel. The rooms are not told: the player speaks to them from elsewhere soon.
     pub(super) fn pack(&self) -> Vec<proto::Seating> {
-        let bound = self.seats.iter().filter(|seat| seat.bound);
         let pack = |seat: &Seat| proto::Seating {
             kind: seat.kind.to_owned(),
             room_id: seat.room_id.clone(),
             name: String::new(),
             joins: false,
         };
-        bound.map(pack).collect()
+        self.seats.iter().map(pack).collect()
     }
 
     /// They have left with their player.
@@ -273,7 +265,7 @@ impl Seats {
             let proto::Seating { kind, room_id, name: _, joins: _ } = seating;
             let kind = host.room_kind(&kind)?.name();
             let at = At::Sought(seek(host.clone(), account, kind, room_id.clone()));
-            Some(Seat { kind, room_id, bound: true, at })
+            Some(Seat { kind, room_id, at })
         };
         // Until its client is there.
         Self { seats: packed.into_iter().filter_map(seat).collect(), away: true, wish: None }
@@ -292,8 +284,7 @@ impl Seat {
                     match mark {
                         // Whoever asked was told that it took too long.
                         Mark::Answer => way.owed = way.owed.saturating_sub(1),
-                        _ if self.bound => hear(ctx, mark, &frame),
-                        _ => {}
+                        _ => hear(ctx, mark, &frame),
                     }
                 }
                 Poll::Ready(lost.is_none_or(|(code, reason)| self.lost(ctx, code, reason)))
@@ -317,11 +308,14 @@ impl Seat {
 
     /// The room does not speak to this player any more. Says whether there is hope.
     fn lost(&mut self, ctx: &Ctx, code: Code, reason: String) -> bool {
-        if let At::There(way) = &mut self.at
+        if code == Code::TOO_SLOW {
+            // It is this end that has given up: the room does not know.
+            self.leave();
+        } else if let At::There(way) = &mut self.at
             && let Some(port) = way.port.take()
         {
             port.forget(way.connection);
-            if code == Code::NOT_CONNECTED && self.bound {
+            if code == Code::NOT_CONNECTED {
                 let (host, account) = (way.host.clone(), ctx.account().id);
                 self.at = At::Sought(seek(host, account, self.kind, self.room_id.clone()));
                 return true;
@@ -332,12 +326,12 @@ impl Seat {
     }
 
     fn closed(&self, ctx: &Ctx, code: Code, reason: String) {
-        if self.bound && code != Code::OK {
+        if code != Code::OK {
             ctx.push(&msg::RoomClosed { room_id: self.room_id.clone(), code: code.0, reason });
         }
     }
 
-    fn leave(self) {
+    fn leave(&self) {
         if let At::There(way) = &self.at {
             let mut frame = Vec::new();
             let leaves = msg::leave_room::Req { room_id: self.room_id.clone() };

@@ -146,7 +146,7 @@ impl Seats {
         };
         self.seats.retain(|seat| seat.kind != kind);
         let at = At::There(way);
-        self.seats.push(Seat { kind, room_id: room_id.clone(), bound: true, at });
+        self.seats.push(Seat { kind, room_id: room_id.clone(), at });
         ctx.writer().note_played();
         Ok(msg::join_room::Res { code: Code::OK.0, room_id, state: attached.state })
     }
@@ -162,7 +162,7 @@ impl Seats {
         let Asks { ctx, deadline, .. } = asks;
         // Who says no room means the one that it is in.
         let any = request.room_id.is_empty() && self.seats.len() == 1;
-        let mine = |seat: &Seat| seat.bound && (any || seat.room_id == request.room_id);
+        let mine = |seat: &Seat| any || seat.room_id == request.room_id;
         let Some(at) = self.seats.iter().position(mine) else {
             return Err(Code::NOT_IN_ROOM.into());
         };
@@ -207,20 +207,19 @@ impl Seats {
         let (host, account) = (asks.host.clone(), asks.ctx.account().id);
         world.tasks.spawn(async move {
             let until = Instant::now() + WISH_MAX;
-            loop {
+            while Instant::now() < until {
                 tokio::select! {
                     () = over.cancelled() => break,
                     () = sleep(WISH_TOLD) => {}
                 }
-                if Instant::now() > until {
-                    let (kind, code) = (wanted.kind.clone(), Code::DEADLINE.0);
-                    host.tell_message(account, &msg::Matched { kind, code, ..Default::default() });
-                    break;
-                }
                 told(roles.ask(Role::Rooms, &wanted).await);
             }
+            let (kind, code) = (wanted.kind.clone(), Code::DEADLINE.0);
             if !found.load(Ordering::Relaxed) {
                 told(roles.ask(Role::Rooms, &seek_match::Req { cancel: true, ..wanted }).await);
+            }
+            if !over.is_cancelled() {
+                host.tell_message(account, &msg::Matched { kind, code, ..Default::default() });
             }
         });
         self.wish = Some(Wish { kind, matched, _waits: waits.drop_guard() });

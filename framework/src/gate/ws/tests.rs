@@ -105,7 +105,7 @@ impl Town {
         let tokens = tokens.expect("a fresh key");
         let token = tokens.issue(&Subject::player(7, "openid"), 0).0;
         let center = Center { token: token.clone(), asked_from: Arc::default() };
-        let asker = Asker::default();
+        let (asker, cache) = (Asker::default(), Cache::memory());
         asker.start(Role::Account, Calls::default().on(&center, Center::auth), &tasks);
         let settings = GateSettings {
             gate: config::Gate::default(),
@@ -116,7 +116,6 @@ impl Town {
         };
         let apis = host.apis();
         let players = Players { here: Some(host), links: None, directory: directory.clone() };
-        let cache = Cache::memory();
         let sessions = Sessions::new(directory.clone(), asker.clone(), cache, Clock::fixed(0));
         let grounds = Grounds {
             players,

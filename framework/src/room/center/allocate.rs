@@ -21,7 +21,7 @@ use crate::{
     directory::{NodeInfo, NodeState, Role},
     limits::{
         ENTER_DEADLINE, ENTER_KEPT, ROOM_OPEN_DEADLINE, ROOM_OPEN_NODES_MAX, ROOM_OPENING_MAX,
-        ROOMS_LOOKED_AT_MAX,
+        ROOMS_LOOKED_AT_MAX, ROOMS_OPENED_PER_ACCOUNT_MAX,
     },
     proto::link::{Asking, RoomRecord, enter, open_room},
     room::book::{List, Listed, Seating, Seen, likeness, ms, name},
@@ -196,12 +196,35 @@ impl Inner {
     ) -> Result<Seating, Refusal> {
         let kind = &*wanted.placed.kind;
         let fresh = match is_new {
-            true => Some(self.fresh(kind, room_id, &wanted.options)?),
+            true => {
+                self.may_open(wanted.account).await?;
+                self.opens(wanted.account).await?;
+                Some(self.fresh(kind, room_id, &wanted.options)?)
+            }
             false => None,
         };
         let name = name(kind.name(), room_id);
         let seating = self.book.seat(&name, seen, &[wanted.account], fresh).await;
         seating.map_err(away)?.ok_or_else(contended)
+    }
+
+    /// Whether an account has a share left of the rooms that are opened.
+    ///
+    /// # Errors
+    /// 1007 when it has none.
+    pub(super) async fn may_open(&self, account: i64) -> Result<(), Refusal> {
+        let opened = self.ground.cache.count(&share_key(account), self.now_ms()).await;
+        if opened.map_err(away)? >= ROOMS_OPENED_PER_ACCOUNT_MAX.0 {
+            return Err(Code::RATE_LIMITED.because("too many rooms opened: wait a little"));
+        }
+        Ok(())
+    }
+
+    /// A room is opened for an account.
+    pub(super) async fn opens(&self, account: i64) -> Result<(), Refusal> {
+        let span = ms(ROOMS_OPENED_PER_ACCOUNT_MAX.1);
+        let counted = self.ground.cache.incr(&share_key(account), span, self.now_ms()).await;
+        counted.map(drop).map_err(away)
     }
 
     /// Seats for those who play a match, in a room of their own.
@@ -290,6 +313,10 @@ impl Inner {
     pub(super) fn now_ms(&self) -> i64 {
         self.ground.clock.now_ms()
     }
+}
+
+fn share_key(account: i64) -> String {
+    format!("opened:{account}")
 }
 
 /// Whether another game server may do what this one did not.

@@ -2,7 +2,7 @@
 
 use super::{Inner, RoomCenter, away, checked_options};
 use crate::{
-    limits::{ROOMS_PER_PAGE_MAX, ROOMS_SHOWN_MAX},
+    limits::{ROOMS_INFO_BYTES_MAX, ROOMS_PER_PAGE_MAX, ROOMS_SHOWN_MAX},
     msg::list_rooms,
     proto::{admin::rooms, link::RoomRecord},
     room::book::{List, seats},
@@ -37,7 +37,8 @@ impl RoomCenter {
         let fits = |room: &RoomRecord| {
             room.opening_until_ms == 0 && filter.iter().all(|(k, v)| room.info.get(k) == Some(v))
         };
-        let rooms = rooms.filter(fits).map(shown).collect();
+        let mut rooms: Vec<_> = rooms.filter(fits).map(shown).collect();
+        bound_info(&mut rooms);
         Ok(list_rooms::Res { code: 0, rooms, next_page })
     }
 
@@ -69,6 +70,19 @@ fn shown(room: RoomRecord) -> list_rooms::Room {
     let members = u32::try_from(room.members.len()).unwrap_or(u32::MAX);
     let RoomRecord { room_id, kind, capacity, locked, info, .. } = room;
     list_rooms::Room { room_id, kind, members, capacity, locked, info }
+}
+
+/// Lets a page fit into a frame, whatever its rooms have told of themselves.
+fn bound_info(rooms: &mut [list_rooms::Room]) {
+    let mut left = ROOMS_INFO_BYTES_MAX;
+    for room in rooms {
+        // With what stands around a key and a value.
+        let bytes = room.info.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => room.info.clear(),
+        }
+    }
 }
 
 fn all_of(room: &RoomRecord) -> rooms::Room {

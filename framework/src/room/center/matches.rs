@@ -76,6 +76,8 @@ impl Inner {
                 self.tell_again(kind, &wish.who, &String::from_utf8_lossy(&room_id)).await;
                 return Ok(());
             }
+            // A match opens a room as well.
+            self.may_open(account).await?;
         }
         let mut queues = self.queues();
         let waiting: usize = queues.values().map(Queue::len).sum();
@@ -151,6 +153,9 @@ impl Inner {
     ) -> Result<RoomRecord, Refusal> {
         let accounts: Vec<_> = wishes.iter().map(|wish| wish.who.account).collect();
         let options = wishes.first().map(|wish| wish.options.clone()).unwrap_or_default();
+        for account in &accounts {
+            self.opens(*account).await?;
+        }
         self.place_match(self.kind(kind)?, room_id, &accounts, &options).await
     }
 

@@ -6,10 +6,14 @@ mod reaper;
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
+use prost::Message as _;
 
 use super::{world::*, *};
 use crate::{
-    limits::{RESERVATION_TTL, ROOM_OPENING_MAX},
+    limits::{
+        RESERVATION_TTL, ROOM_INFO_MAX, ROOM_OPENING_MAX, ROOM_STATE_BYTES_MAX,
+        ROOMS_OPENED_PER_ACCOUNT_MAX, ROOMS_PER_PAGE_MAX,
+    },
     msg::list_rooms,
     proto::link::{Reservation, enter},
     room::book::seats,
@@ -92,6 +96,54 @@ async fn a_private_room_is_new_in_no_list_and_found_by_its_id() {
     assert_eq!(enter(&center, found).await.unwrap().room_id, mine);
     assert_eq!(enter(&center, private(any(1, "p"))).await.unwrap().room_id, mine, "asked again");
     assert_ne!(enter(&center, private(any(1, "q"))).await.unwrap().room_id, mine);
+}
+
+#[tokio::test]
+async fn one_account_opens_no_more_rooms_than_its_share_and_enters_those_that_are_there() {
+    let (most, span) = ROOMS_OPENED_PER_ACCOUNT_MAX;
+    for world in World::both() {
+        let center = world.center();
+        for n in 0..most {
+            let request = private(any(1, &n.to_string()));
+            assert!(enter(&center, request.clone()).await.is_ok());
+            assert!(enter(&center, request).await.is_ok(), "asked again, it is the same room");
+        }
+        assert_eq!(enter(&center, private(any(1, ""))).await, Err(Code::RATE_LIMITED));
+        let other = enter(&center, any(2, "")).await.unwrap().room_id;
+        assert_eq!(enter(&center, any(1, "")).await.map(|r| r.room_id), Ok(other));
+        assert_eq!(world.rooms().await.len() as u64, most + 1);
+    }
+    let world = World::in_steps();
+    let center = world.center();
+    for _ in 0..=most {
+        _ = enter(&center, private(any(1, ""))).await;
+    }
+    world.pass(span);
+    assert!(enter(&center, private(any(1, ""))).await.is_ok(), "its share is there again");
+}
+
+#[tokio::test]
+async fn a_page_fits_into_a_frame_whatever_its_rooms_tell_of_themselves() {
+    let world = World::in_steps();
+    let center = world.center();
+    let (entries, bytes) = ROOM_INFO_MAX;
+    let info: HashMap<_, _> =
+        (0..entries).map(|n| (format!("{n:0bytes$}"), "x".repeat(bytes))).collect();
+    for n in 0..ROOMS_PER_PAGE_MAX {
+        let told = RoomRecord { info: info.clone(), ..room(&format!("{n:064}"), &[1]) };
+        world.book().report(told).await.unwrap();
+    }
+    let page = async |page_size| {
+        let (kind, filter) = ("arena".to_owned(), [info.iter().next().unwrap()]);
+        let filter = filter.map(|(key, value)| (key.clone(), value.clone())).into();
+        let asked = list_rooms::Req { kind, page_size, filter, ..Default::default() };
+        center.clone().list_rooms(asked).await.unwrap()
+    };
+    let whole = page(100).await;
+    assert_eq!(whole.rooms.len(), ROOMS_PER_PAGE_MAX);
+    assert!(whole.encoded_len() < ROOM_STATE_BYTES_MAX, "{}", whole.encoded_len());
+    assert!(whole.rooms[0].info == info && whole.rooms[99].info.is_empty());
+    assert!(page(5).await.rooms.iter().all(|room| room.info == info));
 }
 
 #[tokio::test]
