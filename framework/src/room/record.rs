@@ -271,6 +271,7 @@ impl Recorder {
     }
 
     /// What was noted.
+    #[cfg(test)]
     pub(super) fn recording(self) -> Recording {
         Recording(self.recorded)
     }
