@@ -1,7 +1,7 @@
 //! Owns a client that signs in: plain bytes on two sockets, so that it costs little beside the
 //! servers under measurement. Panics at whatever goes wrong: a figure with errors is none.
 
-use bastide::{msg, prost::Message as _};
+use bastide::{Request, msg, prost::Message as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -94,23 +94,56 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request = msg::login::Req { token: token.to_owned(), ..Default::default() };
+    let answer = ask(stream, &request).await?;
+    if answer.code == 0 { Ok(answer) } else { Err(format!("refused: {answer:?}")) }
+}
+
+/// Takes a seat in a room that there is, or in one that is opened for it; the room's id.
+///
+/// # Errors
+/// What was said instead of yes.
+pub async fn join<S>(stream: &mut S, ask_for: &msg::enter_room::Req) -> Result<String, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let entered = ask(stream, ask_for).await?;
+    let request = msg::join_room::Req { ticket: entered.ticket, name: "Bench".to_owned() };
+    Ok(ask(stream, &request).await?.room_id)
+}
+
+/// Asks for something, and reads up to the answer; what is told before it is not kept, nor what
+/// came with it.
+///
+/// # Errors
+/// What was said instead.
+pub async fn ask<S, Q>(stream: &mut S, request: &Q) -> Result<Q::Res, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    Q: Request,
+{
     let mut frame = Vec::new();
-    bastide::wire::put_message(&mut frame, &request).expect("fits");
+    bastide::wire::put_message(&mut frame, request).expect("fits");
     stream.write_all(&frame).await.map_err(|e| e.to_string())?;
-    let mut unread = Vec::with_capacity(1024);
-    while unread.len() < 2 || unread.len() < size(&unread) {
-        match stream.read_buf(&mut unread).await {
-            Ok(n) if n > 0 => {}
-            broken => return Err(format!("the gate hangs up: {broken:?}")),
+    let (mut unread, answer) = (Vec::with_capacity(1024), Q::ANSWER.unwrap_or_default());
+    loop {
+        while unread.len() < 2 || unread.len() < size(&unread) {
+            match stream.read_buf(&mut unread).await {
+                Ok(n) if n > 0 => {}
+                broken => return Err(format!("the gate hangs up: {broken:?}")),
+            }
+        }
+        let (end, api) =
+            (size(&unread), 4 + usize::from(u16::from_le_bytes([unread[2], unread[3]])));
+        match &unread[4..api] {
+            name if name == answer.as_bytes() => {
+                return Q::Res::decode(&unread[api..end]).map_err(|e| e.to_string());
+            }
+            b"msg.Error.Res" | b"msg.Kick.Res" => {
+                return Err(format!("refused: {}", String::from_utf8_lossy(&unread[api..end])));
+            }
+            _ => drop(unread.drain(..end)),
         }
     }
-    let api = 4 + usize::from(u16::from_le_bytes([unread[2], unread[3]]));
-    let answer = match &unread[4..api] {
-        b"msg.Login.Res" => msg::login::Res::decode(&unread[api..size(&unread)]).ok(),
-        _ => None,
-    };
-    let answer = answer.filter(|answer| answer.code == 0);
-    answer.ok_or_else(|| format!("refused: {}", String::from_utf8_lossy(&unread)))
 }
 
 /// Bytes of the first frame.

@@ -12,9 +12,12 @@ mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }
 
-pub use guest::{Guest, sign_in_over};
-pub use proto::bench::echo::{Req, Res};
-pub use proto::bench::slow;
+pub use guest::{Guest, ask, join, sign_in_over};
+pub use proto::bench::{
+    Call, Heard,
+    echo::{Req, Res},
+    slow,
+};
 pub use servers::{Memory, Nodes, ROLE, Servers, Setup, median};
 
 /// Bytes of the protobuf payload that every benchmark sends: two for the field's header.

@@ -6,15 +6,20 @@ use std::{
     time::Duration,
 };
 
+use tokio::runtime::Handle;
+
 use crate::{
-    App, Ctx, Player,
+    App, Ctx, Player, Refusal, Room, RoomKind,
     account::{Subject, TokenIssuer, TokenVerifier, new_signing_key},
+    ask::{Asker, Calls},
     chance::Chance,
     clock::Clock,
-    directory::Claim,
+    directory::{Claim, Directory, NodeInfo, Role},
     entity::{EntityId, Table, World},
     link::Mark,
-    store::Store,
+    proto::link::{Asking, RoomRecord, enter, open_room},
+    room::{AnyRoomKind, Book, CenterGround, RoomCenter},
+    store::{Cache, Redis, Store},
     tasks::Tasks,
     wire::{Cut, FRAME_BYTES_MAX, cut},
 };
@@ -93,4 +98,83 @@ impl TokenCheck {
     pub fn check(&self) -> bool {
         self.verifier.verify(&self.token, self.now_ms).is_ok()
     }
+}
+
+/// A room center on a Redis, and a game server beside it that does nothing but tell of the rooms
+/// it was asked to open.
+#[derive(Debug)]
+pub struct Allocator(RoomCenter);
+
+/// Which room somebody asks for.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// Any with space.
+    Any,
+    /// This one.
+    Certain(String),
+    /// One of its own.
+    Private,
+}
+
+impl Allocator {
+    /// Of a cluster of its own, with rooms of so many seats. Within a runtime.
+    ///
+    /// # Panics
+    /// When that is no address.
+    pub fn new<R: Room>(redis: &str, cluster: &str, kind: RoomKind<R>) -> Self {
+        let redis = Redis::open(redis, cluster, Handle::current()).expect("an address");
+        let (cache, directory) = (Cache::redis(redis), Directory::alone("bench", 1));
+        directory.register(NodeInfo {
+            id: "bench".into(),
+            roles: [Role::Game, Role::Gate, Role::Rooms].into(),
+            gate: Some("127.0.0.1:3017".into()),
+            incarnation: 1,
+            ..NodeInfo::default()
+        });
+        let (asker, tasks, clock) = (Asker::default(), Tasks::default(), Clock::system());
+        let capacity = AnyRoomKind::capacity(&kind);
+        let opens = (Book::new(cache.clone(), clock.clone()), tasks.clone(), capacity);
+        asker.start(Role::Game, Calls::default().on(&opens, open), &tasks);
+        let chance = Chance::from_os();
+        let ground = CenterGround { cache, clock, chance, directory, asker, tasks };
+        Self(RoomCenter::new(&[std::sync::Arc::new(kind)], ground))
+    }
+
+    /// A seat and a ticket; the room's id.
+    ///
+    /// # Errors
+    /// The center's.
+    pub async fn enter(&self, account: i64, kind: &str, wish: Wish) -> Result<String, Refusal> {
+        let who = Asking { account, openid: format!("openid-{account}"), sid: "bench".into() };
+        let mut ask = enter::Req { who: Some(who), kind: kind.into(), ..enter::Req::default() };
+        ask.request_id = format!("{account}");
+        match wish {
+            Wish::Any => {}
+            Wish::Certain(id) => ask.room_id = id,
+            Wish::Private => drop(ask.options.insert("private".into(), "1".into())),
+        }
+        self.0.clone().enter(ask).await.map(|entered| entered.room_id)
+    }
+}
+
+/// As a room does, it tells of itself a little later.
+async fn open(
+    (book, tasks, capacity): (Book, Tasks, u32),
+    request: open_room::Req,
+) -> Result<open_room::Res, Refusal> {
+    let open_room::Req { kind, room_id, options, again: _ } = request;
+    let private = options.contains_key("private");
+    let (node, incarnation) = ("bench".to_owned(), 1);
+    let room = RoomRecord {
+        room_id,
+        kind,
+        node,
+        incarnation,
+        capacity,
+        private,
+        options,
+        ..RoomRecord::default()
+    };
+    tasks.spawn(async move { book.report(room).await });
+    Ok(open_room::Res {})
 }

@@ -1,19 +1,26 @@
 //! One arena: how long a tick takes, and what it costs of a core at 20 ticks a second.
 //!
-//! `cargo bench --bench arena -- [--robots R] [--members M] [--seconds S]`
+//! `cargo bench -p bastide-benches --bench arena -- [--robots R] [--members M] [--seconds S]
+//! [--clients C] [--server-seconds S]`
 //!
-//! The match alone, without a room around it: the world's tick, what each member sees, and each
-//! message encoded. Queues, players and sockets are not in it. Tick follows tick without a pause,
-//! so the CPU of a tick is that of a busy core; `--seconds` is the time of the match, not of the
-//! clock on the wall. Members steer at random and come in again when they are eaten.
+//! First the match alone, without a room around it: the world's tick, what each member sees, and
+//! each message encoded. Queues, players and sockets are not in it. Tick follows tick without a
+//! pause, so the CPU of a tick is that of a busy core; `--seconds` is the time of the match, not of
+//! the clock on the wall. Members steer at random and come in again when they are eaten.
+//!
+//! Then one arena in a server, a process with everything in it, and TCP clients that play: what
+//! its own meter says of its ticks, and the CPU of the whole process.
 
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
+
+mod server;
 
 use std::{env, fs, process::ExitCode, time::Duration};
 
 use arena::measure::Match;
+use bastide_benches::{ROLE, game};
 use hdrhistogram::Histogram;
-use tokio::time::Instant;
+use tokio::{runtime::Builder, time::Instant};
 
 const TICKS_PER_S: u32 = 20;
 
@@ -24,15 +31,24 @@ const WARM_UP_TICKS: u32 = 60 * TICKS_PER_S;
 const SPAN_MAX_NS: u64 = 1_000_000_000;
 
 fn main() -> ExitCode {
+    if env::var(ROLE).as_deref() == Ok("bastide") {
+        return arena::mount(game()).main();
+    }
     let (mut robots, mut members, mut seconds) = (200, None, 300);
+    let (mut clients, mut server_seconds) = (20, 20);
     let mut args = env::args().skip(1).filter(|a| a != "--bench");
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.next().and_then(|n| n.parse::<u32>().ok())) {
             ("--robots", Some(n @ 0..=500)) => robots = n,
             ("--members", Some(n)) => members = Some(n),
             ("--seconds", Some(n @ 1..)) => seconds = n,
+            ("--clients", Some(n @ 0..=50)) => clients = n,
+            ("--server-seconds", Some(n @ 1..)) => server_seconds = n,
             _ => {
-                println!("{arg}: --robots 0 to 500, --members N, --seconds N are known");
+                println!(
+                    "{arg}: --robots 0 to 500, --members N, --seconds N, --clients 0 to 50, \
+                     --server-seconds N are known"
+                );
                 return ExitCode::from(2);
             }
         }
@@ -52,6 +68,9 @@ fn main() -> ExitCode {
     );
     for members in rows {
         measure(robots, members, seconds * TICKS_PER_S);
+    }
+    if clients > 0 {
+        in_a_server(robots, clients, server_seconds);
     }
     ExitCode::SUCCESS
 }
@@ -79,6 +98,16 @@ fn measure(robots: u32, members: u32, ticks: u32) {
         bytes as f64 / f64::from(ticks),
         game.largest()
     );
+}
+
+fn in_a_server(robots: u32, clients: u32, seconds: u32) {
+    println!("in a server, {seconds} s at {TICKS_PER_S} ticks; p50 and p99 are bounds in seconds");
+    println!(
+        "{:>7} {:>8} {:>7} {:>6} {:>10} {:>10} {:>10} {:>8}",
+        "robots", "clients", "ticks", "late", "mean us", "p50 <=", "p99 <=", "core %"
+    );
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(server::measure(robots, clients, Duration::from_secs(seconds.into())));
 }
 
 /// What this thread has used of a processor so far, to the nanosecond.
