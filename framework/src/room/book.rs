@@ -113,6 +113,25 @@ impl Book {
         done.await?.ok_or_else(contended)
     }
 
+    /// A room that nobody is in has ended, unless a seat of it is kept for somebody. Says whether it
+    /// has.
+    pub(crate) async fn closed_unused(
+        &self,
+        kind: &str,
+        room_id: &str,
+        epoch: i64,
+    ) -> Result<bool, CacheError> {
+        let now_ms = self.clock.now_ms();
+        let done = self.change(name(kind, room_id), None, |before| match before {
+            before if is_later(before, epoch) => Change::Leave(true),
+            Some(before) if before.reserved.iter().any(|r| r.until_ms > now_ms) => {
+                Change::Leave(false)
+            }
+            _ => Change::Remove(true),
+        });
+        done.await?.ok_or_else(contended)
+    }
+
     /// Keeps seats for accounts, again for those that have one already. Where there is no such
     /// room, `fresh` is put there. `None`: others changed it all the time.
     pub(super) async fn seat(

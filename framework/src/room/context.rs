@@ -15,12 +15,8 @@ use super::{
     said::{Said, To},
 };
 use crate::{
-    Code, LoadError, Named,
-    entity::Classes,
-    limits::{MEMBER_NAME_CHARS_MAX, ROOM_INFO_MAX},
-    link::Mark,
-    proto::link as proto,
-    wire::Refusal,
+    Code, LoadError, Named, entity::Classes, limits::ROOM_INFO_MAX, link::Mark,
+    proto::link as proto, wire::Refusal,
 };
 
 /// A room's view of the world: its members, its clock, its chance, and what it says.
@@ -251,8 +247,7 @@ impl RoomCtx {
     pub(super) fn seat(&mut self, account: i64, name: &str) -> Arc<Member> {
         let seat = Seat(self.next_seat);
         self.next_seat += 1;
-        let name = name.chars().take(MEMBER_NAME_CHARS_MAX).collect();
-        let member = Arc::new(Member { seat, account, name, away: false });
+        let member = Arc::new(Member { seat, account, name: name.to_owned(), away: false });
         self.members.insert(seat, member.clone());
         self.told.turnover += 1;
         member

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use kameo::{
     Actor,
     actor::{ActorRef, PreparedActor, WeakActorRef},
@@ -30,7 +31,7 @@ use super::{
 use crate::{
     directory::Claim,
     entity::{EntityId, Host},
-    limits::{MAIL_PER_TURN_MAX, ROOM_LINGER},
+    limits::{MAIL_PER_TURN_MAX, ROOM_LINGER, ROOM_TOLD},
     link::{Mail, Mailbox},
     store::{CacheError, StoreError},
     telemetry::RoomMeters,
@@ -56,6 +57,8 @@ pub(super) struct Life<R> {
     pub(super) meters: Counted,
     /// Nobody is in it: it closes then.
     pub(super) empty_until: Option<Instant>,
+    /// Whether it may is being asked.
+    closing: Option<BoxFuture<'static, Result<bool, CacheError>>>,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// How much mail was taken since the last tick, or since it was idle.
     pub(super) streak: usize,
@@ -79,6 +82,7 @@ pub(super) enum End {
 enum Wake {
     Kept(Result<(), StoreError>),
     Told(Result<bool, CacheError>),
+    Unused(Result<bool, CacheError>),
     Tick,
     Timer,
     Mail(Mail),
@@ -104,6 +108,7 @@ pub(super) fn begin<R: Room>(
         mailbox: mailbox.clone(),
         teller: Teller::default(),
         empty_until: None,
+        closing: None,
         timer: None,
         streak: 0,
         rests: false,
@@ -148,6 +153,7 @@ impl<R: Room> Actor for Life<R> {
             let now = Instant::now();
             let goes_on = match wake {
                 Wake::Mail(mail) => self.take(mail, now),
+                Wake::Unused(result) => self.may_close(result, now),
                 Wake::Tick => self.tick(now),
                 Wake::Timer => self.chores(now),
                 Wake::Kept(result) => self.kept(result),
@@ -204,6 +210,11 @@ impl<R: Room> Life<R> {
         }
         if let Poll::Ready(result) = self.teller.poll(cx) {
             return Poll::Ready(Wake::Told(result));
+        }
+        if let Some(closing) = &mut self.closing
+            && let Poll::Ready(result) = closing.as_mut().poll(cx)
+        {
+            return Poll::Ready(Wake::Unused(result));
         }
         // A room whose ticks take too long still hears its members.
         if !self.ticked && self.poll_tick(cx).is_ready() {
@@ -305,7 +316,8 @@ impl<R: Room> Life<R> {
     }
 
     fn set_timer(&mut self, now: Instant) {
-        let due = [self.empty_until, self.seats.due(), self.keeper.due(), self.teller.due()];
+        let empty = self.empty_until.filter(|_| self.closing.is_none());
+        let due = [empty, self.seats.due(), self.keeper.due(), self.teller.due()];
         let turned = self.seats.is_turned().then_some(now);
         let Some(at) = due.into_iter().flatten().chain(turned).min() else {
             self.timer = None;
@@ -320,6 +332,26 @@ impl<R: Room> Life<R> {
         }
     }
 
+    /// It may close, or somebody has a ticket for it, or nobody knows.
+    fn may_close(&mut self, result: Result<bool, CacheError>, now: Instant) -> ControlFlow<()> {
+        self.closing = None;
+        let later = match result {
+            Ok(true) if self.core.ctx().members().len() == 0 => {
+                self.end = End::Closed("nobody was in it".to_owned());
+                return ControlFlow::Break(());
+            }
+            // Somebody has come meanwhile: it is in no list any more.
+            Ok(true) => {
+                self.teller.news(now);
+                return ControlFlow::Continue(());
+            }
+            Ok(false) => ROOM_LINGER,
+            Err(_away) => ROOM_TOLD.1,
+        };
+        self.empty_until = self.empty_until.map(|_| now + later);
+        ControlFlow::Continue(())
+    }
+
     /// Does what is due, if this node may still run the room.
     fn chores(&mut self, now: Instant) -> ControlFlow<()> {
         if !self.host.lease().holds(now) {
@@ -330,9 +362,11 @@ impl<R: Room> Life<R> {
             // It may have lost its seat already.
             let _left = self.apply(Input::Leave(seat));
         }
-        if self.empty_until.is_some_and(|until| until <= now) {
-            self.end = End::Closed("nobody was in it".to_owned());
-            return ControlFlow::Break(());
+        if self.empty_until.is_some_and(|until| until <= now) && self.closing.is_none() {
+            let (book, EntityId { kind, key }) = (self.host.book().clone(), self.id.clone());
+            let epoch = self.claim.epoch;
+            let closing = async move { book.closed_unused(kind, &key, epoch).await };
+            self.closing = Some(Box::pin(closing));
         }
         if self.keeper.is_due(now) {
             let kept = self.core.kept().map(|kept| self.keeping(kept));

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::{Room, core::Input, life::Life};
 use crate::{
+    limits::MEMBER_NAME_CHARS_MAX,
     link::{
         Attach, Attached, Batch, ConnectionId, Entry, Mail, Mark, Requests, Seating, Secret,
         SessionId, SessionPort,
@@ -54,6 +55,7 @@ impl<R: Room> Life<R> {
         if had.is_none() && *joins {
             // Its words wait until it can hear them.
             let now_ms = self.host.world().clock.now_ms();
+            let name = &called(name);
             let joined = self.core.apply(now_ms, Input::Join { account, name });
             joined.inspect_err(|_| self.seats.spread(self.core.said()))?;
             self.keeper.touch();
@@ -183,4 +185,9 @@ impl<R: Room> Life<R> {
         }
         self.seats.send();
     }
+}
+
+/// What a member is called: some letters, none that are not to be seen.
+fn called(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(MEMBER_NAME_CHARS_MAX).collect()
 }

@@ -1,7 +1,7 @@
 //! The life of a room, on a clock of its own: ticks, members that come and go, ends.
 
 use super::*;
-use crate::limits::ROOM_LINGER;
+use crate::{limits::ROOM_LINGER, room::book::Seating};
 
 const SPAN: Duration = Duration::from_millis(50);
 
@@ -214,6 +214,20 @@ async fn who_may_not_sit_there_is_told_why() {
     assert_eq!((small.code, &*small.message), (Code::PARAMETER, "size"));
     let broken = server.try_open(hall(), &[("size", "panic")], None).expect_err("refused");
     assert_eq!(broken.code, Code::INTERNAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_nobody_is_in_stays_while_a_seat_is_kept_for_somebody() {
+    let server = Server::alone();
+    let room = server.open(hall());
+    sleep(ROOM_LINGER - Duration::from_secs(1)).await;
+    let kept = server.host.book().seat("hall/r1", None, &[1], None).await.unwrap();
+    assert!(matches!(kept, Some(Seating::Kept(_))), "{kept:?}");
+    sleep(ROOM_LINGER).await;
+    assert_eq!(server.meter("room_running"), 1);
+    Guest::joined(1, &room).await.leave();
+    sleep(ROOM_LINGER + Duration::from_secs(2)).await;
+    assert_eq!(server.meter("room_running"), 0);
 }
 
 #[tokio::test(start_paused = true)]
