@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     directory::{ClusterSettings, Directory, EtcdSettings, Role},
     doors::Doors,
-    entity::{self, AnyKind, Host, Hosted, Kinds, RoomSide, World},
+    entity::{self, AnyKind, Homes, Host, Hosted, Kinds, RoomSide, World},
     gate::{Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide},
     limits::NODE_LEASE,
     link::{Hosts, Links, Me, Served, Tls},
@@ -111,6 +111,7 @@ impl Ground {
             asker: self.asker.clone(),
             links: self.links.clone(),
             recordings: config.rooms.record.clone(),
+            homes: Homes::on(self.shards.handles()),
         };
         let kinds = Kinds { player, rooms, side };
         let host = Host::new(

@@ -1,9 +1,18 @@
 //! Owns the rooms of a game server: opens them where the room center wants them, and brings
 //! players to them, wherever they are.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
     time::{Instant, timeout_at},
 };
@@ -36,6 +45,27 @@ pub(crate) struct RoomSide {
     pub(crate) links: Option<Links>,
     /// Where rooms put their recordings; `None`: nowhere.
     pub(crate) recordings: Option<PathBuf>,
+    pub(crate) homes: Homes,
+}
+
+/// The threads that rooms run on, those of connections and players: what a room says to a member
+/// of its own thread wakes no other one. Each room has the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Homes {
+    shards: Arc<[Handle]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Homes {
+    pub(crate) fn on(shards: Vec<Handle>) -> Self {
+        Self { shards: shards.into(), next: Arc::default() }
+    }
+
+    /// `None` where there are none: a test.
+    fn next(&self) -> Option<&Handle> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.shards.get(next.checked_rem(self.shards.len())?)
+    }
 }
 
 #[cfg(test)]
@@ -45,7 +75,7 @@ impl RoomSide {
         let (cache, clock) = (Cache::memory(), Clock::fixed(0));
         let tickets = Tickets::new(cache.clone(), Chance::from_os(), clock.clone());
         let (book, asker) = (Book::new(cache, clock), Asker::default());
-        Self { book, tickets, asker, links: None, recordings: None }
+        Self { book, tickets, asker, links: None, recordings: None, homes: Homes::default() }
     }
 }
 
@@ -98,10 +128,14 @@ impl Host {
             let Some(place) = Place::take(self, &id) else { continue };
             let (host, kind, options) = (self.clone(), kind.clone(), options.clone());
             let (opened, told) = oneshot::channel();
-            self.world().tasks.spawn(async move {
+            let open = async move {
                 // Who asked may have given up.
                 let _heard = opened.send(host.open_at(place, kind, options, again).await);
-            });
+            };
+            match self.room_side().homes.next() {
+                Some(shard) => self.world().tasks.spawn_on(open, shard),
+                None => self.world().tasks.spawn(open),
+            }
             return told.await.unwrap_or_else(|_| Err(Code::DRAINING.into()));
         }
     }
