@@ -223,6 +223,23 @@ impl Ctx {
         }
     }
 
+    /// Says frames that are ready, as they are, and empties the batch: what a room says to
+    /// everybody is not laid aside first. Says whether it did; else each is to be said by itself.
+    pub(super) fn pass_on(&self, frames: &mut Batch) -> bool {
+        let Outgoing { batch, said, .. } = &mut *self.outgoing();
+        if !batch.is_empty() || frames.frames().spans().any(|(mark, _)| mark != Mark::Plain) {
+            return false;
+        }
+        if let Some(said) = said {
+            said.say(frames.frames());
+        }
+        match &self.port {
+            Some(port) => port.deliver(frames),
+            None => frames.clear(),
+        }
+        true
+    }
+
     /// Says a message of the session's own.
     pub(super) fn say_message<M: Named>(&self, mark: Mark, message: &M) {
         let said = self.outgoing().batch.push_message(mark.answered(), message);

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use crate::{
@@ -21,38 +21,34 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct Inner {
     said: Batch,
-    /// The seat is lost: why, in the room's words.
-    lost: Option<(Code, String)>,
+    lost: Option<Lost>,
     waker: Option<Waker>,
 }
 
-/// What was there.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) said: Batch,
-    pub(super) lost: Option<(Code, String)>,
-}
+/// That a seat is lost, and why, in the room's words.
+pub(super) type Lost = (Code, String);
 
 impl Inbox {
     pub(super) fn new() -> Self {
         Self { inner: Mutex::default() }
     }
 
-    /// Everything that is there; `None`: nothing, and the waker is woken when there is.
-    pub(super) fn take(&self, waker: &Waker) -> Option<Taken> {
+    /// Takes everything that is there into an empty batch, whose room it uses from now on. Pending:
+    /// nothing, and the waker is woken when there is.
+    pub(super) fn take(&self, said: &mut Batch, waker: &Waker) -> Poll<Option<Lost>> {
         let mut inner = self.lock();
         if inner.said.is_empty() && inner.lost.is_none() {
             if inner.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
                 inner.waker = Some(waker.clone());
             }
-            return None;
+            return Poll::Pending;
         }
-        let said = std::mem::take(&mut inner.said);
-        Some(Taken { said, lost: inner.lost.take() })
+        std::mem::swap(said, &mut inner.said);
+        Poll::Ready(inner.lost.take())
     }
 
     /// Puts back what was not heard yet; it comes first.
-    pub(super) fn put_back(&self, Taken { mut said, lost }: Taken) {
+    pub(super) fn put_back(&self, mut said: Batch, lost: Option<Lost>) {
         if said.is_empty() && lost.is_none() {
             return;
         }

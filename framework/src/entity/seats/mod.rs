@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use rustc_hash::FxHashMap;
 use tokio::time::{Instant, sleep};
 
-use self::inbox::{Inbox, Taken};
+use self::inbox::Inbox;
 use super::{Ctx, EntityId, Host};
 use crate::{
     limits::{NODE_LEASE, ROOM_SEARCH_GRACE, ROOM_SEARCH_RETRY},
@@ -104,6 +104,8 @@ struct Way {
     /// `None` once it needs no goodbye.
     port: Option<EntityPort>,
     inbox: Arc<Inbox>,
+    /// What was taken out of it; empty but while it is heard.
+    heard: Batch,
     /// Answers that are to come.
     owed: usize,
 }
@@ -133,8 +135,8 @@ impl Way {
 
     /// Hears what comes up to the answer that is owed last, and that one. The rest stays.
     fn poll_answer(&mut self, ctx: &Ctx, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        while let Some(Taken { said, lost }) = self.inbox.take(cx.waker()) {
-            let mut frames = said.frames();
+        while let Poll::Ready(lost) = self.inbox.take(&mut self.heard, cx.waker()) {
+            let mut frames = self.heard.frames();
             while let Some((mark, frame)) = frames.next() {
                 if mark != Mark::Answer {
                     hear(ctx, mark, &frame);
@@ -143,10 +145,12 @@ impl Way {
                 self.owed = self.owed.saturating_sub(1);
                 if self.owed == 0 {
                     ctx.say(Mark::Answer, frame.bytes);
-                    self.inbox.put_back(Taken { said: Batch::from(frames), lost });
+                    self.inbox.put_back(Batch::from(frames), lost);
+                    self.heard.clear();
                     return Poll::Ready(Ok(()));
                 }
             }
+            self.heard.clear();
             if let Some((code, reason)) = &lost {
                 let refusal = match *code {
                     // Whether it was done is unknown.
@@ -154,7 +158,7 @@ impl Way {
                     Code::OK => Code::NOT_IN_ROOM.into(),
                     code => code.because(reason.clone()),
                 };
-                self.inbox.put_back(Taken { said: Batch::default(), lost });
+                self.inbox.put_back(Batch::default(), lost);
                 return Poll::Ready(Err(refusal));
             }
         }
@@ -277,15 +281,16 @@ impl Seat {
     fn poll(&mut self, away: bool, ctx: &Ctx, cx: &mut Context<'_>) -> Poll<bool> {
         match &mut self.at {
             At::There(way) => {
-                let Some(Taken { said, lost }) = way.inbox.take(cx.waker()) else {
-                    return Poll::Pending;
-                };
-                for (mark, frame) in said.frames() {
-                    match mark {
-                        // Whoever asked was told that it took too long.
-                        Mark::Answer => way.owed = way.owed.saturating_sub(1),
-                        _ => hear(ctx, mark, &frame),
+                let lost = ready!(way.inbox.take(&mut way.heard, cx.waker()));
+                if !ctx.pass_on(&mut way.heard) {
+                    for (mark, frame) in way.heard.frames() {
+                        match mark {
+                            // Whoever asked was told that it took too long.
+                            Mark::Answer => way.owed = way.owed.saturating_sub(1),
+                            _ => hear(ctx, mark, &frame),
+                        }
                     }
+                    way.heard.clear();
                 }
                 Poll::Ready(lost.is_none_or(|(code, reason)| self.lost(ctx, code, reason)))
             }
@@ -405,7 +410,14 @@ async fn attach(
             NotAttached::Refused(refusal) => refusal,
             NotAttached::Elsewhere(_) => Code::NOT_CONNECTED.because("the room moves just now"),
         })?;
-    let way = Way { host: host.clone(), connection, port: Some(port), inbox, owed: 0 };
+    let way = Way {
+        host: host.clone(),
+        connection,
+        port: Some(port),
+        inbox,
+        heard: Batch::default(),
+        owed: 0,
+    };
     Ok((way, attached))
 }
 
