@@ -476,7 +476,7 @@ pub(crate) const ROOM_LINGER: Duration = Duration::from_secs(RESERVATION_TTL.as_
 
 /// How often a room tells the room centers what has changed; and how long after it could not.
 pub(crate) const ROOM_TOLD: (Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_secs(1));
+    (Duration::from_millis(25), Duration::from_secs(1));
 
 /// How often a room that has no news tells the room centers that it is there: a cache that came back
 /// empty knows nothing of it until then.

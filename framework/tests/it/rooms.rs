@@ -155,6 +155,8 @@ fn of_two_connections_with_one_ticket_one_comes_in_and_takes_the_seat_over() {
         witness.hears("before joins").await;
         let entered = ticket(&mut before.session, &witness.room).await;
         assert_eq!(entered.room_id, witness.room);
+        let mut other = session(&world, "other").await;
+        assert_eq!(ticket(&mut other, &witness.room).await.members, 2);
         let joins = msg::join_room::Req { ticket: entered.ticket, name: "after".to_owned() };
         let join = async || {
             let mut client = Client::connect(&entered.addr).await.unwrap();

@@ -23,7 +23,7 @@ use crate::{
         ENTER_DEADLINE, ENTER_KEPT, ROOM_OPEN_DEADLINE, ROOM_OPEN_NODES_MAX, ROOM_OPENING_MAX,
         ROOMS_LOOKED_AT_MAX, ROOMS_OPENED_PER_ACCOUNT_MAX,
     },
-    proto::link::{Asking, RoomRecord, enter, open_room},
+    proto::link::{Asking, Reservation, RoomRecord, enter, open_room},
     room::book::{List, Listed, Seating, Seen, likeness, ms, name},
     store::Swap,
     wire::{Code, Refusal},
@@ -62,7 +62,12 @@ impl Inner {
         };
         let room = self.opened(room, &[who.account]).await?;
         let ticket = self.ticket(&who, &room).await?;
-        let members = u32::try_from(room.members.len()).unwrap_or(u32::MAX);
+        // A room tells of who has come a moment later: whoever has a ticket counts as well.
+        let coming = |kept: &&Reservation| {
+            kept.account != who.account && !room.members.contains(&kept.account)
+        };
+        let members = room.members.len() + room.reserved.iter().filter(coming).count();
+        let members = u32::try_from(members).unwrap_or(u32::MAX);
         Ok(enter::Res {
             addr: self.gate_of(&room, who.account),
             room_id: room.room_id,
