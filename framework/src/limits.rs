@@ -46,8 +46,9 @@ pub(crate) const MAIL_PER_TURN_MAX: usize = 32;
 pub(crate) const ROOM_INBOX_BYTES_MAX: usize = 256 * 1024;
 
 /// How long a player looks for a room that was lost out of sight, beyond the lease of the node
-/// that had it: as long as it may take to come back elsewhere. Beyond: 3007.
-pub(crate) const ROOM_SEARCH_GRACE: Duration = Duration::from_secs(5);
+/// that had it: as long as it may take to come back elsewhere where many do, and all are busy.
+/// Beyond: 3007.
+pub(crate) const ROOM_SEARCH_GRACE: Duration = Duration::from_secs(20);
 
 /// Pause between two looks for such a room. Beyond: the next look.
 pub(crate) const ROOM_SEARCH_RETRY: Duration = Duration::from_millis(250);

@@ -404,7 +404,16 @@ impl Host {
         self.tell_to_stop_those(lost);
         // A handler that hangs is cut at its deadline, and its entity stops behind it.
         let mut count = self.count.subscribe();
-        let gone = count.wait_for(|_| !self.slots().keys().any(lost));
+        // The slots are looked at while the count is not: who counts them holds them, and would
+        // wait for whoever looks at the count.
+        let gone = async {
+            loop {
+                let is_here = self.slots().keys().any(lost);
+                if !is_here || count.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
         let _gone = tokio::time::timeout(self.settings.request_timeout, gone).await;
     }
 
@@ -528,5 +537,39 @@ impl From<NotClaimed> for NotAttached {
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").field("entities", &self.count()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        entity::model::{self, End as Gate},
+        link::{ConnectionId, SessionPort},
+    };
+
+    /// Who counts the slots and who waits for them once stood in each other's way, for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_node_that_loses_all_it_runs_is_not_stuck_while_it_stops() {
+        for round in 0..100 {
+            // Nowhere to go: they stop at once.
+            let world = World { in_transit: None, ..model::world() };
+            let host = model::host(&world, 1);
+            for account in 1i64..=64 {
+                let entry = Entry::SignIn { openid: "o".into(), sid: "s".into() };
+                let port = SessionPort::Local(Arc::new(Gate::default()));
+                let connection = ConnectionId(account.unsigned_abs());
+                let arrival = Arrival { connection, account, port, entry, datagram_bytes_max: 0 };
+                host.attach(arrival).await.expect("signed in");
+            }
+            let (evicts, (done, stopped)) = (host.clone(), oneshot::channel());
+            world.tasks.spawn(async move {
+                evicts.evict(Evicted::All).await;
+                done.send(evicts.count()).expect("waited for");
+            });
+            let patience = Duration::from_secs(20);
+            let left = tokio::time::timeout(patience, stopped).await;
+            assert_eq!(left.expect("in time").expect("told"), 0, "round {round}");
+        }
     }
 }

@@ -84,7 +84,7 @@ async fn echo(me: &mut Ledger, ask: msg::echo::Req, ctx: &Ctx) -> Result<msg::ec
 
 /// A gate's end of one connection.
 #[derive(Debug, Default)]
-struct End(Mutex<Inbox>);
+pub(super) struct End(Mutex<Inbox>);
 
 #[derive(Debug, Default)]
 struct Inbox {
@@ -168,7 +168,7 @@ struct Town {
 
 const ACCOUNT: i64 = 7;
 
-fn host(world: &World, incarnation: i64) -> Arc<Host> {
+pub(super) fn host(world: &World, incarnation: i64) -> Arc<Host> {
     let mut table = Table::new();
     table.on(echo);
     let kind = Arc::new(Kind::player(table, Classes::default()));
@@ -177,16 +177,20 @@ fn host(world: &World, incarnation: i64) -> Arc<Host> {
     Host::new(kind, directory, world.clone(), game, sessions, Meters::new().entity)
 }
 
+pub(super) fn world() -> World {
+    World {
+        clock: Clock::fixed(0),
+        store: Store::memory(),
+        in_transit: Some(Cache::memory()),
+        chance: Chance::from_os(),
+        tasks: Tasks::default(),
+    }
+}
+
 impl Town {
     fn new(seed: u64) -> Self {
-        let tasks = Tasks::default();
-        let world = World {
-            clock: Clock::fixed(0),
-            store: Store::memory(),
-            in_transit: Some(Cache::memory()),
-            chance: Chance::from_os(),
-            tasks: tasks.clone(),
-        };
+        let world = world();
+        let tasks = world.tasks.clone();
         let (host, gate, client) = (host(&world, 1), Vec::new(), Client::default());
         let (before, nodes, connections, unheard) = (None, 1, 0, 0);
         let dice = seed.wrapping_mul(2).wrapping_add(1);
