@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use bastide::{Code, CodeSendError, CodeSender, client::guest};
+use bastide::{Code, CodeSendError, CodeSender, client::guest, msg};
 use serde_json::{Value, json};
 
 use crate::world::{World, game, kick, post, until};
@@ -84,6 +84,25 @@ fn a_new_password_ends_the_session_that_runs() {
         let (_, changed) = post(&format!("{http}/password/change"), &body).await;
         assert_eq!(changed, json!({ "code": 0 }));
         assert_eq!(kick(client.receive().await), Code::TOKEN_INVALID);
+    });
+}
+
+#[test]
+fn an_operator_sees_that_an_account_plays_as_soon_as_it_is_in_a_room() {
+    let world = world(&Phones::default());
+    world.run(async {
+        let signed_in = guest(&world.http().to_string(), "in a room").await.unwrap();
+        let mut client = world.connect().await;
+        client.sign_in(&signed_in.token).await.unwrap();
+        let last_play =
+            async || view(&world, signed_in.account_id, SECRET).await.1["last_play"].clone();
+        assert_eq!(last_play().await, Value::Null);
+        let kind = "square".to_owned();
+        let enters = msg::enter_room::Req { kind, ..msg::enter_room::Req::default() };
+        let ticket = client.request(&enters).await.unwrap().ticket;
+        let joins = msg::join_room::Req { ticket, name: "one".to_owned() };
+        client.request(&joins).await.unwrap();
+        until("it is noted", async || last_play().await.is_string()).await;
     });
 }
 
