@@ -49,7 +49,8 @@ pub(crate) struct RoomSide {
 }
 
 /// The threads that rooms run on, those of connections and players: what a room says to a member
-/// of its own thread wakes no other one. Each room has the next.
+/// of its own thread wakes no other one. Each room has the next. Handles only: whoever holds the
+/// shards themselves last ends their threads.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Homes {
     shards: Arc<[Handle]>,
@@ -183,10 +184,7 @@ impl Host {
             let busy = match self.slots().get(&id) {
                 Some(Slot::Running(Running { mailbox, .. })) => break mailbox.clone(),
                 Some(Slot::Busy(over)) => over.clone(),
-                None => {
-                    drop(id);
-                    return Err(Refusal::from(Code::ROOM_NOT_FOUND).into());
-                }
+                None => return Err(Refusal::from(Code::ROOM_NOT_FOUND).into()),
             };
             busy.cancelled().await;
         };
@@ -226,15 +224,6 @@ impl Host {
         links.attach(&node, seeking, deadline).await
     }
 
-    /// The same with a message, for a player that is thought to run here.
-    pub(super) fn tell_message<M: Named>(&self, account: i64, message: &M) {
-        let mut frame = Vec::new();
-        if put_message(&mut frame, message).is_ok() {
-            // Who is gone misses nothing.
-            let _told: bool = self.tell(account, frame);
-        }
-    }
-
     /// Has a player that runs here push a frame to its client. Says whether it runs here.
     pub(super) fn tell(&self, account: i64, frame: Vec<u8>) -> bool {
         let player = match self.slots().get(&self.player_id(account)) {
@@ -242,6 +231,15 @@ impl Host {
             Some(Slot::Busy(_)) | None => return false,
         };
         player.must_send(Mail::Push(frame), &self.world().tasks)
+    }
+
+    /// The same with a message, for a player that is thought to run here.
+    pub(super) fn tell_message<M: Named>(&self, account: i64, message: &M) {
+        let mut frame = Vec::new();
+        if put_message(&mut frame, message).is_ok() {
+            // Who is gone misses nothing.
+            let _told: bool = self.tell(account, frame);
+        }
     }
 }
 

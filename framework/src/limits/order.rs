@@ -6,6 +6,8 @@ const _: () = assert!(ENTER_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
 const _: () = assert!(ROOM_OPEN_DEADLINE.as_secs() < ENTER_DEADLINE.as_secs());
 // A room that is asked for again is still being opened.
 const _: () = assert!(ENTER_DEADLINE.as_secs() < ROOM_OPENING_MAX.as_secs());
+// Whoever waits for a match says so twice before it is forgotten.
+const _: () = assert!(WISH_TOLD.as_secs() * 2 < MATCH_SILENCE_MAX.as_secs());
 const _: () = assert!(ROOMS_SWEPT.as_secs() < ROOM_RECORD_TTL.as_secs() / 4);
 const _: () = assert!(FRAME_BYTES_BEFORE_SIGN_IN_MAX <= FRAME_BYTES_MAX);
 // Whoever checks a token knows each key before it signs.

@@ -1,11 +1,8 @@
 //! Owns what a player asks of rooms as such: to come, to go, to look, to be matched.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use tokio::time::{Instant, sleep};
@@ -264,5 +261,3 @@ fn told(answer: Result<seek_match::Res, Refusal>) {
         tracing::debug!(target: "entity", "the room center does not know who waits: {refusal}");
     }
 }
-
-const _: () = assert!(WISH_TOLD.as_millis() < Duration::from_secs(10).as_millis());
