@@ -176,11 +176,12 @@ impl<R: Room> Actor for Life<R> {
         _: ActorStopReason,
     ) -> Result<(), Infallible> {
         self.host.stopping(&self.id);
-        self.refuse_mail();
         let fenced = self.keeper.finish().await == Err(StoreError::Fenced);
         if fenced && matches!(self.end, End::Stopped) {
             self.end = End::Fenced;
         }
+        // Before its members hear of it: whoever then asks for a room is not sent to this one.
+        self.put_down().await;
         match &self.end {
             End::Closed(reason) => self.seats.clear(Code::ROOM_CLOSED, reason),
             End::Stopped if !self.keeper.is_saved() => {
@@ -188,8 +189,10 @@ impl<R: Room> Actor for Life<R> {
             }
             End::Stopped | End::Fenced => {}
         }
+        // After them: to a mailbox that is closed the way is lost, and whoever waits for an answer
+        // would never know whether it was done.
+        self.refuse_mail();
         self.write_recording();
-        self.put_down().await;
         self.host.release(&self.id, self.claim).await;
         // Whoever is left looks for the room again, and it is free now.
         self.seats.clear(Code::NOT_CONNECTED, "the room's game server stopped");
