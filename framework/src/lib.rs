@@ -59,6 +59,7 @@ mod schema;
 mod secret;
 mod sessions;
 mod shards;
+mod spare;
 mod store;
 mod tasks;
 mod telemetry;

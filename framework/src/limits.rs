@@ -25,6 +25,13 @@ pub(crate) const READS_PER_WAKE_MAX: usize = 8;
 /// written, at its gate and at its player. Beyond: freed once little of it is used.
 pub(crate) const BUFFER_BYTES_KEPT: usize = 4096;
 
+/// Buffers of batches that a thread has at hand: as many as one read of a link brings at a depth of
+/// 32. Beyond: freed.
+pub(crate) const SPARE_BUFFERS_MAX: usize = 64;
+
+/// Bytes that each of them has at most. Beyond: freed.
+pub(crate) const SPARE_BYTES_MAX: usize = 16 * 1024;
+
 /// Batches that wait for one entity: a wake of its session each. More than the burst of 200
 /// frames that a gate lets through by default, also if each comes in a packet of its own.
 /// Beyond: refused, 1002.

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::future::BoxFuture;
@@ -23,17 +23,17 @@ use kameo::{
 use prost::Message as _;
 use tokio::{
     sync::oneshot,
-    time::{Instant, Sleep, sleep_until, timeout_at},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
     Ctx, Host, Kind,
+    call::{Begun, Urgent, Waiting},
     seats::{self, Seats, Target},
     session::Session,
     table::Calling,
 };
 use crate::{
-    directory::Lease,
     limits::MAIL_PER_TURN_MAX,
     link::{ConnectionId, End, Mail, Mailbox, Mark, Requests},
     msg,
@@ -260,7 +260,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 }
                 Mark::Request | Mark::Plain | Mark::Loose => {
                     self.take_frame(mark);
-                    if self.request(mark, frame, deadline).await {
+                    if self.request(mark, &frame, deadline).await {
                         now = Instant::now();
                         if let Some((end, reply)) = self.ended.take() {
                             // Who asked may have given up; it is done all the same.
@@ -351,9 +351,13 @@ impl<S: Send + Sync + 'static> Entity<S> {
     }
 
     /// Runs one handler; whatever it does, the request is answered. Says whether it waited.
-    async fn request(&mut self, mark: Mark, frame: Frame<'_>, deadline: Instant) -> bool {
-        let mut waited = false;
-        let outcome = self.run(mark, frame, deadline, &mut waited).await;
+    #[inline]
+    async fn request(&mut self, mark: Mark, frame: &Frame<'_>, deadline: Instant) -> bool {
+        // Most handlers never wait: they are done before anything is made for the wait.
+        let (waited, outcome) = match self.begin(mark, frame, deadline) {
+            Begun::Done(outcome) => (false, outcome),
+            Begun::Waits(waiting) => (true, waiting.end(deadline).await),
+        };
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(refusal)) => self.ctx.refuse(mark, frame.api.as_str(), &refusal),
@@ -365,52 +369,49 @@ impl<S: Send + Sync + 'static> Entity<S> {
         waited
     }
 
-    async fn run(
-        &mut self,
+    /// Calls a handler and looks once whether it is done.
+    #[inline]
+    fn begin<'a>(
+        &'a mut self,
         mark: Mark,
-        frame: Frame<'_>,
+        frame: &'a Frame<'_>,
         deadline: Instant,
-        waited: &mut bool,
-    ) -> Outcome {
+    ) -> Begun<'a> {
         let Self { kind, host, state, ctx, session, seats, mailbox, ended, .. } = self;
-        let called: Option<Calling<'_>> = match kind.targets.find(frame.api) {
-            None => catch(|| kind.table.call(frame.api, state, mark, frame.payload, ctx))?,
-            Some(Target::Kind(name)) => {
-                Some(Box::pin(seats.ask(name, mark, &frame, ctx, deadline)))
-            }
-            Some(Target::Rooms(own)) => {
-                let sid = session.as_ref().map_or("", |session| &session.sid);
-                let asks = seats::Asks { host, sid, ctx, deadline };
-                Some(Box::pin(seats.own(own, mark, &frame, asks)))
-            }
-        };
-        let Some(mut call) = called else {
-            return Ok(Err(Code::UNKNOWN_API.into()));
-        };
-        // Most handlers never wait: no timer is made for them.
-        let outcome = match poll_fn(|cx| Poll::Ready(poll_call(&mut call, cx))).await {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => {
-                *waited = true;
-                let mut urgent = |cx: &mut Context<'_>| {
-                    while let Poll::Ready((end, reply)) = mailbox.poll_end(cx) {
-                        let meant = session.as_ref().is_some_and(|s| end.is_of(&s.sid));
-                        if !meant {
-                            // Who asked may have given up.
-                            let _heard = reply.send(false);
-                            continue;
-                        }
-                        if let Some(port) = ctx.port() {
-                            port.kick(end.code, &end.reason);
-                        }
-                        *ended = Some((end, reply));
+        let (ctx, session) = (&*ctx, session.as_ref());
+        let mut called: Option<Calling<'_>> = None;
+        let looked = catch(|| {
+            let call: Calling<'_> = match kind.table.call(frame.api, state, mark, frame.payload, ctx) {
+                Some(call) => call,
+                None => match kind.targets.find(frame.api) {
+                    None => return Poll::Ready(Err(Code::UNKNOWN_API.into())),
+                    Some(Target::Kind(name)) => {
+                        Box::pin(seats.ask(name, mark, frame, ctx, deadline))
                     }
-                };
-                wait(&mut call, ctx, host.lease(), deadline, &mut urgent).await
+                    Some(Target::Rooms(own)) => {
+                        let sid = session.map_or("", |session| &session.sid);
+                        let asks = seats::Asks { host, sid, ctx, deadline };
+                        Box::pin(seats.own(own, mark, frame, asks))
+                    }
+                },
+            };
+            // Whom it is to wake is said when it is looked at again.
+            let looked = called.insert(call).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if looked.is_ready() {
+                called = None;
             }
-        };
-        // What the handler leaves behind may panic in its turn.
-        catch(|| drop(call)).and(outcome)
+            looked
+        });
+        match looked {
+            Ok(Poll::Ready(outcome)) => Begun::Done(Ok(outcome)),
+            Ok(Poll::Pending) => {
+                let urgent = Urgent { ctx, session, mailbox, ended };
+                let lease = host.lease();
+                Begun::Waits(Waiting { call: called.expect("it was begun"), urgent, lease })
+            }
+            // What it leaves behind may panic in its turn.
+            Err(panic) => Begun::Done(catch(|| drop(called)).and(Err(panic))),
+        }
     }
 
     fn refuse_all(&mut self, requests: &Requests, refusal: &Refusal) {
@@ -539,39 +540,5 @@ impl<S> Drop for Entity<S> {
     /// However it ended, nobody waits for it.
     fn drop(&mut self) {
         drop(self.mailbox.close());
-    }
-}
-
-type Outcome = Result<Result<(), Refusal>, Panic>;
-
-/// Waits for a handler until its deadline. What it answered and pushed so far goes out each time
-/// it waits; what is urgent is looked at meanwhile.
-async fn wait(
-    call: &mut Calling<'_>,
-    ctx: &Ctx,
-    lease: &Lease,
-    deadline: Instant,
-    urgent: &mut (dyn FnMut(&mut Context<'_>) + Send),
-) -> Outcome {
-    ctx.flush();
-    let rest = poll_fn(|cx| {
-        urgent(cx);
-        if !lease.holds(Instant::now()) {
-            // Another node may run this player by now; what the handler began ends here.
-            return Poll::Ready(Ok(Err(Code::NOT_CONNECTED.into())));
-        }
-        let outcome = poll_call(call, cx);
-        if outcome.is_pending() {
-            ctx.flush();
-        }
-        outcome
-    });
-    timeout_at(deadline, rest).await.unwrap_or_else(|_| Ok(Err(Code::DEADLINE.into())))
-}
-
-fn poll_call(call: &mut Calling<'_>, cx: &mut Context<'_>) -> Poll<Outcome> {
-    match catch(|| call.as_mut().poll(cx)) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
     }
 }

@@ -3,6 +3,7 @@
 
 mod actor;
 mod attach;
+mod call;
 mod classes;
 mod context;
 mod host;

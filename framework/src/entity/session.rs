@@ -97,8 +97,12 @@ pub(super) struct Said {
     sent: u64,
     /// The last of them, whole, each behind its mark.
     replay: VecDeque<u8>,
-    /// How many lie there.
+    /// Where it may be cut: forgetting looks at none of its bytes, which are in no cache by then.
+    pieces: VecDeque<Piece>,
+    /// How many frames lie there.
     kept: u64,
+    /// What the client has told of; it is never asked for again.
+    acknowledged: u64,
     /// The client tells what it has received: it means to resume, and may keep more waiting.
     reports: bool,
     /// It does not take in what it is told, or is away: much may be missing when it is back.
@@ -107,6 +111,16 @@ pub(super) struct Said {
     granted: usize,
     room: ReplayRoom,
 }
+
+/// Some frames of a replay, side by side; they are forgotten together.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    bytes: u32,
+    frames: u32,
+}
+
+/// A piece of so many bytes takes no more frames: what is lost at most beyond the oldest frame.
+const PIECE_BYTES: u32 = 512;
 
 /// How much may be kept for replay.
 #[derive(Clone, Debug)]
@@ -137,7 +151,9 @@ impl Said {
         Self {
             sent: 0,
             replay: VecDeque::new(),
+            pieces: VecDeque::new(),
             kept: 0,
+            acknowledged: 0,
             reports: false,
             behind: false,
             granted: REPLAY_BYTES_FREE,
@@ -165,6 +181,7 @@ impl Said {
             if mark.counts_as_sent() {
                 self.sent += 1;
                 self.kept += 1;
+                self.note(len);
             } else {
                 self.keep(&bytes[begin..at]);
                 begin = at + len;
@@ -172,6 +189,19 @@ impl Said {
             at += len;
         }
         self.keep(&bytes[begin..at]);
+    }
+
+    #[inline]
+    fn note(&mut self, bytes: usize) {
+        // A frame is far smaller.
+        let bytes = bytes as u32;
+        match self.pieces.back_mut() {
+            Some(piece) if piece.bytes < PIECE_BYTES => {
+                piece.bytes += bytes;
+                piece.frames += 1;
+            }
+            _ => self.pieces.push_back(Piece { bytes, frames: 1 }),
+        }
     }
 
     #[inline]
@@ -183,10 +213,22 @@ impl Said {
         if needed > self.granted {
             self.grow(needed);
         }
-        self.replay.extend(bytes);
-        while self.replay.len() > self.granted {
-            self.forget_oldest();
+        self.fit(bytes, self.granted);
+    }
+
+    /// Appends, and forgets the oldest until no more than `bytes_max` lie there; before, so that
+    /// no more is allocated.
+    fn fit(&mut self, bytes: &[u8], bytes_max: usize) {
+        let (whole, mut forgotten) = (self.replay.len() + bytes.len(), 0);
+        while whole - forgotten > bytes_max
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            forgotten += piece.bytes as usize;
+            self.kept -= u64::from(piece.frames);
         }
+        let old = forgotten.min(self.replay.len());
+        self.replay.drain(..old);
+        self.replay.extend(&bytes[forgotten - old..]);
     }
 
     /// Asks for more room, up to what this client may have.
@@ -201,27 +243,14 @@ impl Said {
         if wanted > self.granted && self.room.take(wanted - self.granted) {
             self.granted = wanted;
         }
-        // Before the new ones come, so that no more is allocated than granted.
-        let new = needed - self.replay.len();
-        while !self.replay.is_empty() && self.replay.len() + new > self.granted {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        let (Some(low), Some(high)) = (self.replay.get(1), self.replay.get(2)) else {
-            return self.forget_all();
-        };
-        let len = Frames::HEADER_BYTES + usize::from(u16::from_le_bytes([*low, *high]));
-        self.replay.drain(..len.min(self.replay.len()));
-        self.kept -= 1;
     }
 
     fn forget_all(&mut self) {
         self.kept = 0;
         self.replay.clear();
+        self.pieces.clear();
         if self.replay.capacity() > REPLAY_BYTES_KEPT {
-            self.replay = VecDeque::new();
+            (self.replay, self.pieces) = (VecDeque::new(), VecDeque::new());
             self.room.give_back(self.granted - REPLAY_BYTES_FREE);
             self.granted = REPLAY_BYTES_FREE;
         }
@@ -234,28 +263,41 @@ impl Said {
             return;
         }
         self.reports = true;
-        while self.kept > self.sent - received {
-            self.forget_oldest();
+        self.acknowledged = self.acknowledged.max(received);
+        if self.acknowledged == self.sent {
+            return self.forget_all();
         }
-        if self.kept == 0 {
-            self.forget_all();
+        let (mut bytes, needed) = (0, self.sent - self.acknowledged);
+        while let Some(piece) = self.pieces.front()
+            && self.kept - u64::from(piece.frames) >= needed
+        {
+            bytes += piece.bytes as usize;
+            self.kept -= u64::from(piece.frames);
+            self.pieces.pop_front();
         }
+        self.replay.drain(..bytes);
     }
 
     /// What a client misses that has received so many frames; `None` when some of it is gone, or
     /// the number cannot be.
     pub(super) fn missed(&mut self, received: u64) -> Option<Batch> {
         let missed = self.sent.checked_sub(received)?;
-        if missed > self.kept {
+        if missed > self.kept || received < self.acknowledged {
             return None;
         }
-        let kept = Batch::from(Frames::over(self.replay.make_contiguous()));
-        let skip = usize::try_from(self.kept - missed).ok()?;
         let mut batch = Batch::default();
-        for (_, frame) in kept.frames().skip(skip) {
+        for (_, frame) in self.last(missed) {
             batch.push(Mark::Plain, frame.bytes);
         }
         Some(batch)
+    }
+
+    /// The last so many of the frames that lie there.
+    fn last(&mut self, frames: u64) -> Frames<'_> {
+        let skipped = usize::try_from(self.kept - frames).unwrap_or(usize::MAX);
+        let replay = Frames::over(self.replay.make_contiguous());
+        let begin = replay.spans().take(skipped).map(|(_, len)| len).sum();
+        Frames::over(replay.bytes().get(begin..).unwrap_or_default())
     }
 }
 
@@ -270,9 +312,9 @@ impl Drop for Said {
 /// A session and what was said in it, as it travels. Of the replay the last `bytes_max` bytes go
 /// along: a client that misses more must sign in again.
 pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> proto::Session {
-    while said.replay.len() > bytes_max {
-        said.forget_oldest();
-    }
+    said.fit(&[], bytes_max);
+    let needed = (said.sent - said.acknowledged).min(said.kept);
+    let replay = said.last(needed).bytes().to_vec();
     let Session { id, openid, sid, received, follower, proof } = session;
     let Proof { secret, before } = proof;
     proto::Session {
@@ -281,7 +323,7 @@ pub(super) fn pack(session: &Session, said: &mut Said, bytes_max: usize) -> prot
         sid: sid.clone(),
         received: *received,
         sent: said.sent,
-        replay: said.replay.iter().copied().collect(),
+        replay,
         secret: secret.to_bytes().to_vec(),
         secret_before: before.iter().flat_map(|s| s.to_bytes()).collect(),
         connection: follower.map_or(0, |connection| connection.0),
@@ -364,11 +406,11 @@ mod tests {
         let fill = |said: &mut Said| (0..1000).for_each(|_| said.say(one.frames()));
         fill(&mut said);
         assert!(said.replay.len() <= REPLAY_BYTES_SILENT_MAX, "{}", said.replay.len());
-        assert!(said.replay.len() > REPLAY_BYTES_SILENT_MAX - 100, "{}", said.replay.len());
+        assert!(said.replay.len() > REPLAY_BYTES_SILENT_MAX - 600, "{}", said.replay.len());
         said.set_behind(true);
         (0..4).for_each(|_| fill(&mut said));
         assert!(said.replay.len() <= REPLAY_BYTES_BEHIND_MAX, "{}", said.replay.len());
-        assert!(said.replay.len() > REPLAY_BYTES_BEHIND_MAX - 100, "{}", said.replay.len());
+        assert!(said.replay.len() > REPLAY_BYTES_BEHIND_MAX - 600, "{}", said.replay.len());
         said.set_behind(false);
         said.acknowledge(1);
         (0..4).for_each(|_| fill(&mut said));

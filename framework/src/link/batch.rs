@@ -9,6 +9,7 @@ use bytes::BufMut;
 use crate::{
     Named,
     limits::BUFFER_BYTES_KEPT,
+    spare,
     wire::{Code, Cut, FRAME_BYTES_MAX, Frame, FrameError, cut, put_named},
 };
 
@@ -99,6 +100,7 @@ impl Batch {
     /// Appends a frame that was cut elsewhere.
     #[inline]
     pub(crate) fn push(&mut self, mark: Mark, frame: &[u8]) {
+        spare::take(&mut self.0);
         self.0.reserve(MARK_BYTES + frame.len());
         self.0.put_u8(mark as u8);
         self.0.extend_from_slice(frame);
@@ -128,6 +130,7 @@ impl Batch {
         name: &str,
         message: &impl prost::Message,
     ) -> Result<(), FrameError> {
+        spare::take(&mut self.0);
         let before = self.0.len();
         self.0.put_u8(mark as u8);
         put_named(&mut self.0, name, message).inspect_err(|_| self.0.truncate(before))
@@ -141,6 +144,7 @@ impl Batch {
 
     /// Appends frames of another batch.
     pub(crate) fn append(&mut self, frames: Frames<'_>) {
+        spare::take(&mut self.0);
         self.0.extend_from_slice(frames.0);
     }
 
@@ -165,8 +169,10 @@ impl Batch {
         (refused, count)
     }
 
+    /// Empties it; somebody else may have its buffer.
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        empty(&mut self.0);
+        spare::give(&mut self.0);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -185,8 +191,18 @@ impl Batch {
 }
 
 impl From<Frames<'_>> for Batch {
+    #[inline]
     fn from(frames: Frames<'_>) -> Self {
-        Self(frames.0.to_vec())
+        let mut batch = Self::default();
+        batch.append(frames);
+        batch
+    }
+}
+
+impl Drop for Batch {
+    #[inline]
+    fn drop(&mut self) {
+        spare::give(&mut self.0);
     }
 }
 
@@ -288,28 +304,6 @@ mod tests {
 
     /// Each session has batches, at its gate and at its player, and most of the time nothing in
     /// them.
-    #[test]
-    fn a_batch_that_was_large_once_does_not_keep_the_room_for_it() {
-        let mut batch = Batch::default();
-        for _ in 0..1000 {
-            batch.push_message(Mark::Plain, &echo(1)).expect("fits");
-        }
-        batch.clear();
-        let kept = batch.0.capacity();
-        assert!(kept > BUFFER_BYTES_KEPT, "a busy session needs it again: {kept}");
-        for _ in 0..2 {
-            batch.clear();
-            assert_eq!(batch.0.capacity(), kept, "nothing is learnt from nothing");
-        }
-        batch.push_message(Mark::Plain, &echo(1)).expect("fits");
-        batch.clear();
-        assert_eq!(batch.0.capacity(), 0, "an idle one does not");
-        batch.push_message(Mark::Plain, &echo(1)).expect("fits");
-        let kept = batch.0.capacity();
-        batch.clear();
-        assert_eq!(batch.0.capacity(), kept, "a usual one is kept");
-    }
-
     #[test]
     fn frames_come_out_in_the_order_and_with_the_marks_they_went_in() {
         for mark in Mark::ALL {
