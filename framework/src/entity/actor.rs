@@ -84,6 +84,10 @@ pub(crate) struct Entity<S> {
     pub(super) ended: Option<(End, oneshot::Sender<bool>)>,
     /// Without a session until then: stop.
     pub(super) linger_until: Option<Instant>,
+    /// It rests then, if nothing has stirred it since.
+    pub(super) rest_at: Instant,
+    pub(super) stirred: bool,
+    pub(super) rests: bool,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -96,14 +100,17 @@ enum Wake {
     Timer,
 }
 
-impl<S: Send + Sync + 'static> Actor for Entity<S> {
+/// An entity that an actor runs. Boxed: the actor's future has room for it several times over.
+pub(super) struct Awake<S>(pub(super) Box<Entity<S>>);
+
+impl<S: Send + Sync + 'static> Actor for Awake<S> {
     type Args = Self;
     type Error = Infallible;
 
-    async fn on_start(mut entity: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+    async fn on_start(mut awake: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
         // Whoever woke it may have given up before it is here.
-        entity.set_timer();
-        Ok(entity)
+        awake.0.set_timer();
+        Ok(awake)
     }
 
     /// Lives: takes mail, saves, until nobody needs it. What kameo would have for it is nothing.
@@ -112,30 +119,8 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         _: WeakActorRef<Self>,
         _: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Infallible> {
-        loop {
-            if self.ctx.writer().fenced() {
-                tracing::warn!(target: "entity", entity = %self.ctx.entity(), "another node runs it now: stopping");
-                return Ok(None);
-            }
-            match poll_fn(|cx| self.poll_wake(cx)).await {
-                Wake::Mail(mail) => {
-                    if self.take(mail).await.is_break() {
-                        return Ok(None);
-                    }
-                }
-                Wake::Saved(result) => self.saved(result),
-                Wake::Heard => {
-                    self.ctx.flush();
-                    self.take_turn().await;
-                }
-                Wake::Timer => {
-                    if self.unneeded() {
-                        return Ok(None);
-                    }
-                    self.set_timer();
-                }
-            }
-        }
+        self.0.live().await;
+        Ok(None)
     }
 
     async fn on_stop(
@@ -143,11 +128,55 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         _: WeakActorRef<Self>,
         _: ActorStopReason,
     ) -> Result<(), Infallible> {
+        if !self.0.rests {
+            self.0.stop().await;
+        }
+        Ok(())
+    }
+}
+
+impl<S: Send + Sync + 'static> Entity<S> {
+    /// Until it stops, or rests.
+    async fn live(&mut self) {
+        loop {
+            if self.ctx.writer().fenced() {
+                tracing::warn!(target: "entity", entity = %self.ctx.entity(), "another node runs it now: stopping");
+                return;
+            }
+            match poll_fn(|cx| self.poll_wake(cx)).await {
+                Wake::Mail(mail) => {
+                    self.stirred = true;
+                    if self.take(mail).await.is_break() {
+                        return;
+                    }
+                }
+                Wake::Saved(result) => self.saved(result),
+                Wake::Heard => {
+                    self.stirred = true;
+                    self.ctx.flush();
+                    self.take_turn().await;
+                }
+                Wake::Timer => {
+                    let now = Instant::now();
+                    if self.unneeded(now) {
+                        return;
+                    }
+                    self.rests = self.may_rest(now);
+                    if self.rests {
+                        return;
+                    }
+                    self.set_timer();
+                }
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
         self.host.stopping(self.ctx.entity());
         self.refuse_mail();
         if self.left {
             self.host.stopped(self.ctx.entity());
-            return Ok(());
+            return;
         }
         if let Some(port) = self.ctx.port() {
             port.kick(Code::NOT_CONNECTED, "the player's game server stopped");
@@ -162,7 +191,6 @@ impl<S: Send + Sync + 'static> Actor for Entity<S> {
         }
         self.host.release(self.ctx.entity(), self.ctx.writer().claim()).await;
         self.host.stopped(self.ctx.entity());
-        Ok(())
     }
 }
 
@@ -371,30 +399,26 @@ impl<S: Send + Sync + 'static> Entity<S> {
 
     /// Calls a handler and looks once whether it is done.
     #[inline]
-    fn begin<'a>(
-        &'a mut self,
-        mark: Mark,
-        frame: &'a Frame<'_>,
-        deadline: Instant,
-    ) -> Begun<'a> {
+    fn begin<'a>(&'a mut self, mark: Mark, frame: &'a Frame<'_>, deadline: Instant) -> Begun<'a> {
         let Self { kind, host, state, ctx, session, seats, mailbox, ended, .. } = self;
         let (ctx, session) = (&*ctx, session.as_ref());
         let mut called: Option<Calling<'_>> = None;
         let looked = catch(|| {
-            let call: Calling<'_> = match kind.table.call(frame.api, state, mark, frame.payload, ctx) {
-                Some(call) => call,
-                None => match kind.targets.find(frame.api) {
-                    None => return Poll::Ready(Err(Code::UNKNOWN_API.into())),
-                    Some(Target::Kind(name)) => {
-                        Box::pin(seats.ask(name, mark, frame, ctx, deadline))
-                    }
-                    Some(Target::Rooms(own)) => {
-                        let sid = session.map_or("", |session| &session.sid);
-                        let asks = seats::Asks { host, sid, ctx, deadline };
-                        Box::pin(seats.own(own, mark, frame, asks))
-                    }
-                },
-            };
+            let call: Calling<'_> =
+                match kind.table.call(frame.api, state, mark, frame.payload, ctx) {
+                    Some(call) => call,
+                    None => match kind.targets.find(frame.api) {
+                        None => return Poll::Ready(Err(Code::UNKNOWN_API.into())),
+                        Some(Target::Kind(name)) => {
+                            Box::pin(seats.ask(name, mark, frame, ctx, deadline))
+                        }
+                        Some(Target::Rooms(own)) => {
+                            let sid = session.map_or("", |session| &session.sid);
+                            let asks = seats::Asks { host, sid, ctx, deadline };
+                            Box::pin(seats.own(own, mark, frame, asks))
+                        }
+                    },
+                };
             // Whom it is to wake is said when it is looked at again.
             let looked = called.insert(call).as_mut().poll(&mut Context::from_waker(Waker::noop()));
             if looked.is_ready() {
@@ -488,8 +512,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
 
     /// Does what is due; says whether nobody needs the entity any more. It stays while its state
     /// is only here, however long the store is away.
-    fn unneeded(&mut self) -> bool {
-        let now = Instant::now();
+    fn unneeded(&mut self, now: Instant) -> bool {
         if self.away_until.is_some_and(|until| until <= now) {
             self.end_session(Code::OK, "");
         }
@@ -506,10 +529,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let idle = self
             .linger_until
             .filter(|_| self.saving.is_none() && !self.save_failed && self.away_until.is_none());
-        let Some(at) = due.into_iter().chain(idle).chain(self.away_until).min() else {
-            self.timer = None;
-            return;
-        };
+        let wakes = due.into_iter().chain(idle).chain(self.away_until);
+        let at = wakes.fold(self.rest_at, Instant::min);
         match &mut self.timer {
             Some(timer) => timer.as_mut().reset(at),
             None => self.timer = Some(Box::pin(sleep_until(at))),

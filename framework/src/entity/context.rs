@@ -263,6 +263,17 @@ impl Ctx {
         }
     }
 
+    /// Keeps no more room than it needs: nothing is said for a while.
+    pub(super) fn shrink(&mut self) {
+        let Outgoing { batch, said, .. } = self.outgoing_mut();
+        if batch.is_empty() {
+            batch.clear();
+        }
+        if let Some(said) = said {
+            said.shrink();
+        }
+    }
+
     #[inline]
     fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)

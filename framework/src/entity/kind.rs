@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use kameo::{actor::PreparedActor, mailbox};
 use tokio::time::Instant;
 
 use super::{
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     def,
     directory::Claim,
-    limits::SIGN_IN_DEADLINE,
+    limits::{REST_AFTER, SIGN_IN_DEADLINE},
     link::{Account, Mailbox},
     room::AnyRoomKind,
     telemetry::{Panic, catch},
@@ -180,16 +179,13 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             ended: None,
             // Until then somebody signs in, or goes on.
             linger_until: Some(Instant::now() + host.settings().linger.max(SIGN_IN_DEADLINE)),
+            rest_at: Instant::now() + REST_AFTER,
+            stirred: false,
+            rests: false,
             timer: None,
         };
-        // Its mail comes through a mailbox of ours: kameo's own has nothing to hold.
-        let prepared = PreparedActor::<Entity<S>>::new(mailbox::bounded(1));
         // On the caller's shard: an entity lives beside the connection that woke it.
-        host.world().tasks.spawn(async move {
-            if let Err(panic) = prepared.run(entity).await {
-                tracing::error!(target: "entity", "an entity failed to start: {panic}");
-            }
-        });
+        Box::new(entity).wake_up();
         Ok(Running { mailbox, newest, resumable })
     }
 }

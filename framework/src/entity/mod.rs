@@ -12,6 +12,7 @@ mod kind;
 mod model;
 mod place;
 mod player;
+mod rest;
 mod rooms;
 mod seats;
 mod session;

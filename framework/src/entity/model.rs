@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     config,
     directory::Directory,
+    limits::REST_AFTER,
     link::{
         Account, Arrival, Attached, Batch, ConnectionId, EntityPort, Entry, Frames, Mailbox, Mark,
         NotAttached, Secret, SessionEnd, SessionId, SessionPort,
@@ -164,6 +165,8 @@ struct Town {
     client: Client,
     /// Secrets handed out since the client has heard of one.
     unheard: usize,
+    /// How often the player was found at rest.
+    rested: usize,
 }
 
 const ACCOUNT: i64 = 7;
@@ -194,7 +197,20 @@ impl Town {
         let (host, gate, client) = (host(&world, 1), Vec::new(), Client::default());
         let (before, nodes, connections, unheard) = (None, 1, 0, 0);
         let dice = seed.wrapping_mul(2).wrapping_add(1);
-        Self { seed, dice, world, tasks, host, before, nodes, gate, connections, client, unheard }
+        Self {
+            seed,
+            dice,
+            world,
+            tasks,
+            host,
+            before,
+            nodes,
+            gate,
+            connections,
+            client,
+            unheard,
+            rested: 0,
+        }
     }
 
     fn dice(&mut self, sides: u64) -> u64 {
@@ -462,6 +478,18 @@ impl Town {
         }
     }
 
+    /// Nothing happens for so long that the player is saved, and then rests.
+    async fn naps(&mut self) {
+        let leaving = self.gate.iter().any(|c| c.end.0.lock().unwrap().leaving);
+        if leaving || self.line().is_none() || !self.free().await {
+            // Who stays away for so long, or does not follow, has no session.
+            return;
+        }
+        sleep(self.host.settings().save_interval + 3 * REST_AFTER).await;
+        let rests = self.gate.iter().any(|connection| connection.player.is_resting());
+        self.rested += usize::from(rests);
+    }
+
     /// A sign-in that is given up at once.
     fn signs_in_in_vain(&mut self) {
         // A player that is asleep would be woken without its session.
@@ -500,6 +528,7 @@ impl Town {
             36 => self.intrudes().await,
             37 => self.comes_late().await,
             38 => self.signs_in_in_vain(),
+            _ if self.dice(6) == 0 => self.naps().await,
             _ => sleep(Duration::from_millis(1)).await,
         }
         for _ in 0..self.dice(3) {
@@ -533,6 +562,7 @@ impl Town {
 #[tokio::test(start_paused = true)]
 async fn whatever_comes_between_each_request_is_taken_once_and_each_word_heard_once() {
     let seeds = std::env::var("MODEL_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+    let mut rested = 0;
     for seed in 0..seeds {
         let mut world = Town::new(seed);
         world.sign_in().await;
@@ -548,7 +578,9 @@ async fn whatever_comes_between_each_request_is_taken_once_and_each_word_heard_o
         }
         sleep(Duration::from_secs(200)).await;
         assert_eq!(world.host.count(), 0, "seed {seed}: nobody needs the player");
+        rested += world.rested;
     }
+    assert!(rested > 0, "no player was ever at rest");
 }
 
 /// A room is found again sooner than the connection comes after its player.

@@ -256,6 +256,12 @@ impl Said {
         }
     }
 
+    /// Keeps no more room than it needs.
+    pub(super) fn shrink(&mut self) {
+        self.replay.shrink_to_fit();
+        self.pieces.shrink_to_fit();
+    }
+
     /// The client has received so many frames: those need not be kept. A number that cannot be is
     /// ignored.
     pub(super) fn acknowledge(&mut self, received: u64) {

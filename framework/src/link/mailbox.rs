@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
@@ -42,8 +43,17 @@ struct Queue {
     ends: VecDeque<(End, oneshot::Sender<bool>)>,
     /// Of the batches in it.
     bytes: usize,
+    /// The entity, while it rests.
+    resting: Option<Box<dyn Resting>>,
     /// The entity has stopped.
     closed: bool,
+}
+
+/// An entity that nothing runs, for it has nothing to do: it lies with its mailbox until there is
+/// mail.
+pub(crate) trait Resting: Send + fmt::Debug {
+    /// Runs it again.
+    fn get_up(self: Box<Self>);
 }
 
 /// Why an entity did not take its mail.
@@ -78,8 +88,7 @@ impl Mailbox {
             return Err(SendError::Full(mail));
         }
         queue.mail.push_back(mail);
-        drop(queue);
-        self.0.entity.wake();
+        self.rouse(queue);
         Ok(())
     }
 
@@ -101,9 +110,27 @@ impl Mailbox {
             queue.bytes += requests.batch.bytes_len();
             queue.mail.push_back(Mail::Requests(requests));
         }
-        drop(queue);
-        self.0.entity.wake();
+        self.rouse(queue);
         Ok(())
+    }
+
+    /// The entity has something to do.
+    #[inline]
+    fn rouse(&self, mut queue: MutexGuard<'_, Queue>) {
+        let resting = queue.resting.take();
+        drop(queue);
+        match resting {
+            None => self.0.entity.wake(),
+            Some(resting) => resting.get_up(),
+        }
+    }
+
+    /// Has an entity that rests look whether there is something to do.
+    pub(crate) fn nudge(&self) {
+        let queue = self.queue();
+        if queue.resting.is_some() {
+            self.rouse(queue);
+        }
     }
 
     /// Hands mail over, waiting for a place in the mailbox: for the few that must not be lost.
@@ -153,8 +180,7 @@ impl Mailbox {
             return;
         }
         queue.ends.push_back((end, reply));
-        drop(queue);
-        self.0.entity.wake();
+        self.rouse(queue);
         self.0.hurried.wake();
     }
 
@@ -195,13 +221,36 @@ impl Mailbox {
         Some(mail)
     }
 
+    /// Lays an entity down until there is mail. It is given back when there is some already, or
+    /// will be none any more.
+    pub(crate) fn rest(&self, entity: Box<dyn Resting>) -> Option<Box<dyn Resting>> {
+        let mut queue = self.queue();
+        if queue.closed || !queue.mail.is_empty() || !queue.ends.is_empty() {
+            return Some(entity);
+        }
+        // Whoever ran it is woken no more: its task would stay for that.
+        drop((self.0.entity.take(), self.0.hurried.take()));
+        queue.mail.shrink_to_fit();
+        queue.ends.shrink_to_fit();
+        queue.resting = Some(entity);
+        None
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_resting(&self) -> bool {
+        self.queue().resting.is_some()
+    }
+
     /// Takes nothing more; what was not taken comes back.
     pub(crate) fn close(&self) -> VecDeque<Mail> {
         let mut queue = self.queue();
         queue.closed = true;
         let left = std::mem::take(&mut queue.mail);
         queue.ends.clear();
+        let resting = queue.resting.take();
         drop(queue);
+        // It closes its mailbox in its turn.
+        drop(resting);
         self.0.room.notify_waiters();
         left
     }

@@ -196,6 +196,11 @@ impl Seats {
         poll_fn(|cx| way.poll_answer(ctx, cx)).await
     }
 
+    /// Whether nothing may be heard of a room, nor of a match.
+    pub(super) fn is_empty(&self) -> bool {
+        self.seats.is_empty() && self.wish.is_none()
+    }
+
     fn of_kind(&mut self, kind: &str) -> Option<&mut Seat> {
         self.seats.iter_mut().find(|seat| seat.kind == kind)
     }
