@@ -151,7 +151,12 @@ impl Town {
         let (near, far) = tokio::io::duplex(bytes);
         let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
         let seat = self.gate.admit(peer.ip()).expect("a seat");
-        (near, super::serve(self.gate.clone(), far, Transport::Ws, peer, seat))
+        let entering = super::enter(self.gate.clone(), far, Transport::Ws, peer, seat);
+        (near, async {
+            if let Some(serving) = entering.await {
+                serving.await;
+            }
+        })
     }
 
     /// What the gate answers to this request.
