@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use crate::wire::{Code, Refusal};
 
 /// Frames both ways, in order: a stream of bytes, whatever lies below.
-pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     /// What lies below.
     fn transport(&self) -> Transport;
 

@@ -67,7 +67,7 @@ where
     }
 
     /// Writes what the client must still hear, within [`CLOSE_LINGER`], then closes.
-    pub(super) async fn say_goodbye(mut self, close: Close) {
+    pub(super) async fn say_goodbye(&mut self, close: Close) {
         let mut last = Vec::new();
         match close {
             Close::Gone => return,

@@ -142,16 +142,34 @@ where
     }
 
     /// Serves the client until it is gone.
-    pub(super) async fn run(mut self) {
-        let close = loop {
-            match poll_fn(|cx| self.poll(cx)).await {
-                Event::Login(request) => self.sign_in(request).await,
-                Event::Resume(request) => self.resume(request).await,
-                Event::Join(request) => self.join(request).await,
-                Event::Moved => self.follow_player().await,
-                Event::Close(close) => break close,
+    pub(super) async fn run(&mut self) {
+        // What is done outside of a poll has a place of its own, and only while it lasts: an idle
+        // connection pays for what it waits with.
+        loop {
+            let event = poll_fn(|cx| self.poll(cx)).await;
+            let over = Box::pin(self.handle(event)).await;
+            if over {
+                return;
             }
-        };
+        }
+    }
+
+    /// Whether the connection is over then.
+    async fn handle(&mut self, event: Event) -> bool {
+        match event {
+            Event::Login(request) => self.sign_in(request).await,
+            Event::Resume(request) => self.resume(request).await,
+            Event::Join(request) => self.join(request).await,
+            Event::Moved => self.follow_player().await,
+            Event::Close(close) => {
+                self.end(close).await;
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn end(&mut self, close: Close) {
         let account = self.session.as_ref().map(|session| session.account);
         tracing::debug!(target: "gate", peer = %self.peer, account, ?close, "closing");
         self.tell_closed(&close);
@@ -479,9 +497,27 @@ where
                 None => return Some(Close::NotSignedIn),
             };
             self.set_timer(stuck.map_or(next, |stuck| stuck.min(next)));
+            self.let_go();
         }
         self.timer_set = true;
         None
+    }
+}
+
+impl<C> Connection<C> {
+    /// Frees the buffers that nothing is in: who signed in long ago needs no room for what it was
+    /// told then. Once in a while, so that a busy connection, which needs them again at once, does
+    /// not notice.
+    fn let_go(&mut self) {
+        for buffer in [&mut self.rest, &mut self.writing] {
+            if buffer.is_empty() {
+                *buffer = Vec::new();
+            }
+        }
+        if self.requests.is_empty() {
+            self.requests = Batch::default();
+        }
+        self.outbox.let_go();
     }
 }
 

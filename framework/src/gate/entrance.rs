@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    CertificateError, Certificates, Gate, Transport,
+    CertificateError, Certificates, Gate, Serving, Transport,
     admission::{Admission, Seat},
     proxy::{self, HeaderError},
     tls::Tls,
@@ -75,12 +75,25 @@ impl Entrance {
         // Frames are batched here already; waiting for more would only add the peer's delayed ack.
         let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
         let entrance = self.clone();
-        let connection = async move {
+        self.spawn(async move {
             match socket.and_then(TcpStream::from_std) {
-                Ok(socket) => entrance.serve(socket, peer, transport, place).await,
+                Ok(socket) => entrance.enter(socket, peer, transport, place).await,
                 Err(e) => {
-                    tracing::debug!(target: "gate", %peer, "the connection was gone at once: {e}")
+                    tracing::debug!(target: "gate", %peer, "the connection was gone at once: {e}");
+                    None
                 }
+            }
+        });
+    }
+
+    /// Brings a client in and serves it, on the next shard. The way in has a place of its own,
+    /// which is free once the client is served.
+    pub(super) fn spawn(&self, entering: impl Future<Output = Option<Serving>> + Send + 'static) {
+        let entering = Box::pin(entering);
+        let connection = async move {
+            let serving = entering.await;
+            if let Some(serving) = serving {
+                serving.await;
             }
         };
         self.gate.tasks.spawn_on(connection, self.shards.next());
@@ -95,38 +108,35 @@ impl Entrance {
         seat
     }
 
-    async fn serve(
+    async fn enter(
         self: Arc<Self>,
         mut socket: TcpStream,
         peer: SocketAddr,
         transport: Transport,
         place: Place,
-    ) {
+    ) -> Option<Serving> {
         let (peer, seat) = match place {
             Place::Client(seat) => (peer, seat),
             Place::Proxy(arriving) => {
                 let brought = self.brought(&mut socket, peer, transport).await;
                 drop(arriving);
-                let Some(client) = brought else { return };
-                let Some(seat) = self.gate.admit(client.ip()) else { return };
-                (client, seat)
+                let client = brought?;
+                (client, self.gate.admit(client.ip())?)
             }
         };
         let gate = self.gate.clone();
         let served = &gate.meters.served;
-        // What is larger than plain TCP has a place of its own, so that plain TCP costs its own.
         match transport {
             Transport::Tcp => {
                 served.tcp.increment(1);
-                drop(self);
-                gate.clone().serve(socket, peer, seat).await;
+                Some(gate.clone().serve(socket, peer, seat))
             }
             Transport::Ws => {
                 served.ws.increment(1);
-                Box::pin(ws::serve(gate.clone(), socket, transport, peer, seat)).await;
+                Box::pin(ws::enter(gate.clone(), socket, transport, peer, seat)).await
             }
             Transport::TcpTls | Transport::WsTls => {
-                Box::pin(self.serve_tls(socket, peer, transport, seat)).await;
+                Box::pin(self.enter_tls(socket, peer, transport, seat)).await
             }
             Transport::Quic => unreachable!("QUIC does not come over TCP"),
         }
@@ -166,18 +176,17 @@ impl Entrance {
         None
     }
 
-    async fn serve_tls(
-        self: Arc<Self>,
+    async fn enter_tls(
+        &self,
         socket: TcpStream,
         peer: SocketAddr,
         transport: Transport,
         seat: Seat,
-    ) {
-        let Some(tls) = &self.tls else { return };
-        let Some(arriving) = self.arrival(peer) else { return };
+    ) -> Option<Serving> {
+        let (tls, arriving) = (self.tls.as_ref()?, self.arrival(peer)?);
         let shaken = tokio::select! {
             biased; // who goes away waits for nobody
-            () = self.gate.left() => return,
+            () = self.gate.left() => return None,
             shaken = tls.shake(socket) => shaken,
         };
         drop(arriving);
@@ -186,17 +195,15 @@ impl Entrance {
             Err(e) => {
                 self.gate.meters.tls_handshakes_failed.increment(1);
                 tracing::debug!(target: "gate", %peer, "the TLS handshake failed: {e}");
-                return;
+                return None;
             }
         };
         let gate = self.gate.clone();
-        drop(self);
         if transport == Transport::TcpTls {
             gate.meters.served.tcp_tls.increment(1);
-            gate.serve(stream, peer, seat).await;
-        } else {
-            gate.meters.served.ws_tls.increment(1);
-            Box::pin(ws::serve(gate, stream, transport, peer, seat)).await;
+            return Some(gate.serve(stream, peer, seat));
         }
+        gate.meters.served.ws_tls.increment(1);
+        Box::pin(ws::enter(gate, stream, transport, peer, seat)).await
     }
 }

@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -227,7 +228,7 @@ impl Gate {
     }
 
     /// Serves one client until it is gone; whatever carries bytes both ways will do.
-    pub(crate) async fn serve<C>(self: Arc<Self>, carrier: C, peer: SocketAddr, seat: Seat)
+    pub(crate) fn serve<C>(self: Arc<Self>, carrier: C, peer: SocketAddr, seat: Seat) -> Serving
     where
         C: Carrier,
     {
@@ -235,9 +236,13 @@ impl Gate {
             self.settings.gate.outbox_bytes_max,
             self.settings.replay_bytes_max,
         ));
-        let listed = Listed::new(&self, &outbox);
-        Connection::new(carrier, peer, self.clone(), outbox).run().await;
-        drop((listed, seat));
+        let listed = Listed::new(self.clone(), &outbox);
+        let mut connection = Connection::new(carrier, peer, self, outbox);
+        // A block and not a function, whose arguments would lie in the future twice.
+        Box::pin(async move {
+            connection.run().await;
+            drop((connection, listed, seat));
+        })
     }
 
     /// How many connections are open.
@@ -292,14 +297,17 @@ impl Gate {
     }
 }
 
+/// What serves one client until it is gone: as large as that needs, and no larger.
+pub(crate) type Serving = BoxFuture<'static, ()>;
+
 /// One connection's entry in the list of those that are open; taken off when it is dropped.
-struct Listed<'a> {
-    gate: &'a Gate,
+struct Listed {
+    gate: Arc<Gate>,
     id: u64,
 }
 
-impl<'a> Listed<'a> {
-    fn new(gate: &'a Gate, outbox: &Arc<Outbox>) -> Self {
+impl Listed {
+    fn new(gate: Arc<Gate>, outbox: &Arc<Outbox>) -> Self {
         let id = gate.next_connection.fetch_add(1, Ordering::Relaxed);
         let mut open = gate.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(id, Arc::downgrade(outbox));
@@ -307,11 +315,12 @@ impl<'a> Listed<'a> {
         if gate.draining() {
             outbox.drain();
         }
+        drop(open);
         Self { gate, id }
     }
 }
 
-impl Drop for Listed<'_> {
+impl Drop for Listed {
     fn drop(&mut self) {
         let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(&self.id);

@@ -153,6 +153,17 @@ impl Outbox {
         (frames, dropped)
     }
 
+    /// Frees the buffers that nothing is in.
+    pub(crate) fn let_go(&self) {
+        let mut inner = self.lock();
+        if inner.ready.is_empty() {
+            inner.ready = Vec::new();
+        }
+        if inner.awaited.is_empty() {
+            inner.awaited = VecDeque::new();
+        }
+    }
+
     /// When the oldest unanswered request must be given up.
     pub(crate) fn oldest_deadline(&self) -> Option<Instant> {
         self.lock().awaited.front().map(|a| a.deadline)
@@ -425,6 +436,19 @@ mod tests {
         }
         assert_eq!(outbox.depth().1, 0);
         assert!(outbox.lock().awaited.capacity() <= 64, "{}", outbox.lock().awaited.capacity());
+    }
+
+    #[tokio::test]
+    async fn when_it_is_let_go_only_what_is_in_it_takes_room() {
+        let (outbox, mut writing) = (Outbox::new(1 << 20, 0), Vec::with_capacity(5000));
+        outbox.await_answers(1, Instant::now());
+        deliver(&outbox, Mark::Answer, 1);
+        outbox.let_go();
+        outbox.take(&mut writing, 0);
+        assert!(!writing.is_empty() && outbox.lock().ready.capacity() == 5000);
+        outbox.let_go();
+        let inner = outbox.lock();
+        assert_eq!((inner.ready.capacity(), inner.awaited.capacity()), (0, 0));
     }
 
     #[tokio::test]

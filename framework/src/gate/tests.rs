@@ -168,14 +168,14 @@ impl Town {
     /// Connects over a carrier that is made of the gate's side of a pipe.
     fn connect_over<C>(&self, carrier: impl FnOnce(DuplexStream) -> C) -> Client<DuplexStream>
     where
-        C: Carrier + Sync + 'static,
+        C: Carrier,
     {
         Client::over(self.pipe(carrier))
     }
 
     fn pipe<C>(&self, carrier: impl FnOnce(DuplexStream) -> C) -> DuplexStream
     where
-        C: Carrier + Sync + 'static,
+        C: Carrier,
     {
         let (near, far) = tokio::io::duplex(4096);
         let far = carrier(far);
@@ -190,6 +190,16 @@ impl Town {
         client.sign_in(&self.token).await.expect("signed in");
         client
     }
+}
+
+/// What is rare must not lie in what every connection keeps: see `Connection::run`.
+#[tokio::test]
+async fn an_idle_connection_costs_little_memory() {
+    let (town, (_near, far)) = (Town::new(), tokio::io::duplex(1));
+    let peer: SocketAddr = ([127, 0, 0, 1], 1).into();
+    let seat = town.gate.admit(peer.ip()).expect("a seat");
+    let bytes = size_of_val(&*town.gate.clone().serve(far, peer, seat));
+    assert!(bytes <= 560, "{bytes} bytes");
 }
 
 /// Waits for the end without the client's own patience in the way.

@@ -21,7 +21,7 @@ use self::{
     carrier::{QuicCarrier, Reason},
     hello::AnyProtocol,
 };
-use super::{Entrance, admission::Seat};
+use super::{Entrance, Gate, Serving, admission::Seat};
 use crate::{
     config,
     limits::{
@@ -104,68 +104,72 @@ impl Entrance {
             self.refuse_quic(incoming);
             return;
         };
-        let connection = self.clone().serve_quic(incoming, peer, arriving, seat);
-        self.gate.tasks.spawn_on(connection, self.shards.next());
+        self.spawn(enter(self.gate.clone(), incoming, peer, arriving, seat));
     }
 
     fn refuse_quic(&self, incoming: Incoming) {
         self.gate.meters.quic_refused.increment(1);
         incoming.refuse();
     }
+}
 
-    async fn serve_quic(
-        self: Arc<Self>,
-        incoming: Incoming,
-        peer: SocketAddr,
-        arriving: Seat,
-        seat: Seat,
-    ) {
-        let gate = self.gate.clone();
-        drop(self);
-        // Accepted here, so that its driver runs on this shard.
-        let shaken = async {
-            match incoming.accept() {
-                Ok(connecting) => connecting.await.map_err(|e| e.to_string()),
-                Err(e) => Err(e.to_string()),
-            }
-        };
-        let shaken = tokio::select! {
-            biased; // who goes away waits for nobody
-            () = gate.left() => return,
-            shaken = timeout(HANDSHAKE_DEADLINE, shaken) => shaken,
-        };
-        drop(arriving);
-        let connection = match shaken.unwrap_or_else(|late| Err(late.to_string())) {
-            Ok(connection) => connection,
-            Err(e) => {
-                gate.meters.tls_handshakes_failed.increment(1);
-                tracing::debug!(target: "gate", %peer, "the QUIC handshake failed: {e}");
-                return;
-            }
-        };
-        gate.meters.served.quic.increment(1);
-        let patience = gate.settings.gate.sign_in_timeout;
-        let opened = tokio::select! {
-            biased; // who goes away waits for nobody
-            () = gate.left() => Err(Code::DRAINING),
-            opened = timeout(patience, connection.accept_bi()) => match opened {
-                Ok(Ok(streams)) => Ok(streams),
-                Ok(Err(_)) => return,
-                Err(_) => Err(Code::NOT_SIGNED_IN),
-            },
-        };
-        let (send, receive): (SendStream, RecvStream) = match opened {
-            Ok(streams) => streams,
-            Err(code) => return connection.close(reason(code), b""),
-        };
-        let (why, confirmed) = (Reason::default(), send.stopped());
-        let carrier = QuicCarrier::new(connection.clone(), send, receive, why.clone());
-        gate.serve(carrier, peer, seat).await;
+/// Brings one client in; `None`: it is gone.
+async fn enter(
+    gate: Arc<Gate>,
+    incoming: Incoming,
+    peer: SocketAddr,
+    arriving: Seat,
+    seat: Seat,
+) -> Option<Serving> {
+    // Accepted here, so that its driver runs on this shard.
+    let shaken = async {
+        match incoming.accept() {
+            Ok(connecting) => connecting.await.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        }
+    };
+    let shaken = tokio::select! {
+        biased; // who goes away waits for nobody
+        () = gate.left() => return None,
+        shaken = timeout(HANDSHAKE_DEADLINE, shaken) => shaken,
+    };
+    drop(arriving);
+    let connection = match shaken.unwrap_or_else(|late| Err(late.to_string())) {
+        Ok(connection) => connection,
+        Err(e) => {
+            gate.meters.tls_handshakes_failed.increment(1);
+            tracing::debug!(target: "gate", %peer, "the QUIC handshake failed: {e}");
+            return None;
+        }
+    };
+    gate.meters.served.quic.increment(1);
+    let patience = gate.settings.gate.sign_in_timeout;
+    let opened = tokio::select! {
+        biased; // who goes away waits for nobody
+        () = gate.left() => Err(Code::DRAINING),
+        opened = timeout(patience, connection.accept_bi()) => match opened {
+            Ok(Ok(streams)) => Ok(streams),
+            Ok(Err(_)) => return None,
+            Err(_) => Err(Code::NOT_SIGNED_IN),
+        },
+    };
+    let (send, receive): (SendStream, RecvStream) = match opened {
+        Ok(streams) => streams,
+        Err(code) => {
+            connection.close(reason(code), b"");
+            return None;
+        }
+    };
+    let (why, confirmed) = (Reason::default(), send.stopped());
+    let carrier = QuicCarrier::new(connection.clone(), send, receive, why.clone());
+    let serving = gate.serve(carrier, peer, seat);
+    Some(Box::pin(async move {
+        serving.await;
         // The stream is finished by now; to close before the client has confirmed its end would
         // throw away what is on its way.
         let _late = timeout(CLOSE_LINGER, confirmed).await;
         connection.close(reason(why.code()), b"");
-    }
+    }))
 }
 
 /// A result code as QUIC closes with it.

@@ -21,25 +21,23 @@ use tokio::{
 };
 
 use self::{handshake::Opening, socket::WebSocket};
-use super::{Gate, Transport, admission::Seat};
+use super::{Gate, Serving, Transport, admission::Seat};
 use crate::limits::WS_HANDSHAKE_DEADLINE;
 
-/// Serves one WebSocket client until it is gone.
-pub(super) async fn serve<C>(
+/// Brings one WebSocket client in; `None`: it is gone.
+pub(super) async fn enter<C>(
     gate: Arc<Gate>,
     mut stream: C,
     transport: Transport,
     mut peer: SocketAddr,
     seat: Seat,
-) where
-    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Option<Serving>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
 {
-    // In a box of its own: what a handshake needs is not kept for as long as the connection.
-    let opened = Box::pin(open(&gate, &mut stream, &mut peer, seat)).await;
-    if let Some((opening, seat)) = opened {
-        let socket = WebSocket::new(stream, transport, gate.clone(), peer, opening);
-        gate.serve(socket, peer, seat).await;
-    }
+    let (opening, seat) = open(&gate, &mut stream, &mut peer, seat).await?;
+    let socket = WebSocket::new(stream, transport, gate.clone(), peer, opening);
+    Some(gate.serve(socket, peer, seat))
 }
 
 /// The handshake, within its time. Behind a proxy that is believed, the client's own address takes

@@ -431,7 +431,7 @@ where
 
 impl<C> Carrier for WebSocket<C>
 where
-    C: AsyncRead + AsyncWrite + Unpin + Send,
+    C: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
 {
     fn transport(&self) -> Transport {
         self.transport

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, future::OptionFuture};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
@@ -149,9 +149,10 @@ impl Town {
         bytes: usize,
     ) -> (DuplexStream, impl Future<Output = ()> + Send + 'static) {
         let (near, far) = tokio::io::duplex(bytes);
-        let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
         let seat = self.gate.admit(peer.ip()).expect("a seat");
-        (near, super::serve(self.gate.clone(), far, Transport::Ws, peer, seat))
+        let entering = super::enter(self.gate.clone(), far, Transport::Ws, peer, seat);
+        (near, async { OptionFuture::from(entering.await).await.unwrap_or_default() })
     }
 
     /// What the gate answers to this request.
