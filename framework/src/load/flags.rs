@@ -146,7 +146,8 @@ impl LoadFlags {
         let what = match (&self.scenario, &plan.groups[..]) {
             (Some(file), groups) => {
                 let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
-                format!("{}: {}", file.display(), names.join(", "))
+                let file = file.file_name().unwrap_or_default().display();
+                format!("{file}: {}", names.join(", "))
             }
             (None, groups) => format!("{}{payload}", groups[0].steps[0].api),
         };

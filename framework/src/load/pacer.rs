@@ -53,11 +53,16 @@ struct Alarm(tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>);
 
 #[cfg(target_os = "linux")]
 impl Alarm {
+    #[expect(
+        deprecated,
+        reason = "its sound successor is unsafe to call; an OwnedFd that nobody else has stays \
+                  open until this is dropped"
+    )]
     fn new() -> io::Result<Self> {
         use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self(tokio::io::unix::AsyncFd::register(timer)?))
+        Ok(Self(tokio::io::unix::AsyncFd::new(timer)?))
     }
 
     async fn at(&self, at: Instant) {

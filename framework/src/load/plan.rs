@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(line.frame, b"\x10\0\x0c\0msg.Echo.Req\x08\x07");
         assert_eq!(line.answer.as_deref(), Some("msg.Echo.Res"));
 
-        let mut said = |change: fn(&mut Step), parts: &[&str]| {
+        let said = |change: fn(&mut Step), parts: &[&str]| {
             let mut plan = plan.clone();
             change(&mut plan.groups[0].steps[0]);
             let Mistake(said) = plan.check(&language(), "--api").expect_err("a mistake");

@@ -1,9 +1,6 @@
 //! Owns what the operator sees while it is measured: a bar in a terminal, elsewhere plain lines.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    time::Duration,
-};
+use std::io::{IsTerminal as _, Write as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -65,10 +62,6 @@ impl Progress {
             // When nobody reads it, the table and the exit code must do.
             let _nobody_reads = writeln!(std::io::stderr(), "{sentence}");
         });
-    }
-
-    pub(super) fn all_there(&self, connected: usize, took: Duration) {
-        self.say(&format!("{connected} connections after {:.1} s", took.as_secs_f64()));
     }
 
     pub(super) fn end(&self) {

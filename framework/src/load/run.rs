@@ -241,9 +241,9 @@ impl Measurement {
         sum.add(slice);
         *count += 1;
         let is_whole = *count >= self.posts.iter().filter(|post| !post.is_done).count();
-        // Of a worker that lags behind there is no more than a second to wait for.
-        let last = if is_whole { second } else { second.saturating_sub(2) };
-        let later = self.open.split_off(&(last + 1));
+        // A worker that lags behind is waited for no longer than two seconds.
+        let later =
+            self.open.split_off(&if is_whole { second + 1 } else { second.saturating_sub(1) });
         for (_, (_, slice)) in std::mem::replace(&mut self.open, later) {
             self.close(&slice);
         }
