@@ -140,7 +140,8 @@ impl Chart<'_> {
 
     fn legend(&self) -> String {
         let entry = |line: &Line<'_>| {
-            format!(" <span class=\"{}\">\u{25a0} {}</span>", line.class, escaped(line.name))
+            let (class, name) = (line.class, escaped(line.name));
+            format!(" <span class=\"{class}\"><i class=\"{class}\"></i>{name}</span>")
         };
         self.lines.iter().filter(|line| !line.points.is_empty()).map(entry).collect()
     }

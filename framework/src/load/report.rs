@@ -18,6 +18,7 @@ th{font-weight:600}td,th{padding:.15rem .8rem .15rem 0;text-align:right;border-b
 td:first-child,th:first-child{text-align:left;white-space:pre}
 figure{margin:1.4rem 0}figcaption{font-weight:600}figcaption span{font-weight:400;margin-left:.8rem}
 svg{width:100%;height:auto}text{font-size:11px;fill:var(--dim)}.y{text-anchor:end}.x{text-anchor:middle}
+i{display:inline-block;width:1.4rem;border-top:3px solid;margin:0 .35rem .25rem 0}i.d{border-style:dashed}i.e{border-style:dotted}
 .grid{stroke:var(--grid)}.line{fill:none;stroke-width:1.8;stroke-linejoin:round}
 .a{stroke:var(--a);color:var(--a)}.b{stroke:var(--b);color:var(--b)}.c{stroke:var(--c);color:var(--c)}
 .d{stroke:var(--dim);color:var(--dim);stroke-dasharray:5 3}.e{stroke:var(--dim);color:var(--dim);stroke-dasharray:1 3}
