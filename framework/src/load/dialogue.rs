@@ -203,6 +203,7 @@ impl Dialogue {
     /// Counts what never was answered, and what never was sent though it was due.
     pub(super) fn end(&mut self, meter: &mut Meter) {
         self.forget(meter);
+        self.out.clear();
         meter.errors("due, but not sent", self.script.take().map_or(0, |script| script.unsent()));
     }
 

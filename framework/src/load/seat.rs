@@ -63,6 +63,14 @@ impl Seat {
         self.write(world, Instant::now());
     }
 
+    /// Says that somebody is there, if it has said nothing since then.
+    pub(super) fn ping(&self, world: &World, now: Instant, since: Instant) {
+        if self.socket.borrow().is_some() {
+            self.dialogue.borrow_mut().ping(now, since);
+            self.write(world, now);
+        }
+    }
+
     /// Sends what is due.
     pub(super) fn write(&self, world: &World, now: Instant) {
         let socket = self.socket.borrow();

@@ -215,7 +215,11 @@ impl Worker {
             self.tell_slice(second + 1).await;
         }
         let now = Instant::now();
-        world.each(|seat| seat.dialogue.borrow_mut().stop(now));
+        world.each(|seat| {
+            seat.dialogue.borrow_mut().stop(now);
+            // What was due until now and whose time nobody has called yet.
+            seat.write(&world, now);
+        });
         let drained = timeout(DRAIN, async {
             let mut look = interval(DRAIN_SEEN);
             let noisy = |seat: &Rc<Seat>| !seat.dialogue.borrow().is_quiet();
@@ -267,10 +271,7 @@ async fn keep_who_is_silent(world: Rc<World>) {
         look.tick().await;
         let now = Instant::now();
         let Some(since) = now.checked_sub(SILENCE_MAX) else { continue };
-        world.each(|seat| {
-            seat.dialogue.borrow_mut().ping(now, since);
-            seat.write(&world, now);
-        });
+        world.each(|seat| seat.ping(&world, now, since));
     }
 }
 
