@@ -53,6 +53,8 @@ impl From<Mistake> for LoadError {
 struct Post {
     connected: usize,
     tried: usize,
+    /// Seconds that it has told.
+    told: u64,
     is_done: bool,
 }
 
@@ -66,7 +68,7 @@ struct Measurement {
     generator: Processes,
     memory_before: u64,
     /// Seconds that some workers have not told yet.
-    open: BTreeMap<u64, (usize, Slice)>,
+    open: BTreeMap<u64, Slice>,
     total: Slice,
     in_time: u64,
     series: Vec<Second>,
@@ -185,7 +187,7 @@ impl Measurement {
                 (post.connected, post.tried) = (connected, tried);
                 self.ramped();
             }
-            Said::Slice(slice) => self.take(&slice),
+            Said::Slice(slice) => self.take(worker, &slice),
             Said::Done => self.posts[worker].is_done = true,
             Said::Gone if self.posts[worker].is_done => {}
             Said::Gone => {
@@ -231,20 +233,19 @@ impl Measurement {
     }
 
     /// Adds up what one worker says of one second.
-    fn take(&mut self, slice: &Slice) {
+    fn take(&mut self, worker: usize, slice: &Slice) {
         let second = slice.second;
         if second < self.plan.span.as_secs() {
             self.in_time += slice.done();
         }
         self.total.add(slice);
-        let (count, sum) = self.open.entry(second).or_insert_with(|| (0, Slice::new(second)));
-        sum.add(slice);
-        *count += 1;
-        let is_whole = *count >= self.posts.iter().filter(|post| !post.is_done).count();
+        self.open.entry(second).or_insert_with(|| Slice::new(second)).add(slice);
+        self.posts[worker].told = second + 1;
+        let is_whole = self.posts.iter().all(|post| post.is_done || post.told > second);
         // A worker that lags behind is waited for no longer than two seconds.
         let later =
             self.open.split_off(&if is_whole { second + 1 } else { second.saturating_sub(1) });
-        for (_, (_, slice)) in std::mem::replace(&mut self.open, later) {
+        for slice in std::mem::replace(&mut self.open, later).into_values() {
             self.close(&slice);
         }
     }
@@ -266,7 +267,7 @@ impl Measurement {
 
     fn outcome(mut self, name: &str, what: String, at_ms: i64, connected: usize) -> Outcome {
         let now = Instant::now();
-        for (_, (_, slice)) in std::mem::take(&mut self.open) {
+        for slice in std::mem::take(&mut self.open).into_values() {
             self.close(&slice);
         }
         self.progress.end();
