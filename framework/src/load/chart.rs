@@ -71,7 +71,7 @@ impl Scale {
             return (first..=last).take(20).map(|power| 10f64.powi(power)).collect();
         }
         let span = self.to - self.from;
-        if !(span > 0.0) {
+        if span.is_nan() || span <= 0.0 {
             return vec![self.from];
         }
         let rough = span / 5.0;
@@ -234,7 +234,7 @@ mod tests {
                 assert!((LEFT - 0.1..=WIDTH - RIGHT + 0.1).contains(&x), "{x}");
                 assert!((TOP - 0.1..=HEIGHT - BOTTOM + 0.1).contains(&y), "{y}");
             }).count();
-            prop_assert!(count <= POINTS_MAX && (count > 0) == !small.is_empty());
+            prop_assert!(count <= POINTS_MAX && (count > 0) != small.is_empty());
         }
     }
 

@@ -58,6 +58,13 @@ struct Post {
     is_done: bool,
 }
 
+/// What processes had used at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    server: Option<Usage>,
+    generator: Option<Usage>,
+}
+
 /// A measurement under way.
 struct Measurement {
     crew: Crew,
@@ -73,7 +80,7 @@ struct Measurement {
     in_time: u64,
     series: Vec<Second>,
     /// What the server and the generator had used at each second, from the beginning.
-    used: Vec<(Instant, Option<Usage>, Option<Usage>)>,
+    used: Vec<Look>,
     begins: Option<Instant>,
     ended: Option<Instant>,
 }
@@ -229,7 +236,8 @@ impl Measurement {
     }
 
     fn look(&mut self) {
-        self.used.push((Instant::now(), self.server.usage(), self.generator.usage()));
+        let (server, generator) = (self.server.usage(), self.generator.usage());
+        self.used.push(Look { server, generator });
     }
 
     /// Adds up what one worker says of one second.
@@ -255,10 +263,16 @@ impl Measurement {
         if second.second >= self.plan.span.as_secs() {
             return;
         }
+        // Told by a worker that has lagged behind.
+        if let Some(known) = self.series.iter_mut().rev().find(|s| s.second == second.second) {
+            known.messages += second.messages;
+            known.pushes += second.pushes;
+            known.errors += second.errors;
+            return;
+        }
         let at = |n: u64| usize::try_from(n).ok().and_then(|n| self.used.get(n)).copied();
-        if let (Some((_, Some(before), _)), Some((_, Some(after), _))) =
-            (at(second.second), at(second.second + 1))
-        {
+        let server = |n: u64| at(n)?.server;
+        if let (Some(before), Some(after)) = (server(second.second), server(second.second + 1)) {
             second.server_cpu = Some(after.cpu.saturating_sub(before.cpu).as_secs_f64());
         }
         self.progress.second(&second);
@@ -278,20 +292,20 @@ impl Measurement {
         if self.begins.is_some_and(|begins| begins <= now) && self.next_look().is_some() {
             self.look();
         }
-        let used = |of: fn(&(Instant, Option<Usage>, Option<Usage>)) -> Option<Usage>| {
+        let used = |of: fn(&Look) -> Option<Usage>| {
             let mut looks = self.used.iter().filter_map(of);
             let first = looks.next()?;
-            let last = looks.last().unwrap_or(first);
+            let last = looks.next_back().unwrap_or(first);
             Some((last.cpu.saturating_sub(first.cpu).as_secs_f64(), last.memory))
         };
         let Processes(pids) = &self.server;
-        let server = used(|look| look.1).map(|(cpu_s, memory)| Server {
+        let server = used(|look| look.server).map(|(cpu_s, memory)| Server {
             pids: pids.clone(),
             cpu_s,
             memory_before: self.memory_before,
             memory,
         });
-        let generator_cpu_s = used(|look| look.2).map(|(cpu_s, _)| cpu_s);
+        let generator_cpu_s = used(|look| look.generator).map(|(cpu_s, _)| cpu_s);
         let (machine, cores) = machine();
         let Slice { second: _, sent, inputs, answered, pushes, errors, latency, sign_in } =
             std::mem::replace(&mut self.total, Slice::new(0));

@@ -65,7 +65,7 @@ pub(super) enum Said {
     /// So many connections are there; so many were tried.
     Ramp { connected: usize, tried: usize },
     /// One second, or what came after the last.
-    Slice(Slice),
+    Slice(Box<Slice>),
     /// That was all.
     Done,
     /// Nothing more will come; before [`Said::Done`] it has failed.
@@ -233,7 +233,7 @@ impl Worker {
 
     async fn tell_slice(&self, next: u64) {
         let slice = self.world.meter.borrow_mut().cut(next);
-        self.tell(Said::Slice(slice)).await;
+        self.tell(Said::Slice(Box::new(slice))).await;
     }
 
     async fn tell(&self, said: Said) {
