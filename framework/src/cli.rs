@@ -1,5 +1,5 @@
 //! Owns the commands of a game's program: reads them, runs them, says in one sentence what is
-//! wrong. What they do lies in `node` and `play`.
+//! wrong. What they do lies in `node`, `play` and `load`.
 
 use std::{
     fmt,
@@ -20,6 +20,7 @@ use crate::{
     app::{Exit, Game, Running},
     check,
     config::{Config, Flags, For, LogFormat, redacted},
+    load::{self, Language, LoadError, LoadFlags},
     node::{self, Node},
     play::{AnyScript, Play, PlayError},
     room::{AnyRoomKind, Recording, ReplayError},
@@ -57,6 +58,11 @@ enum Command {
     Admin(AdminFlags),
     /// A client: signs in as a guest and plays; exits 0 only if all worked.
     Play(PlayFlags),
+    /// Measures a server: guests send messages and count what comes back.
+    Load(Box<LoadFlags>),
+    /// A part of `load`, told by it what to do.
+    #[command(name = load::WORKER, hide = true)]
+    LoadWorker,
     /// Plays a recorded match again; exits 0 only if the same comes of it.
     Replay(ReplayFlags),
 }
@@ -101,6 +107,8 @@ pub(crate) fn main(name: &'static str, game: Game, script: Option<AnyScript>) ->
         Some(Command::Check(serve)) => check(name, &serve),
         Some(Command::Admin(flags)) => admin(name, &flags),
         Some(Command::Play(flags)) => play(name, &flags, script),
+        Some(Command::Load(flags)) => measure(name, &flags, Language::of(&game)),
+        Some(Command::LoadWorker) => work(name, &Language::of(&game)),
         Some(Command::Replay(flags)) => replay(name, &flags, &game.rooms),
     }
 }
@@ -340,6 +348,39 @@ fn play(name: &str, flags: &PlayFlags, script: Option<AnyScript>) -> Exit {
             complain(&format!("{name} play: {e}"));
             Exit::FAILURE
         }
+    }
+}
+
+// === load ===
+
+fn measure(name: &str, flags: &LoadFlags, language: Language) -> Exit {
+    if let Err(e) = telemetry::start_logging(LogFormat::Text) {
+        return sorry(name, &e);
+    }
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return sorry(name, &format!("no runtime: {e}")),
+    };
+    match runtime.block_on(load::run(name, flags, language)) {
+        Ok((said, all_went_well)) => {
+            say(&said);
+            if all_went_well { Exit::SUCCESS } else { Exit::FAILURE }
+        }
+        Err(LoadError::Mistake(e)) => sorry(name, &e),
+        Err(LoadError::Failed(e)) => {
+            complain(&format!("{name} load: {e}"));
+            Exit::FAILURE
+        }
+    }
+}
+
+fn work(name: &str, language: &Language) -> Exit {
+    if let Err(e) = telemetry::start_logging(LogFormat::Text) {
+        return sorry(name, &e);
+    }
+    match load::work_for_another(language) {
+        Ok(()) => Exit::SUCCESS,
+        Err(e) => sorry(name, &e),
     }
 }
 

@@ -51,6 +51,7 @@ mod gate;
 mod ground;
 mod limits;
 mod link;
+mod load;
 mod node;
 mod outage;
 mod play;

@@ -41,13 +41,27 @@ pub async fn guest(http: &str, device_id: &str) -> Result<SignedIn, ClientError>
 /// # Errors
 /// As [`guest`].
 pub async fn auth(http: &str, form: &[(&str, &str)]) -> Result<SignedIn, ClientError> {
+    let over = connections().map_err(|e| ClientError::Http { url: http.to_owned(), why: e })?;
+    auth_over(&over, http, form).await
+}
+
+/// Connections to account centers, kept for the next one who signs in.
+pub(crate) fn connections() -> Result<reqwest::Client, String> {
+    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
+    http.map_err(|e| e.to_string())
+}
+
+/// As [`auth`], for many.
+pub(crate) async fn auth_over(
+    over: &reqwest::Client,
+    http: &str,
+    form: &[(&str, &str)],
+) -> Result<SignedIn, ClientError> {
     let host = http.trim_start_matches("http://").trim_end_matches('/');
     let url = format!("http://{host}/v1/account/auth");
     let failed = |why: String| ClientError::Http { url: url.clone(), why };
     let body = serde_urlencoded::to_string(form).map_err(|e| failed(e.to_string()))?;
-    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
-    let http = http.map_err(|e| failed(e.to_string()))?;
-    let request = http.post(&url).header("content-type", "application/x-www-form-urlencoded");
+    let request = over.post(&url).header("content-type", "application/x-www-form-urlencoded");
     let response = request.body(body).send().await.map_err(|e| failed(root(&e)))?;
     let text = response.text().await.map_err(|e| failed(root(&e)))?;
 

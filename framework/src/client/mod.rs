@@ -38,6 +38,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::account::{auth_over, connections};
 use self::connection::ANSWER_TIMEOUT;
 pub use self::{
     account::{SignedIn, auth, guest},

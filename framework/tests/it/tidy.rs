@@ -63,6 +63,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("store", &["gate", "entity", "link", "account", "node", "app"]),
     ("account", &["gate", "entity", "link", "node", "app"]),
     ("client", &["gate", "entity", "link", "account", "store", "node", "app"]),
+    ("load", &["gate", "entity", "link", "directory", "account", "store", "node", "cli"]),
     ("gate", &["store", "node", "app", "cli"]),
 ];
 
@@ -166,6 +167,7 @@ fn every_relative_link_in_the_documents_leads_somewhere() {
         "docs/SESSIONS.md",
         "docs/ACCOUNTS.md",
         "docs/ROOMS.md",
+        "docs/LOAD.md",
         "docs/WEB.md",
     ] {
         let text = read(document);

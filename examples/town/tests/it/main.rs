@@ -6,6 +6,7 @@ mod browser;
 mod cluster;
 mod ends;
 mod hostile;
+mod load;
 mod members;
 mod nodes;
 mod operate;
