@@ -27,7 +27,7 @@ const WARM_UP: Duration = Duration::from_millis(800);
 /// How long one connection may take until its first echo is there.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long an answer may be away at the end; a server that takes longer has lost it.
+/// How long the last answers may take; a server that takes longer has lost them.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connections that join side by side.
@@ -194,7 +194,7 @@ impl Asked {
     }
 }
 
-/// Keeps `depth` echoes under way until the time is over.
+/// Keeps `depth` echoes under way until the time is over, and waits for the last of them.
 async fn play(
     peer: &'static dyn Peer,
     mut socket: TcpStream,
@@ -208,10 +208,11 @@ async fn play(
     let mut answers = asked.depth;
     loop {
         let now = Instant::now();
-        if now >= until {
+        if now < until {
+            send(&mut socket, asked.ask(now, answers)).await?;
+        } else if asked.waiting.is_empty() {
             return Ok(asked.round_trips);
         }
-        send(&mut socket, asked.ask(now, answers)).await?;
         answers = 0;
         while answers == 0 {
             read(&mut socket, &mut unread).await?;

@@ -19,6 +19,9 @@ pub(crate) struct Package {
 const REMEDY: &str = "install Node.js with npm (nodejs.org, or apt install nodejs npm), or leave \
                       this peer out by --peers";
 
+/// Of what a program that fails says, the first is the cause; npm goes on with its manual.
+const SAID_LINES: usize = 12;
+
 impl Package {
     fn path(&self) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(self.folder)
@@ -29,12 +32,11 @@ impl Package {
     pub(crate) fn install(&self) -> Result<String, String> {
         let node = output(Command::new("node").arg("--version"))?;
         let npm = output(Command::new("npm").arg("--version"))?;
-        let lock = "package-lock.json";
-        let wanted = self.files.iter().find(|(path, _)| *path == lock).map(|(_, text)| *text);
-        // npm writes it as the last thing of an install.
-        let done = self.path().join("node_modules/.package-lock.json").exists();
-        let installed =
-            done && fs::read_to_string(self.path().join(lock)).ok().as_deref() == wanted;
+        let lock = self.files.iter().find(|(path, _)| *path == "package-lock.json");
+        let lock = lock.map(|(_, text)| *text).unwrap_or_default();
+        // Written last: what a failed install leaves is not taken for one.
+        let stamp = self.path().join("installed.json");
+        let installed = fs::read_to_string(&stamp).is_ok_and(|was| was == lock);
         for (path, text) in self.files {
             let path = self.path().join(path);
             let write = || {
@@ -47,6 +49,7 @@ impl Package {
             // Nothing of a package runs but what the server loads.
             let ci = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
             output(Command::new("npm").args(ci).current_dir(self.path()))?;
+            fs::write(&stamp, lock).map_err(|e| format!("{}: {e}", stamp.display()))?;
         }
         let ask = "process.argv.slice(1).map(p => p + ' ' + JSON.parse(require('fs').readFileSync(\
                    `node_modules/${p}/package.json`)).version).join(', ')";
@@ -70,7 +73,9 @@ fn output(command: &mut Command) -> Result<String, String> {
     let ran = ran.map_err(|e| format!("{name} does not run ({e}): {REMEDY}"))?;
     if !ran.status.success() {
         let said = String::from_utf8_lossy(&ran.stderr);
-        return Err(format!("{command:?} failed ({}): {}", ran.status, said.trim()));
+        let said = said.lines().filter(|line| !line.starts_with("npm warn"));
+        let said = said.take(SAID_LINES).collect::<Vec<_>>().join("\n");
+        return Err(format!("{command:?} failed ({}):\n{said}", ran.status));
     }
     Ok(String::from_utf8_lossy(&ran.stdout).trim().to_owned())
 }
