@@ -44,8 +44,8 @@ pub(crate) trait Peer: Sync {
     /// The `nth` connection, once echoes may be asked of it.
     fn join(&'static self, at: Arc<At>, nth: usize) -> Later<TcpStream>;
 
-    /// Appends the frame that asks for the `nth` echo; all are of one size. `nth` starts again
-    /// at 0, but never while that echo is under way.
+    /// Appends the frame that asks for the `nth` echo; all are of one size. `nth` counts those
+    /// under way and starts again at 0: a server that answers out of turn may hold two of one.
     fn request(&self, nth: usize, out: &mut Vec<u8>);
 
     /// Takes whole frames: says how many bytes they were and how many answers. What the server
