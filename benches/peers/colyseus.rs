@@ -91,20 +91,23 @@ impl Peer for Colyseus {
                 return Err(unexpected(&head));
             }
             // The room says how its state is read; a client that has understood says so.
-            let end = loop {
-                if let Some((BINARY, message, end)) = cut(&unread)?
-                    && message.first() == Some(&JOIN_ROOM)
-                {
-                    break end;
+            let (mut reply, mut joined) = (Vec::new(), false);
+            while !joined || !unread.is_empty() {
+                let Some((opcode, message, bytes)) = cut(&unread)? else {
+                    read(&mut socket, &mut unread).await?;
+                    continue;
+                };
+                match (opcode, message) {
+                    (BINARY, [JOIN_ROOM, ..]) if !joined => {
+                        put(&mut reply, BINARY, &[JOIN_ROOM]);
+                        joined = true;
+                    }
+                    (PING, _) => put(&mut reply, PONG, message),
+                    _ => return Err(unexpected(&unread)),
                 }
-                read(&mut socket, &mut unread).await?;
-            };
-            if end < unread.len() {
-                return Err(unexpected(&unread[end..]));
+                unread.drain(..bytes);
             }
-            let mut joined = Vec::new();
-            put(&mut joined, BINARY, &[JOIN_ROOM]);
-            send(&mut socket, &joined).await?;
+            send(&mut socket, &reply).await?;
             Ok(socket)
         })
     }

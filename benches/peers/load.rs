@@ -14,12 +14,12 @@ use hdrhistogram::Histogram;
 use tokio::{
     net::TcpStream,
     runtime::Builder,
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
-use crate::peer::{At, Peer, read, send};
+use crate::peer::{At, Peer, read, send, unexpected};
 
 /// Before counting: connections are warm, buffers have their size, JavaScript is compiled.
 const WARM_UP: Duration = Duration::from_millis(800);
@@ -56,24 +56,37 @@ pub(crate) fn run(
     runtime.block_on(async {
         let servers = peer.start().await?;
         let at = Arc::new(At { gate: servers.gate.clone(), http: servers.http.clone() });
-        let (begin, answered) = (watch::Sender::new(None), Arc::new(AtomicU64::new(0)));
+        let run = Arc::new(Run {
+            at,
+            depth,
+            span,
+            joins: Semaphore::new(JOINS),
+            joined: watch::Sender::new(0),
+            begin: watch::Sender::new(None),
+            answered: AtomicU64::new(0),
+        });
         let mut players = JoinSet::new();
-        for socket in join_all(peer, &at, connections).await? {
-            let asked = Asked::new(peer, depth)?;
-            let played = play(peer, socket, asked, begin.subscribe(), answered.clone());
-            players.spawn(timeout(WARM_UP + span + ANSWER_TIMEOUT, played));
+        for nth in 0..connections {
+            players.spawn(player(peer, nth, run.clone()));
         }
-        begin.send_replace(Some(Instant::now() + WARM_UP + span));
+        let mut joined = run.joined.subscribe();
+        tokio::select! {
+            _ = joined.wait_for(|joined| *joined == connections) => {}
+            Some(ended) = players.join_next() => {
+                return Err(ended.map_err(|e| e.to_string())?.err().unwrap_or_default());
+            }
+        }
+        run.begin.send_replace(Some(Instant::now() + WARM_UP + span));
         sleep(WARM_UP).await;
-        let (cpu, count, began) = (servers.cpu(), answered.load(Ordering::Relaxed), Instant::now());
+        let (cpu, count, began) =
+            (servers.cpu(), run.answered.load(Ordering::Relaxed), Instant::now());
         sleep(span).await;
-        let (cpu, count) = (servers.cpu() - cpu, answered.load(Ordering::Relaxed) - count);
+        let (cpu, count) = (servers.cpu() - cpu, run.answered.load(Ordering::Relaxed) - count);
         let took = began.elapsed();
         let mut round_trips = histogram();
         while let Some(player) = players.join_next().await {
-            let played = player.map_err(|e| e.to_string())?;
-            let late = |_| format!("an answer is not there after {ANSWER_TIMEOUT:?}");
-            round_trips.add(played.map_err(late)??).map_err(|e| e.to_string())?;
+            let played = player.map_err(|e| e.to_string())??;
+            round_trips.add(played).map_err(|e| e.to_string())?;
         }
         if count == 0 {
             return Err(format!("no answer in {span:?}"));
@@ -92,52 +105,87 @@ fn histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three digits are allowed")
 }
 
-/// Connections that have had their first echo.
-async fn join_all(
+/// What the connections of one run share.
+struct Run {
+    at: Arc<At>,
+    depth: usize,
+    span: Duration,
+    joins: Semaphore,
+    joined: watch::Sender<usize>,
+    /// When the run ends, once all have joined.
+    begin: watch::Sender<Option<Instant>>,
+    answered: AtomicU64,
+}
+
+/// One connection, from its first byte to its last answer.
+async fn player(
     peer: &'static dyn Peer,
-    at: &Arc<At>,
-    connections: usize,
-) -> Result<Vec<TcpStream>, String> {
-    let mut joins = JoinSet::new();
-    for first in 0..JOINS {
-        let at = at.clone();
-        joins.spawn(async move {
-            let mut sockets = Vec::new();
-            for nth in (first..connections).step_by(JOINS) {
-                let joined = async {
-                    let mut socket = peer.join(at.clone(), nth).await?;
-                    first_echo(peer, &mut socket).await?;
-                    Ok(socket)
-                };
-                let late = |_| Err(format!("no echo after {JOIN_TIMEOUT:?}"));
-                let socket = timeout(JOIN_TIMEOUT, joined).await.unwrap_or_else(late);
-                sockets.push(socket.map_err(|why| format!("connection {nth}: {why}"))?);
-            }
-            Ok::<_, String>(sockets)
-        });
-    }
-    let mut sockets = Vec::new();
-    while let Some(joined) = joins.join_next().await {
-        sockets.extend(joined.map_err(|e| e.to_string())??);
-    }
-    Ok(sockets)
+    nth: usize,
+    run: Arc<Run>,
+) -> Result<Histogram<u64>, String> {
+    let of = |why| format!("connection {nth}: {why}");
+    let join = async {
+        let mut socket = peer.join(run.at.clone(), nth).await?;
+        first_echo(peer, &mut socket).await?;
+        Ok(socket)
+    };
+    let turn = run.joins.acquire().await.map_err(|e| e.to_string())?;
+    let late = |_| Err(format!("no echo after {JOIN_TIMEOUT:?}"));
+    let mut socket = timeout(JOIN_TIMEOUT, join).await.unwrap_or_else(late).map_err(of)?;
+    drop(turn);
+    run.joined.send_modify(|joined| *joined += 1);
+    let until = idle(peer, &mut socket, run.begin.subscribe()).await.map_err(of)?;
+    let played = timeout(WARM_UP + run.span + ANSWER_TIMEOUT, play(peer, socket, &run, until));
+    let late = |_| Err(format!("an answer is not there after {ANSWER_TIMEOUT:?}"));
+    played.await.unwrap_or_else(late).map_err(of)
 }
 
 async fn first_echo(peer: &dyn Peer, socket: &mut TcpStream) -> Result<(), String> {
-    let (mut out, mut unread) = (Vec::new(), Vec::with_capacity(1024));
-    peer.request(0, &mut out);
+    let (mut reply, mut unread, mut answers) = (Vec::new(), Vec::with_capacity(1024), 0);
+    peer.request(0, &mut reply);
     loop {
-        if !out.is_empty() {
-            send(socket, &out).await?;
-            out.clear();
+        if !reply.is_empty() {
+            send(socket, &reply).await?;
+            reply.clear();
+        }
+        // What is left is a frame that is not whole.
+        if answers > 0 && unread.is_empty() {
+            return Ok(());
         }
         read(socket, &mut unread).await?;
-        let taken = peer.answers(&unread, &mut out)?;
+        let taken = peer.answers(&unread, &mut reply)?;
         unread.drain(..taken.bytes);
-        match taken.answers {
-            0 => {}
-            1 if unread.is_empty() && out.is_empty() => return Ok(()),
-            more => return Err(format!("{more} answers and more bytes to one request")),
+        answers += taken.answers;
+        if answers > 1 {
+            return Err(format!("{answers} answers to one request"));
+        }
+    }
+}
+
+/// Waits for the others, and answers meanwhile as a client does who is there.
+async fn idle(
+    peer: &dyn Peer,
+    socket: &mut TcpStream,
+    mut begin: watch::Receiver<Option<Instant>>,
+) -> Result<Instant, String> {
+    let (mut reply, mut unread) = (Vec::new(), Vec::new());
+    loop {
+        let until = tokio::select! {
+            begun = begin.wait_for(Option::is_some) => begun.map_err(|e| e.to_string())?.to_owned(),
+            read = read(socket, &mut unread) => read.map(|()| None)?,
+        };
+        let taken = peer.answers(&unread, &mut reply)?;
+        if taken.answers > 0 {
+            return Err(unexpected(&unread));
+        }
+        unread.drain(..taken.bytes);
+        if !reply.is_empty() {
+            send(socket, &reply).await?;
+            reply.clear();
+        }
+        match until {
+            Some(until) if unread.is_empty() => return Ok(until),
+            _ => {}
         }
     }
 }
@@ -196,15 +244,13 @@ impl Asked {
 
 /// Keeps `depth` echoes under way until the time is over, and waits for the last of them.
 async fn play(
-    peer: &'static dyn Peer,
+    peer: &dyn Peer,
     mut socket: TcpStream,
-    mut asked: Asked,
-    mut begin: watch::Receiver<Option<Instant>>,
-    answered: Arc<AtomicU64>,
+    run: &Run,
+    until: Instant,
 ) -> Result<Histogram<u64>, String> {
+    let mut asked = Asked::new(peer, run.depth)?;
     let (mut unread, mut reply) = (Vec::with_capacity(asked.frames.len()), Vec::new());
-    let until = begin.wait_for(Option::is_some).await.map_or(None, |until| *until);
-    let until = until.ok_or("no time is set")?;
     let mut answers = asked.depth;
     loop {
         let now = Instant::now();
@@ -224,7 +270,7 @@ async fn play(
                 reply.clear();
             }
         }
-        answered.fetch_add(answers as u64, Ordering::Relaxed);
+        run.answered.fetch_add(answers as u64, Ordering::Relaxed);
         asked.answered(Instant::now(), answers)?;
     }
 }
