@@ -21,11 +21,7 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// Reads of one connection in a row. Beyond: the others of its shard have their turn.
 pub(crate) const READS_PER_WAKE_MAX: usize = 8;
 
-/// Bytes of each buffer that a session keeps when it has nothing to say: of batches and of what is
-/// written, at its gate and at its player. Beyond: freed once little of it is used.
-pub(crate) const BUFFER_BYTES_KEPT: usize = 4096;
-
-/// Buffers of batches that a thread has at hand: as many as one read of a link brings at a depth of
+/// Buffers that a thread has at hand, of batches and of what is written to clients: as many as one read of a link brings at a depth of
 /// 32. Beyond: freed.
 pub(crate) const SPARE_BUFFERS_MAX: usize = 64;
 

@@ -27,8 +27,8 @@ use crate::{
     limits::{
         BLOCKED_BYTES, FRAME_BYTES_BEFORE_SIGN_IN_MAX, READ_BYTES, READS_PER_WAKE_MAX, STUCK_MAX,
     },
-    link::{Batch, SessionEnd as _, empty},
-    msg,
+    link::{Batch, SessionEnd as _},
+    msg, spare,
     wire::{Code, Cut, FRAME_BYTES_MAX, cut},
 };
 
@@ -220,7 +220,7 @@ where
         loop {
             let unwritten = self.unwritten();
             if unwritten == 0 {
-                empty(&mut self.writing);
+                spare::give(&mut self.writing);
             }
             let taken = self.outbox.take(&mut self.writing, unwritten);
             if taken.loose {
@@ -497,27 +497,9 @@ where
                 None => return Some(Close::NotSignedIn),
             };
             self.set_timer(stuck.map_or(next, |stuck| stuck.min(next)));
-            self.let_go();
         }
         self.timer_set = true;
         None
-    }
-}
-
-impl<C> Connection<C> {
-    /// Frees the buffers that nothing is in: who signed in long ago needs no room for what it was
-    /// told then. Once in a while, so that a busy connection, which needs them again at once, does
-    /// not notice.
-    fn let_go(&mut self) {
-        for buffer in [&mut self.rest, &mut self.writing] {
-            if buffer.is_empty() {
-                *buffer = Vec::new();
-            }
-        }
-        if self.requests.is_empty() {
-            self.requests = Batch::default();
-        }
-        self.outbox.let_go();
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     Named,
     limits::{LOOSE_BYTES_MAX, OUTBOX_BYTES_BEFORE_SIGN_IN_MAX},
     link::{Batch, Frames, MARK_BYTES, Mark, SessionEnd},
+    spare,
     wire::{Code, Cut, FRAME_BYTES_MAX, Refusal, cut, put_message},
 };
 
@@ -151,17 +152,6 @@ impl Outbox {
         let Loose { mut frames, begin, dropped } = std::mem::take(&mut self.lock().loose);
         frames.drain(..begin);
         (frames, dropped)
-    }
-
-    /// Frees the buffers that nothing is in.
-    pub(crate) fn let_go(&self) {
-        let mut inner = self.lock();
-        if inner.ready.is_empty() {
-            inner.ready = Vec::new();
-        }
-        if inner.awaited.is_empty() {
-            inner.awaited = VecDeque::new();
-        }
     }
 
     /// When the oldest unanswered request must be given up.
@@ -318,6 +308,7 @@ impl Inner {
     fn accept(&mut self, frames: Frames<'_>) {
         let (bytes, mut at) = (frames.bytes(), 0);
         let out = self.held.as_mut().unwrap_or(&mut self.ready);
+        spare::take(out);
         let mut answers = 0;
         for (mark, len) in frames.spans() {
             let frame = &bytes[at + MARK_BYTES..at + len];
@@ -436,19 +427,6 @@ mod tests {
         }
         assert_eq!(outbox.depth().1, 0);
         assert!(outbox.lock().awaited.capacity() <= 64, "{}", outbox.lock().awaited.capacity());
-    }
-
-    #[tokio::test]
-    async fn when_it_is_let_go_only_what_is_in_it_takes_room() {
-        let (outbox, mut writing) = (Outbox::new(1 << 20, 0), Vec::with_capacity(5000));
-        outbox.await_answers(1, Instant::now());
-        deliver(&outbox, Mark::Answer, 1);
-        outbox.let_go();
-        outbox.take(&mut writing, 0);
-        assert!(!writing.is_empty() && outbox.lock().ready.capacity() == 5000);
-        outbox.let_go();
-        let inner = outbox.lock();
-        assert_eq!((inner.ready.capacity(), inner.awaited.capacity()), (0, 0));
     }
 
     #[tokio::test]

@@ -7,9 +7,7 @@ use std::fmt;
 use bytes::BufMut;
 
 use crate::{
-    Named,
-    limits::BUFFER_BYTES_KEPT,
-    spare,
+    Named, spare,
     wire::{Code, Cut, FRAME_BYTES_MAX, Frame, FrameError, cut, put_named},
 };
 
@@ -280,17 +278,6 @@ impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("bytes", &self.0.len()).finish()
     }
-}
-
-/// Empties a buffer of a session. A large one of which little was used is freed: a busy session
-/// keeps what it needs again at once, and the next heartbeat of an idle one gives the room back.
-#[inline]
-pub(crate) fn empty(buffer: &mut Vec<u8>) {
-    let little = 1..buffer.capacity() / 4;
-    if buffer.capacity() > BUFFER_BYTES_KEPT && little.contains(&buffer.len()) {
-        *buffer = Vec::new();
-    }
-    buffer.clear();
 }
 
 #[cfg(test)]

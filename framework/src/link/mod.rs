@@ -25,7 +25,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::{
     accepted::{Hosts, Served},
-    batch::{Batch, Frames, MARK_BYTES, Mark, empty, error_message},
+    batch::{Batch, Frames, MARK_BYTES, Mark, error_message},
     links::{Links, Me},
     mailbox::{Mailbox, Resting},
     tls::{Tls, TlsError},

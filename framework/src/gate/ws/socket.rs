@@ -35,7 +35,7 @@ use crate::{
         CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, READS_PER_WAKE_MAX, WS_MESSAGE_BYTES_MAX,
         WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
     },
-    link::empty,
+    spare,
     wire::{Code, Cut, Refusal, cut},
 };
 
@@ -476,7 +476,7 @@ impl Out {
             self.unflushed = true;
         }
         if self.unflushed {
-            empty(&mut self.bytes);
+            spare::give(&mut self.bytes);
             self.written = 0;
             ready!(Pin::new(stream).poll_flush(cx))?;
             self.unflushed = false;
