@@ -27,7 +27,7 @@ pub(crate) use self::{
     accepted::{Hosts, Served},
     batch::{Batch, Frames, MARK_BYTES, Mark, empty, error_message},
     links::{Links, Me},
-    mailbox::Mailbox,
+    mailbox::{Mailbox, SendError},
     tls::{Tls, TlsError},
 };
 
