@@ -153,8 +153,6 @@ pub(crate) enum RactorSaid {
     Ask(i32, ractor::RpcReplyPort<bool>),
 }
 
-impl ractor::Message for RactorSaid {}
-
 impl ractor::Actor for RactorSum {
     type Msg = RactorSaid;
     type State = u64;
