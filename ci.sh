@@ -32,6 +32,11 @@ docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 }
 
+# Instructions a message, beside the figures that were accepted: the same on a busy machine.
+instructions() {
+    cargo bench -p bastide-benches --bench instructions --profile instructions --locked
+}
+
 # Prints what failed, if something did, and as the last line the sum of the tests: cargo prints
 # one `test result:` line for each binary.
 finish() {
@@ -53,3 +58,4 @@ step cargo clippy --workspace --all-targets --locked -- -D warnings
 step tests
 step cluster_tests
 step docs
+step instructions

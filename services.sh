@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests run against: etcd, Redis and PostgreSQL, from Debian, and a Python with the
-# packages of examples/clients/python, in target/python; and Chromium, which the web client's tests look
-# into without a screen. Does nothing when they are here. The tests start copies of the servers, on
-# free ports.
+# packages of examples/clients/python, in target/python; Chromium, which the web client's tests look
+# into without a screen; and valgrind, which counts instructions. Does nothing when they are here. The
+# tests start copies of the servers, on free ports.
 set -euo pipefail
 
 has_postgres() {
@@ -29,12 +29,13 @@ missing=()
 command -v etcd >/dev/null || missing+=(etcd-server)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v chromium >/dev/null || missing+=(chromium)
+command -v valgrind >/dev/null || missing+=(valgrind)
 has_postgres || missing+=(postgresql)
 # Debian has Python without what makes virtual environments.
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -eq 0 ]; then
-    echo "services.sh: etcd, redis-server, postgres, python3 and chromium are installed"
+    echo "services.sh: etcd, redis-server, postgres, python3, chromium and valgrind are installed"
     python_packages
     exit 0
 fi

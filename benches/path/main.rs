@@ -3,8 +3,12 @@
 //! same frames, in turn in one run. Over one hop: one process each. Over two: a gate and a game
 //! server beside a gate and an echo on one thread each, whose link batches and flushes late.
 //!
-//! `cargo bench --bench path -- [--connections 100,1000] [--depth 1,32] [--hops 1,2]
+//! `cargo bench --bench path -- [--connections 100,1000] [--depth 1,32] [--paced RATE] [--hops 1,2]
 //! [--seconds S] [--rounds R] [--beside PROGRAM]`
+//!
+//! With `--depth` so many requests of each connection are always under way. With `--paced` so many
+//! messages a second are sent over all connections together, whether those before them are answered
+//! or not, and latency counts from when each was due. `--paced` alone measures nothing else.
 //!
 //! `--beside` names another build of this benchmark, whose bastide is measured too.
 //!
@@ -14,18 +18,15 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
 
-mod floor;
-mod load;
-
 use std::{
     env,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
-use bastide_benches::{Nodes, PAYLOAD_BYTES, ROLE, Servers, game, median};
-use load::Figures;
+use bastide_benches::{
+    HEADING, Nodes, PAYLOAD_BYTES, Plan, ROLE, Servers, floor, game, machine, numbers, row,
+};
 
 fn main() -> ExitCode {
     match env::var(ROLE).as_deref() {
@@ -33,8 +34,8 @@ fn main() -> ExitCode {
         Ok("floor") => floor::one_hop(),
         Ok("floor-gate") => floor::gate(),
         Ok("floor-echo") => floor::echo_behind_gate(),
-        _ => match Plan::from_args() {
-            Ok(plan) => measure(&plan),
+        _ => match Bench::from_args() {
+            Ok(path) => path.measure(),
             Err(usage) => {
                 println!("{usage}");
                 ExitCode::from(2)
@@ -43,50 +44,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is measured.
+/// What is measured, over which hops, beside what else.
 #[derive(Clone, Debug)]
-struct Plan {
-    connections: Vec<usize>,
-    depths: Vec<usize>,
+struct Bench {
+    plan: Plan,
     hops: Vec<usize>,
-    span: Duration,
-    rounds: usize,
     beside: Option<PathBuf>,
 }
 
-impl Plan {
+impl Bench {
     fn from_args() -> Result<Self, String> {
-        let mut plan = Self {
-            connections: vec![100, 1000],
-            depths: vec![1, 32],
-            hops: vec![1, 2],
-            span: Duration::from_secs(3),
-            rounds: 3,
-            beside: None,
-        };
+        let mut path = Self { plan: Plan::default(), hops: vec![1, 2], beside: None };
         let mut args = env::args().skip(1).filter(|a| a != "--bench");
         while let Some(arg) = args.next() {
             let value = args.next().ok_or(format!("{arg} wants a value"))?;
-            let numbers = || {
-                let numbers = value.split(',').map(|n| n.parse::<usize>().ok().filter(|n| *n > 0));
-                numbers.collect::<Option<Vec<_>>>().ok_or(format!("{arg} wants numbers above 0"))
-            };
             match arg.as_str() {
-                "--connections" => plan.connections = numbers()?,
-                "--depth" => plan.depths = numbers()?,
-                "--hops" => plan.hops = numbers()?,
-                "--seconds" => plan.span = Duration::from_secs(numbers()?[0] as u64),
-                "--rounds" => plan.rounds = numbers()?[0],
-                "--beside" => plan.beside = Some(value.into()),
-                _ => {
-                    return Err(format!(
-                        "{arg}: --connections, --depth, --hops, --seconds, --rounds, --beside are known"
-                    ));
-                }
+                "--hops" => path.hops = numbers(&arg, &value)?,
+                "--beside" => path.beside = Some(value.into()),
+                _ if path.plan.take(&arg, &value)? => {}
+                _ => return Err(format!("{arg}: {}, --hops, --beside are known", Plan::ARGS)),
             }
         }
-        match plan.hops.iter().all(|hops| *hops <= 2) {
-            true => Ok(plan),
+        match path.hops.iter().all(|hops| *hops <= 2) {
+            true => Ok(path),
             false => Err("--hops is 1, 2 or 1,2".to_owned()),
         }
     }
@@ -101,6 +81,32 @@ impl Plan {
         let mut servers = vec![Server::Floor(floor), Server::Bastide("bastide", this, nodes)];
         servers.extend(self.beside.clone().map(|old| Server::Bastide("beside", old, nodes)));
         servers
+    }
+
+    fn measure(&self) -> ExitCode {
+        let plan = &self.plan;
+        println!("{}", machine());
+        println!(
+            "{} rounds of {:?} each, interleaved; medians; payload {PAYLOAD_BYTES} bytes",
+            plan.rounds, plan.span
+        );
+        println!("{:>4} {:>5} {:>8}  {:8}{HEADING}", "hops", "conns", "depth", "server");
+        for &hops in &self.hops {
+            let servers = self.servers(hops);
+            for &connections in &plan.connections {
+                for demand in plan.demands() {
+                    let figures = plan.interleave(&servers, Server::start, connections, demand);
+                    for (server, of) in servers.iter().zip(&figures) {
+                        let row = row(of, &figures[0]);
+                        println!(
+                            "{hops:>4} {connections:>5} {demand:>8}  {:8}{row}",
+                            server.name()
+                        );
+                    }
+                }
+            }
+        }
+        ExitCode::SUCCESS
     }
 }
 
@@ -125,64 +131,4 @@ impl Server {
             Self::Bastide(_, program, nodes) => Servers::bastide(Path::new(program), *nodes).await,
         }
     }
-}
-
-fn measure(plan: &Plan) -> ExitCode {
-    let Plan { rounds, span, .. } = plan;
-    println!(
-        "{rounds} rounds of {span:?} each, interleaved; medians; payload {PAYLOAD_BYTES} bytes"
-    );
-    println!(
-        "{:>4} {:>5} {:>5}  {:8} {:>11} {:>10} {:>7} {:>13} {:>7} {:>7}",
-        "hops",
-        "conns",
-        "depth",
-        "server",
-        "messages/s",
-        "CPU us/msg",
-        "x floor",
-        "(lo..hi)",
-        "p50 ms",
-        "p99 ms"
-    );
-    for &hops in &plan.hops {
-        let servers = plan.servers(hops);
-        for &connections in &plan.connections {
-            for &depth in &plan.depths {
-                let mut figures = vec![Vec::new(); servers.len()];
-                for _ in 0..plan.rounds {
-                    for (server, figures) in servers.iter().zip(&mut figures) {
-                        figures.push(load::run(
-                            async || server.start().await,
-                            connections,
-                            depth,
-                            *span,
-                        ));
-                    }
-                }
-                for (server, of) in servers.iter().zip(&figures) {
-                    print!("{hops:>4} {connections:>5} {depth:>5}  {:8}", server.name());
-                    print_row(of, &figures[0]);
-                }
-            }
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-/// The ratio is taken round by round, each against the floor of its own minute.
-fn print_row(of: &[Figures], floor: &[Figures]) {
-    let ratios: Vec<_> = of.iter().zip(floor).map(|(f, floor)| f.cpu_us / floor.cpu_us).collect();
-    let (lo, hi) =
-        (ratios.iter().copied().reduce(f64::min), ratios.iter().copied().reduce(f64::max));
-    println!(
-        " {:>11.0} {:>10.2} {:>7.2} {:>5.2}..{:<6.2} {:>7.2} {:>7.2}",
-        median(of, |f| f.messages_per_s),
-        median(of, |f| f.cpu_us),
-        median(&ratios, |ratio| *ratio),
-        lo.unwrap_or_default(),
-        hi.unwrap_or_default(),
-        median(of, |f| f.p50_ms),
-        median(of, |f| f.p99_ms),
-    );
 }

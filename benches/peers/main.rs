@@ -10,8 +10,6 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
 
-#[path = "../path/floor.rs"]
-mod floor;
 mod load;
 mod peer;
 
@@ -22,7 +20,7 @@ mod pinus;
 
 use std::{env, os::unix::process::CommandExt as _, process::ExitCode, time::Duration};
 
-use bastide_benches::{PAYLOAD_BYTES, ROLE, game, median};
+use bastide_benches::{PAYLOAD_BYTES, ROLE, floor, game, median};
 use load::Figures;
 use ours::Ours;
 use peer::Peer;

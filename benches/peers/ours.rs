@@ -9,13 +9,10 @@ use std::{
 };
 
 use bastide::{Request as _, wire};
-use bastide_benches::{Guest, Nodes, Req, Servers, request};
+use bastide_benches::{Guest, Nodes, Req, Servers, floor::each_frame, request};
 use tokio::net::TcpStream;
 
-use crate::{
-    floor::each_frame,
-    peer::{At, Later, Peer, Taken, connect, unexpected},
-};
+use crate::peer::{At, Later, Peer, Taken, connect, unexpected};
 
 /// What every one of them is asked, and what a floor answers.
 static ASK: LazyLock<Vec<u8>> = LazyLock::new(|| {

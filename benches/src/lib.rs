@@ -1,7 +1,12 @@
 //! What the benchmarks share: the message they send, the game that answers it, the processes
 //! that run it, and a client that costs little beside them.
 
+pub mod floor;
 mod guest;
+mod instructions;
+mod load;
+mod machine;
+mod plan;
 mod servers;
 
 use std::time::Duration;
@@ -13,6 +18,10 @@ mod proto {
 }
 
 pub use guest::{Guest, ask, join, sign_in_over};
+pub use instructions::{Accepted, Verdict, compare};
+pub use load::{Demand, Figures, run};
+pub use machine::{cpu, machine, memory};
+pub use plan::{HEADING, Plan, numbers, row};
 pub use proto::bench::{
     Call, Heard,
     echo::{Req, Res},

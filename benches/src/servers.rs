@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::Guest;
+use crate::{Guest, cpu, memory};
 
 /// Says which server a child process is to be; without it the program measures.
 pub const ROLE: &str = "BENCH_ROLE";
@@ -184,14 +184,7 @@ impl Servers {
     /// # Panics
     /// Elsewhere than on Linux.
     pub fn memory(&self, nth: usize) -> Memory {
-        let rollup = format!("/proc/{}/smaps_rollup", self.processes[nth].id());
-        let rollup = fs::read_to_string(rollup).expect("the server runs on Linux");
-        let bytes = |name: &str| {
-            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-            kib.expect("a figure") * 1024.0
-        };
-        Memory { rss: bytes("Rss:"), pss: bytes("Pss:") }
+        memory(self.processes[nth].id())
     }
 
     /// The meters of the process that was started as the `nth`, as its operator reads them.
@@ -217,16 +210,7 @@ impl Servers {
     /// # Panics
     /// Elsewhere than on Linux.
     pub fn cpu(&self) -> Duration {
-        let of_thread = |thread: fs::DirEntry| {
-            let line = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            line.split(' ').next()?.parse::<u64>().ok()
-        };
-        let of_process = |process: &Child| {
-            let threads = format!("/proc/{}/task", process.id());
-            let threads = fs::read_dir(threads).expect("the server runs on Linux");
-            threads.flatten().filter_map(of_thread).sum::<u64>()
-        };
-        Duration::from_nanos(self.processes.iter().map(of_process).sum())
+        self.processes.iter().map(|process| cpu(process.id())).sum()
     }
 }
 

@@ -1,27 +1,35 @@
 //! Owns what this repository's benchmarks need to see of the inside. Not for studios.
 
 use std::{
+    future::poll_fn,
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 
 use crate::{
-    App, Ctx, Player, Refusal, Room, RoomKind,
+    App, Code, Ctx, Named, Player, Refusal, Room, RoomKind,
     account::{Subject, TokenIssuer, TokenVerifier, new_signing_key},
     ask::{Asker, Calls},
     chance::Chance,
     clock::Clock,
+    config,
     directory::{Claim, Directory, NodeInfo, Role},
-    entity::{EntityId, Table, World},
-    link::Mark,
+    entity::{Classes, EntityId, Homes, Host, Kind, Kinds, RoomSide, Table, World},
+    gate::{Outbox, Routes, Target},
+    link::{
+        Arrival, Batch, ConnectionId, End, Entry, Frames, Mail, Mailbox, Mark, SendError,
+        SessionEnd, SessionPort,
+    },
     proto::link::{Asking, RoomRecord, enter, open_room},
-    room::{AnyRoomKind, Book, CenterGround, RoomCenter},
+    room::{AnyRoomKind, Book, CenterGround, RoomCenter, Tickets},
     store::{Cache, Redis, Store},
     tasks::Tasks,
-    wire::{Cut, FRAME_BYTES_MAX, cut},
+    telemetry::Meters,
+    wire::{ApiName, Cut, FRAME_BYTES_MAX, cut},
 };
 
 /// Runs handlers on a state, without a mailbox or a session around them.
@@ -35,15 +43,8 @@ pub struct Dispatcher<P> {
 impl<P: Player> Dispatcher<P> {
     /// A dispatcher with the handlers of a game.
     pub fn new(game: App<P>, state: P) -> Self {
-        let world = World {
-            clock: Clock::system(),
-            store: Store::memory(),
-            in_transit: None,
-            chance: Chance::from_os(),
-            tasks: Tasks::default(),
-        };
         let id = EntityId { kind: "player", key: "1".into() };
-        Self { table: game.into_table(), state, ctx: Ctx::alone(id, Claim { epoch: 1 }, world) }
+        Self { table: game.into_table(), state, ctx: Ctx::alone(id, Claim { epoch: 1 }, world()) }
     }
 
     /// Looks up, decodes, handles and encodes each frame; says how many were answered.
@@ -68,6 +69,161 @@ impl<P: Player> Dispatcher<P> {
         self.ctx.flush();
         answered
     }
+}
+
+/// Of a node that keeps nothing.
+fn world() -> World {
+    World {
+        clock: Clock::system(),
+        store: Store::memory(),
+        in_transit: None,
+        chance: Chance::from_os(),
+        tasks: Tasks::default(),
+    }
+}
+
+/// A gate's table of names.
+#[derive(Debug)]
+pub struct RouteTable(Routes);
+
+impl RouteTable {
+    /// With the names that a game server announces.
+    pub fn new(apis: &[&str]) -> Self {
+        let apis = apis.iter().map(|&api| api.to_owned()).collect();
+        Self(Routes::new().with_nodes(&[Arc::new(NodeInfo { apis, ..NodeInfo::default() })]))
+    }
+
+    /// Looks each name up; how many of them are for the player.
+    pub fn find(&self, apis: &[ApiName<'_>]) -> usize {
+        apis.iter().filter(|api| self.0.find(**api) == Some(Target::Player)).count()
+    }
+}
+
+/// What waits to be written to one client, and what its player says each time.
+#[derive(Debug)]
+pub struct Outgoing {
+    outbox: Outbox,
+    answers: Batch,
+    count: usize,
+    deadline: Instant,
+    writing: Vec<u8>,
+}
+
+impl Outgoing {
+    /// For so many answers at a time.
+    ///
+    /// # Panics
+    /// When an answer does not fit into a frame.
+    pub fn new<M: Named>(count: usize, answer: &M) -> Self {
+        let mut answers = Batch::default();
+        for _ in 0..count {
+            answers.push_message(Mark::Answer, answer).expect("fits");
+        }
+        let outbox = Outbox::new(2 * answers.bytes_len() + 1, 0);
+        Self { outbox, answers, count, deadline: Instant::now(), writing: Vec::new() }
+    }
+
+    /// Awaits the answers, puts them in and takes them for writing; how many bytes there are.
+    pub fn pass(&mut self) -> usize {
+        self.outbox.await_answers(self.count, self.deadline);
+        self.outbox.deliver(self.answers.frames());
+        let taken = self.outbox.take(&mut self.writing, 0);
+        debug_assert_eq!((taken.kicked, taken.in_flight), (None, 0));
+        self.writing.len()
+    }
+}
+
+/// An entity's mailbox, as an actor of numbers has it.
+#[derive(Clone, Debug, Default)]
+pub struct Post(Mailbox);
+
+/// What was in it.
+#[derive(Debug)]
+pub enum Letter {
+    /// A number.
+    Number(u64),
+    /// Is that the sum?
+    Question(i32, oneshot::Sender<bool>),
+}
+
+impl Post {
+    /// Tells a number; waits for a place when there is none.
+    pub async fn tell(&self, number: u64) {
+        self.post(Mail::Detach(ConnectionId(number))).await;
+    }
+
+    /// Asks whether that is the sum of what was told before.
+    pub async fn ask(&self, sum: i32) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let end = End { sid: None, code: Code(sum), reason: String::new() };
+        self.post(Mail::End(end, reply)).await;
+        answer.await.unwrap_or(false)
+    }
+
+    async fn post(&self, mail: Mail) {
+        if let Err(SendError::Full(mail)) = self.0.send(mail) {
+            self.0.deliver(mail).await;
+        }
+    }
+
+    /// Takes the next letter.
+    ///
+    /// # Panics
+    /// When there is other mail: nobody has any.
+    pub async fn take(&self) -> Letter {
+        match poll_fn(|cx| self.0.poll_take(cx)).await {
+            Mail::Detach(ConnectionId(number)) => Letter::Number(number),
+            Mail::End(End { code, .. }, reply) => Letter::Question(code.0, reply),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Players of a game whose clients say nothing.
+#[derive(Debug)]
+pub struct Idlers(Arc<Host>);
+
+impl Idlers {
+    /// In this process. Within a runtime.
+    pub fn new<P: Player>(game: App<P>) -> Self {
+        let player = Arc::new(Kind::player(game.into_table(), Classes::default()));
+        let (cache, clock, chance) = (Cache::memory(), Clock::system(), Chance::from_os());
+        let side = RoomSide {
+            book: Book::new(cache.clone(), clock.clone()),
+            tickets: Tickets::new(cache, chance, clock),
+            asker: Asker::default(),
+            links: None,
+            recordings: None,
+            homes: Homes::default(),
+        };
+        let kinds = Kinds { player, rooms: Vec::new(), side };
+        let (game, sessions) = (config::Game::default(), config::Session::default());
+        let (directory, meters) = (Directory::alone("bench", 1), Meters::new().entity);
+        Self(Host::new(kinds, directory, world(), game, sessions, meters))
+    }
+
+    /// Signs somebody in, who then says nothing.
+    ///
+    /// # Errors
+    /// The host's.
+    pub async fn sign_in(&self, account: i64) -> Result<(), String> {
+        let entry = Entry::SignIn { openid: format!("openid-{account}"), sid: "bench".into() };
+        let (connection, port) = (ConnectionId(account as u64), SessionPort::Local(Arc::new(Deaf)));
+        let arrival = Arrival { connection, account, port, entry, datagram_bytes_max: 0 };
+        self.0.attach(arrival).await.map(|_| ()).map_err(|e| format!("{e:?}"))
+    }
+}
+
+/// A session's end that nobody listens at.
+#[derive(Debug)]
+struct Deaf;
+
+impl SessionEnd for Deaf {
+    fn deliver(&self, _: Frames<'_>) {}
+    fn kick(&self, _: Code, _: &str) {}
+    fn leaving(&self) {}
+    fn give_back(&self, _: Frames<'_>) {}
+    fn detached(&self) {}
 }
 
 /// What a gate does to know whose an access token is.
@@ -137,7 +293,7 @@ impl Allocator {
         asker.start(Role::Game, Calls::default().on(&opens, open), &tasks);
         let chance = Chance::from_os();
         let ground = CenterGround { cache, clock, chance, directory, asker, tasks };
-        Self(RoomCenter::new(&[std::sync::Arc::new(kind)], ground))
+        Self(RoomCenter::new(&[Arc::new(kind)], ground))
     }
 
     /// A seat and a ticket; the room's id.

@@ -39,7 +39,6 @@ use tokio_util::sync::CancellationToken;
 use self::{
     admission::{Admission, Seat},
     connection::Connection,
-    routes::Routes,
 };
 use crate::{
     account::TokenVerifier,
@@ -60,16 +59,16 @@ pub(crate) use self::{
     certificates::{CertificateError, Certificates},
     entrance::Entrance,
     hooks::Hooks,
+    outbox::Outbox,
     pages::Pages,
     players::Players,
+    routes::{Routes, Target},
 };
 pub use self::{
     carrier::Transport,
     hooks::{Arrival, CloseReason, Closed, GateHooks},
     pages::Page,
 };
-
-use self::outbox::Outbox;
 
 /// One gate: everything its connections share.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub(crate) use self::{
     accepted::{Hosts, Served},
     batch::{Batch, Frames, MARK_BYTES, Mark, error_message},
     links::{Links, Me},
-    mailbox::{Mailbox, Resting},
+    mailbox::{Mailbox, Resting, SendError},
     tls::{Tls, TlsError},
 };
 

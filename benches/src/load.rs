@@ -1,7 +1,11 @@
-//! Owns the load: players that keep a number of requests under way, on one thread.
+//! Owns the load: players on one thread, that keep a number of requests under way or ask by the
+//! clock.
+
+mod paced;
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use bastide_benches::{Servers, request};
 use hdrhistogram::Histogram;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,7 +23,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::floor::each_frame;
+use crate::{Servers, floor::each_frame, request};
 
 /// Before counting: connections are warm, buffers have their size.
 const WARM_UP: Duration = Duration::from_millis(800);
@@ -28,48 +31,92 @@ const WARM_UP: Duration = Duration::from_millis(800);
 /// Guests that sign in side by side.
 const SIGN_INS: usize = 16;
 
+/// How the load asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// So many requests of each connection are always under way.
+    Depth(usize),
+    /// So many requests a second, spread evenly over all connections and in time, whether those
+    /// before them are answered or not.
+    Paced(usize),
+}
+
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Depth(depth) => f.pad(&depth.to_string()),
+            Self::Paced(rate) => f.pad(&format!("{rate}/s")),
+        }
+    }
+}
+
 /// One server, measured once.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
-    pub(crate) messages_per_s: f64,
-    pub(crate) cpu_us: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
+pub struct Figures {
+    /// Answered.
+    pub messages_per_s: f64,
+    /// Of all processes of the server, for each message.
+    pub cpu_us: f64,
+    /// From when a request is sent, or was due, until its answer is read.
+    pub p50_ms: f64,
+    /// As above.
+    pub p99_ms: f64,
 }
 
 /// Starts a server, plays on it and stops it.
-pub(crate) fn run(
+///
+/// # Panics
+/// When the server does not keep up, or does not live: a figure with errors is none.
+pub fn run(
     start: impl AsyncFnOnce() -> Servers,
     connections: usize,
-    depth: usize,
+    demand: Demand,
     span: Duration,
 ) -> Figures {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let servers = start().await;
-        let (begin, answered) = (watch::Sender::new(None), Arc::new(AtomicU64::new(0)));
-        let mut players = JoinSet::new();
-        for socket in connect(&servers, connections).await {
-            players.spawn(player(socket, depth, begin.subscribe(), answered.clone()));
-        }
-        begin.send_replace(Some(Instant::now() + WARM_UP + span));
-        sleep(WARM_UP).await;
-        let (cpu, count, began) = (servers.cpu(), answered.load(Ordering::Relaxed), Instant::now());
-        sleep(span).await;
-        let (cpu, count) = (servers.cpu() - cpu, answered.load(Ordering::Relaxed) - count);
-        let took = began.elapsed();
-        let mut round_trips = Histogram::<u64>::new(3).expect("a histogram");
-        while let Some(player) = players.join_next().await {
-            round_trips.add(player.expect("a player")).expect("same shape");
-        }
-        let ms = |quantile| round_trips.value_at_quantile(quantile) as f64 / 1e6;
-        Figures {
-            messages_per_s: count as f64 / took.as_secs_f64(),
-            cpu_us: cpu.as_secs_f64() * 1e6 / count as f64,
-            p50_ms: ms(0.5),
-            p99_ms: ms(0.99),
+        let sockets = connect(&servers, connections).await;
+        match demand {
+            Demand::Depth(depth) => closed(&servers, sockets, depth, span).await,
+            Demand::Paced(rate) => paced::run(&servers, sockets, rate, span).await,
         }
     })
+}
+
+/// What was counted while the CPU of the server was.
+fn figures(count: u64, took: Duration, cpu: Duration, round_trips: &Histogram<u64>) -> Figures {
+    let ms = |quantile| round_trips.value_at_quantile(quantile) as f64 / 1e6;
+    Figures {
+        messages_per_s: count as f64 / took.as_secs_f64(),
+        cpu_us: cpu.as_secs_f64() * 1e6 / count as f64,
+        p50_ms: ms(0.5),
+        p99_ms: ms(0.99),
+    }
+}
+
+async fn closed(
+    servers: &Servers,
+    sockets: Vec<TcpStream>,
+    depth: usize,
+    span: Duration,
+) -> Figures {
+    let (begin, answered) = (watch::Sender::new(None), Arc::new(AtomicU64::new(0)));
+    let mut players = JoinSet::new();
+    for socket in sockets {
+        players.spawn(player(socket, depth, begin.subscribe(), answered.clone()));
+    }
+    begin.send_replace(Some(Instant::now() + WARM_UP + span));
+    sleep(WARM_UP).await;
+    let (cpu, count, began) = (servers.cpu(), answered.load(Ordering::Relaxed), Instant::now());
+    sleep(span).await;
+    let (cpu, count) = (servers.cpu() - cpu, answered.load(Ordering::Relaxed) - count);
+    let took = began.elapsed();
+    let mut round_trips = Histogram::<u64>::new(3).expect("a histogram");
+    while let Some(player) = players.join_next().await {
+        round_trips.add(player.expect("a player")).expect("same shape");
+    }
+    figures(count, took, cpu, &round_trips)
 }
 
 /// Connections, signed in where that is asked for.

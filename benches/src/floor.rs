@@ -8,6 +8,7 @@ use std::{
     env, fs,
     future::poll_fn,
     io, mem,
+    net::SocketAddr,
     pin::Pin,
     process::ExitCode,
     sync::Arc,
@@ -28,7 +29,7 @@ const READ_BYTES: usize = 64 * 1024;
 const LINK_READ_BYTES: usize = 256 * 1024;
 
 /// Calls for each whole frame; says how many bytes they were.
-pub(crate) fn each_frame(bytes: &[u8], mut call: impl FnMut(&[u8])) -> usize {
+pub fn each_frame(bytes: &[u8], mut call: impl FnMut(&[u8])) -> usize {
     let mut at = 0;
     while let Some(size) = bytes.get(at..at + 2) {
         let end = at + 2 + usize::from(u16::from_le_bytes([size[0], size[1]]));
@@ -39,18 +40,29 @@ pub(crate) fn each_frame(bytes: &[u8], mut call: impl FnMut(&[u8])) -> usize {
     at
 }
 
+/// Says where a floor listens, to the program that started it with [`Servers::raw`](crate::Servers).
+///
+/// # Panics
+/// When it was started by hand.
+pub fn announce(addr: SocketAddr) {
+    let file = env::args().nth(1).expect("the announce file");
+    let announced = serde_json::json!({ "gate_tcp": addr.to_string() });
+    fs::write(file, announced.to_string()).expect("announced");
+}
+
 async fn listen() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let file = env::args().nth(1).expect("the announce file");
-    let addr = listener.local_addr().expect("bound").to_string();
-    fs::write(file, serde_json::json!({ "gate_tcp": addr }).to_string()).expect("announced");
+    announce(listener.local_addr().expect("bound"));
     listener
 }
 
 // === One hop ===
 
 /// Reads, cuts frames, writes them back, once per read.
-pub(crate) fn one_hop() -> ExitCode {
+///
+/// # Panics
+/// As [`announce`].
+pub fn one_hop() -> ExitCode {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let listener = listen().await;
@@ -102,7 +114,10 @@ struct Client {
 }
 
 /// Puts every client's frames on one link, and what comes back on the clients' sockets.
-pub(crate) fn gate() -> ExitCode {
+///
+/// # Panics
+/// As [`announce`], and when the echo does not listen.
+pub fn gate() -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let echo = env::args().nth(2).expect("where the echo listens");
@@ -253,7 +268,10 @@ async fn write_slow(socket: Arc<OwnedWriteHalf>, session: usize) -> io::Result<(
 // === Two hops: the echo ===
 
 /// Answers what comes over links: replies grouped by session, one write a read.
-pub(crate) fn echo_behind_gate() -> ExitCode {
+///
+/// # Panics
+/// As [`announce`].
+pub fn echo_behind_gate() -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let listener = listen().await;
