@@ -134,7 +134,7 @@ fn dispatch(at_once: usize) {
 
 /// A gate awaits answers, puts them in and takes them for writing.
 fn outbox(at_once: usize) {
-    let mut outgoing = Outgoing::new(at_once, &Res { data: request().data });
+    let mut outgoing = Outgoing::new(at_once, &Res { text: request().text });
     repeat(at_once, || assert!(black_box(&mut outgoing).pass() > 0));
 }
 

@@ -45,7 +45,7 @@ fn cut_frames(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn put_frames(bencher: Bencher<'_, '_>) {
-    let answer = Res { data: request().data };
+    let answer = Res { text: request().text };
     let mut out = Vec::with_capacity(FRAMES * 128);
     bencher.counter(divan::counter::ItemsCount::new(FRAMES)).bench_local(|| {
         out.clear();

@@ -293,7 +293,7 @@ async fn play(mut socket: TcpStream, waits: Waits) {
                 let answered = frame.bytes.len();
                 let answer = Res::decode(frame.payload);
                 unread.drain(..answered);
-                if answer.is_ok_and(|answer| !answer.data.is_empty()) {
+                if answer.is_ok_and(|answer| !answer.text.is_empty()) {
                     break;
                 }
                 continue;

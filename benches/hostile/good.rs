@@ -10,7 +10,10 @@ use bastide::{
     prost::Message as _,
     wire::{Cut, FRAME_BYTES_MAX, cut, put_message},
 };
-use bastide_benches::{Guest, Req, Res, Servers};
+use bastide_benches::{
+    Guest, Servers,
+    blob::{Req, Res},
+};
 use hdrhistogram::Histogram;
 use tokio::{
     io::AsyncReadExt as _,

@@ -6,7 +6,7 @@ use bastide::{
     Named, msg,
     wire::{put, put_message},
 };
-use bastide_benches::{Req, sign_in_over, slow};
+use bastide_benches::{blob::Req, sign_in_over, slow};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -175,7 +175,7 @@ impl Ground {
             _ => (connect(&self.gate).await?, 4000),
         };
         socket.write_all(&size.to_le_bytes()).await?;
-        socket.write_all(b"\x0e\0bench.Echo.Req").await?;
+        socket.write_all(b"\x0e\0bench.Blob.Req").await?;
         loop {
             socket.write_all(b"x").await?;
             sleep(Duration::from_secs(1)).await;
@@ -224,7 +224,7 @@ impl Ground {
         ];
         if nth.is_multiple_of(4) {
             let mut frames = Vec::new();
-            put(&mut frames, "bench.Echo.Req", b"\xff\xff").expect("fits");
+            put(&mut frames, "bench.Blob.Req", b"\xff\xff").expect("fits");
             let socket = self.signed_in(nth).await?;
             return stream(socket, Stream { frames: &frames, every: FIFTY_A_SECOND }).await;
         }

@@ -3,16 +3,22 @@
 use std::{
     env,
     process::{self, Command},
+    time::Duration,
 };
 
 use bastide::__bench::Idlers;
 use bastide_benches::{ROLE, game, median, memory};
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, time::sleep};
 
 use crate::{
     peer::Peer,
     peers::{Actix, Bastide, Kameo, Ractor, Tokio},
 };
+
+/// Players that come at once, and the time after which they rest: as they do when they come one
+/// after the other.
+const GROUP: usize = 5000;
+const RESTS: Duration = Duration::from_millis(2500);
 
 /// Bytes an actor, of so many.
 type Fill = fn(usize) -> f64;
@@ -79,6 +85,9 @@ fn fill_entities(actors: usize) -> f64 {
         let (players, before) = (Idlers::new(game()), rss());
         for account in 0..actors {
             players.sign_in(account as i64).await.expect("a seat for everybody");
+            if account % GROUP == GROUP - 1 || account == actors - 1 {
+                sleep(RESTS).await;
+            }
         }
         let bytes = rss() - before;
         drop(players);

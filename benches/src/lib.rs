@@ -19,11 +19,11 @@ mod proto {
 
 pub use guest::{Guest, ask, join, sign_in_over};
 pub use instructions::{Accepted, Verdict, compare};
-pub use load::{Demand, Figures, run};
+pub use load::{Demand, Figures, play, run};
 pub use machine::{cpu, machine, memory};
 pub use plan::{HEADING, Plan, numbers, row};
 pub use proto::bench::{
-    Call, Heard,
+    Call, Heard, blob,
     echo::{Req, Res},
     slow,
 };
@@ -34,7 +34,7 @@ pub const PAYLOAD_BYTES: usize = 64;
 
 /// The request that every benchmark sends.
 pub fn request() -> Req {
-    Req { data: vec![7; PAYLOAD_BYTES - 2] }
+    Req { text: "7".repeat(PAYLOAD_BYTES - 2) }
 }
 
 /// A player without a state.
@@ -52,7 +52,11 @@ impl Player for Nobody {
 }
 
 async fn echo(_: &mut Nobody, request: Req, _: &Ctx) -> Result<Res, Code> {
-    Ok(Res { data: request.data })
+    Ok(Res { text: request.text })
+}
+
+async fn send_back(_: &mut Nobody, request: blob::Req, _: &Ctx) -> Result<blob::Res, Code> {
+    Ok(blob::Res { data: request.data })
 }
 
 async fn wait(_: &mut Nobody, request: slow::Req, _: &Ctx) -> Result<slow::Res, Code> {
@@ -62,5 +66,5 @@ async fn wait(_: &mut Nobody, request: slow::Req, _: &Ctx) -> Result<slow::Res, 
 
 /// The game under measurement.
 pub fn game() -> App<Nobody> {
-    App::new("bench").player::<Nobody>().on(echo).on(wait)
+    App::new("bench").player::<Nobody>().on(echo).on(send_back).on(wait)
 }

@@ -74,14 +74,24 @@ pub fn run(
     span: Duration,
 ) -> Figures {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let servers = start().await;
-        let sockets = connect(&servers, connections).await;
-        match demand {
-            Demand::Depth(depth) => closed(&servers, sockets, depth, span).await,
-            Demand::Paced(rate) => paced::run(&servers, sockets, rate, span).await,
-        }
-    })
+    runtime.block_on(async { play(&start().await, connections, demand, span).await })
+}
+
+/// Plays on servers that are there.
+///
+/// # Panics
+/// As [`run`].
+pub async fn play(
+    servers: &Servers,
+    connections: usize,
+    demand: Demand,
+    span: Duration,
+) -> Figures {
+    let sockets = connect(servers, connections).await;
+    match demand {
+        Demand::Depth(depth) => closed(servers, sockets, depth, span).await,
+        Demand::Paced(rate) => paced::run(servers, sockets, rate, span).await,
+    }
 }
 
 /// What was counted while the CPU of the server was.

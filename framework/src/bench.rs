@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     config,
     directory::{Claim, Directory, NodeInfo, Role},
-    entity::{Classes, EntityId, Homes, Host, Kind, Kinds, RoomSide, Table, World},
+    entity::{Classes, EntityId, Homes, Host, Kind, Kinds, RoomSide, Table, World, open_here},
     gate::{Outbox, Routes, Target},
     link::{
         Arrival, Batch, ConnectionId, End, Entry, Frames, Mail, Mailbox, Mark, SendError,
@@ -186,6 +186,15 @@ pub struct Idlers(Arc<Host>);
 impl Idlers {
     /// In this process. Within a runtime.
     pub fn new<P: Player>(game: App<P>) -> Self {
+        Self::with_rooms(game, Vec::new())
+    }
+
+    /// The same, beside rooms of some kind.
+    pub fn beside<P: Player, R: Room>(game: App<P>, kind: RoomKind<R>) -> Self {
+        Self::with_rooms(game, vec![Arc::new(kind)])
+    }
+
+    fn with_rooms<P: Player>(game: App<P>, rooms: Vec<Arc<dyn AnyRoomKind>>) -> Self {
         let player = Arc::new(Kind::player(game.into_table(), Classes::default()));
         let (cache, clock, chance) = (Cache::memory(), Clock::system(), Chance::from_os());
         let side = RoomSide {
@@ -196,7 +205,7 @@ impl Idlers {
             recordings: None,
             homes: Homes::default(),
         };
-        let kinds = Kinds { player, rooms: Vec::new(), side };
+        let kinds = Kinds { player, rooms, side };
         let (game, sessions) = (config::Game::default(), config::Session::default());
         let (directory, meters) = (Directory::alone("bench", 1), Meters::new().entity);
         Self(Host::new(kinds, directory, world(), game, sessions, meters))
@@ -211,6 +220,18 @@ impl Idlers {
         let (connection, port) = (ConnectionId(account as u64), SessionPort::Local(Arc::new(Deaf)));
         let arrival = Arrival { connection, account, port, entry, datagram_bytes_max: 0 };
         self.0.attach(arrival).await.map(|_| ()).map_err(|e| format!("{e:?}"))
+    }
+}
+
+impl Idlers {
+    /// Opens a room, which nobody comes into.
+    ///
+    /// # Errors
+    /// The host's.
+    pub async fn open(&self, kind: &str, id: usize) -> Result<(), Refusal> {
+        let request =
+            open_room::Req { kind: kind.into(), room_id: id.to_string(), ..Default::default() };
+        open_here(self.0.clone(), request).await.map(|_| ())
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct Entity<S> {
     /// When the state is to be written; `None` while nothing has happened since the last time.
     pub(super) save_due: Option<Instant>,
     pub(super) saving: Option<BoxFuture<'static, Result<(), StoreError>>>,
+    /// Its state may have been written: who wrote hears of another owner.
+    pub(super) wrote: bool,
     /// The last save failed: the state is only here.
     pub(super) save_failed: bool,
     /// Saved, given up, and gone on elsewhere: what still comes is given back to the session.
@@ -139,10 +141,6 @@ impl<S: Send + Sync + 'static> Entity<S> {
     /// Until it stops, or rests.
     async fn live(&mut self) {
         loop {
-            if self.ctx.writer().fenced() {
-                tracing::warn!(target: "entity", entity = %self.ctx.entity(), "another node runs it now: stopping");
-                return;
-            }
             match poll_fn(|cx| self.poll_wake(cx)).await {
                 Wake::Mail(mail) => {
                     self.stirred = true;
@@ -167,6 +165,10 @@ impl<S: Send + Sync + 'static> Entity<S> {
                     }
                     self.set_timer();
                 }
+            }
+            if std::mem::take(&mut self.wrote) && self.ctx.writer().fenced() {
+                tracing::warn!(target: "entity", entity = %self.ctx.entity(), "another node runs it now: stopping");
+                return;
             }
         }
     }
@@ -290,6 +292,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                     self.take_frame(mark);
                     if self.request(mark, &frame, deadline).await {
                         now = Instant::now();
+                        self.wrote = true;
                         if let Some((end, reply)) = self.ended.take() {
                             // Who asked may have given up; it is done all the same.
                             let _heard = reply.send(self.end(&end));
@@ -501,6 +504,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
 
     fn saved(&mut self, result: Result<(), StoreError>) {
         self.saving = None;
+        self.wrote = true;
         self.save_failed = false;
         if let Err(StoreError::Unavailable(why)) = result {
             self.save_failed = true;

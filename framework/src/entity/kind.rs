@@ -174,6 +174,7 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             streak: 0,
             save_due: None,
             saving: None,
+            wrote: false,
             save_failed: false,
             left: false,
             ended: None,

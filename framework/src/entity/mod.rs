@@ -28,7 +28,7 @@ pub(crate) use context::World;
 pub(crate) use host::{Ended, Host, Hosted, Kinds};
 pub(crate) use kind::{AnyKind, Kind, PLAYER};
 pub use player::{LoadError, Player};
-pub(crate) use rooms::{Homes, RoomSide, calls};
+pub(crate) use rooms::{Homes, RoomSide, calls, open_here};
 pub(crate) use session::ReplayRoom;
 pub use table::Handler;
 pub(crate) use table::Table;

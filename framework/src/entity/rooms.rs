@@ -85,7 +85,10 @@ pub(crate) fn calls(host: &Arc<Host>, calls: Calls) -> Calls {
     calls.on(host, open_here).on(host, tell_here)
 }
 
-async fn open_here(host: Arc<Host>, request: open_room::Req) -> Result<open_room::Res, Refusal> {
+pub(crate) async fn open_here(
+    host: Arc<Host>,
+    request: open_room::Req,
+) -> Result<open_room::Res, Refusal> {
     let open_room::Req { kind, room_id, options, again } = request;
     let kind = host.room_kind(&kind).cloned().ok_or(Code::ROOM_NOT_FOUND)?;
     let id = EntityId { kind: kind.name(), key: room_id.into() };
