@@ -16,7 +16,8 @@
 //!    `room`: entities whose members are players ([`Room`], [`RoomKind`]).
 //!    `sessions`: how somebody else than its client ends a session.
 //! 6. `account`: signs people in; `store`: keeps accounts and states; `admin`: tells operators.
-//! 7. [`App`] is what a studio calls; `node` wires all of the above in one function.
+//! 7. `client` is a session seen from its player; `load` measures a server with thousands.
+//! 8. [`App`] is what a studio calls; `node` wires all of the above in one function.
 //!
 //! The smallest server, whole:
 //!
