@@ -182,8 +182,8 @@ pub(crate) const ROLE_ASK_DEADLINE: Duration = Duration::from_secs(5);
 /// Questions to one role, waiting and under way. Beyond: refused, 1002.
 pub(crate) const ROLE_ASKS_MAX: usize = 1024;
 
-/// How long a player that does nothing keeps the actor that runs it, 7 KiB. Then: it lies with its
-/// mailbox, and its next message makes another, which takes 3 us.
+/// How long a player that does nothing keeps the actor that runs it, some 6 KiB. Then: it lies with
+/// its mailbox, and its next message has another made.
 pub(crate) const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes of what was said to a client that are kept for a resume whatever else a node keeps.
