@@ -137,6 +137,8 @@ enum Up {
 /// What a client knows.
 #[derive(Default)]
 struct Client {
+    /// How often its player was found at rest.
+    rested: usize,
     session: u64,
     secret: u128,
     /// Those before it, until the server has shown to have something that was sent since.
@@ -165,8 +167,6 @@ struct Town {
     client: Client,
     /// Secrets handed out since the client has heard of one.
     unheard: usize,
-    /// How often the player was found at rest.
-    rested: usize,
 }
 
 const ACCOUNT: i64 = 7;
@@ -197,20 +197,7 @@ impl Town {
         let (host, gate, client) = (host(&world, 1), Vec::new(), Client::default());
         let (before, nodes, connections, unheard) = (None, 1, 0, 0);
         let dice = seed.wrapping_mul(2).wrapping_add(1);
-        Self {
-            seed,
-            dice,
-            world,
-            tasks,
-            host,
-            before,
-            nodes,
-            gate,
-            connections,
-            client,
-            unheard,
-            rested: 0,
-        }
+        Self { seed, dice, world, tasks, host, before, nodes, gate, connections, client, unheard }
     }
 
     fn dice(&mut self, sides: u64) -> u64 {
@@ -487,7 +474,7 @@ impl Town {
         }
         sleep(self.host.settings().save_interval + 3 * REST_AFTER).await;
         let rests = self.gate.iter().any(|connection| connection.player.is_resting());
-        self.rested += usize::from(rests);
+        self.client.rested += usize::from(rests);
     }
 
     /// A sign-in that is given up at once.
@@ -578,7 +565,7 @@ async fn whatever_comes_between_each_request_is_taken_once_and_each_word_heard_o
         }
         sleep(Duration::from_secs(200)).await;
         assert_eq!(world.host.count(), 0, "seed {seed}: nobody needs the player");
-        rested += world.rested;
+        rested += world.client.rested;
     }
     assert!(rested > 0, "no player was ever at rest");
 }
