@@ -91,6 +91,10 @@ pub(crate) struct Entity<S> {
     pub(super) stirred: bool,
     pub(super) rests: bool,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
+    /// When it goes off, while it knows this task: it need not be looked at before.
+    pub(super) timer_at: Option<Instant>,
+    /// A time since the task ran last: requests were taken then, and nothing else.
+    pub(super) woken_at: Option<Instant>,
 }
 
 /// Everything that can wake an entity; the order is the priority.
@@ -151,6 +155,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                 Wake::Saved(result) => self.saved(result),
                 Wake::Heard => {
                     self.stirred = true;
+                    self.woken_at = None;
                     self.ctx.flush();
                     self.take_turn().await;
                 }
@@ -200,6 +205,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
     /// Does what a piece of mail asks for; the entity may be over then.
     async fn take(&mut self, mail: Mail) -> ControlFlow<()> {
         self.take_turn().await;
+        self.woken_at = None;
         match mail {
             Mail::Requests(requests) if self.left => self.give_back(&requests),
             Mail::Requests(requests) => self.requests(requests).await,
@@ -277,6 +283,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
             return;
         }
         let mut now = Instant::now();
+        self.woken_at = Some(now);
         if !self.host.lease().holds(now) {
             // Another node may run this player by now.
             return self.refuse_all(&requests, &Code::NOT_CONNECTED.into());
@@ -292,6 +299,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                     self.take_frame(mark);
                     if self.request(mark, &frame, deadline).await {
                         now = Instant::now();
+                        self.woken_at = Some(now);
                         self.wrote = true;
                         if let Some((end, reply)) = self.ended.take() {
                             // Who asked may have given up; it is done all the same.
@@ -536,7 +544,11 @@ impl<S: Send + Sync + 'static> Entity<S> {
         let wakes = due.into_iter().chain(idle).chain(self.away_until);
         let at = wakes.fold(self.rest_at, Instant::min);
         match &mut self.timer {
-            Some(timer) => timer.as_mut().reset(at),
+            Some(timer) if timer.deadline() == at => {}
+            Some(timer) => {
+                timer.as_mut().reset(at);
+                self.timer_at = None;
+            }
             None => self.timer = Some(Box::pin(sleep_until(at))),
         }
     }
@@ -554,10 +566,19 @@ impl<S: Send + Sync + 'static> Entity<S> {
             return Poll::Ready(Wake::Mail(mail));
         }
         self.streak = 0;
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().poll(cx).map(|()| Wake::Timer),
-            None => Poll::Pending,
+        // What was due when the task was woken is looked at, and what comes due later wakes it.
+        if let Some((woken, at)) = self.woken_at.take().zip(self.timer_at)
+            && woken < at
+        {
+            return Poll::Pending;
         }
+        self.timer_at = None;
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Wake::Timer);
+        }
+        self.timer_at = Some(timer.deadline());
+        Poll::Pending
     }
 }
 

@@ -184,6 +184,8 @@ impl<S: Send + Sync + 'static> AnyKind for Kind<S> {
             stirred: false,
             rests: false,
             timer: None,
+            timer_at: None,
+            woken_at: None,
         };
         // On the caller's shard: an entity lives beside the connection that woke it.
         Box::new(entity).wake_up();

@@ -43,7 +43,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
     }
 
     fn lie_down(mut self: Box<Self>) {
-        self.timer = None;
+        (self.timer, self.timer_at) = (None, None);
         self.ctx.shrink();
         let (mailbox, tasks) = (self.mailbox.clone(), self.host.world().tasks.clone());
         let until = self.away_until.into_iter().chain(self.linger_until).min();

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, tcp::OwnedWriteHalf},
 };
 use tokio_rustls::server::TlsStream;
 
@@ -18,6 +18,11 @@ use crate::wire::{Code, Refusal};
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     /// What lies below.
     fn transport(&self) -> Transport;
+
+    /// What writes to the client without a word to this carrier, where that may be.
+    fn take_writer(&mut self) -> Option<OwnedWriteHalf> {
+        None
+    }
 
     /// Whether the client gave a sign of life beside its bytes since this was asked last, such as
     /// the ping of a WebSocket.
@@ -80,12 +85,6 @@ impl fmt::Display for Transport {
             Self::WsTls => "wss",
             Self::Quic => "quic",
         })
-    }
-}
-
-impl Carrier for TcpStream {
-    fn transport(&self) -> Transport {
-        Transport::Tcp
     }
 }
 

@@ -64,8 +64,11 @@ pub(super) struct Connection<C> {
     pub(super) opened: Instant,
     pub(super) last_frame: Instant,
     timer: Pin<Box<Sleep>>,
+    timer_at: Instant,
     /// The timer knows this task's waker; polling it again would be for nothing.
     timer_set: bool,
+    /// When something was read since the task was woken.
+    read_at: Option<Instant>,
     pub(super) reading: Reading,
     /// How often the client failed to sign in or to resume.
     pub(super) tries: u32,
@@ -75,6 +78,8 @@ pub(super) struct Connection<C> {
     stuck: Option<Instant>,
     /// The player goes to another node: nothing is forwarded before it is found there.
     moving: bool,
+    /// Nothing is read before an answer has come.
+    waits: bool,
     /// The gate is going away.
     draining: bool,
     /// How the connection ends once every answer is given.
@@ -111,9 +116,11 @@ where
     pub(super) fn new(carrier: C, peer: SocketAddr, gate: Arc<Gate>, outbox: Arc<Outbox>) -> Self {
         let now = Instant::now();
         let settings = &gate.settings.gate;
+        let timer_at = now + settings.sign_in_timeout;
         Self {
             budget: Budget::new(settings.rate_frames_per_s, settings.rate_burst_frames, now),
-            timer: Box::pin(sleep_until(now + settings.sign_in_timeout)),
+            timer: Box::pin(sleep_until(timer_at)),
+            timer_at,
             routes_version: gate.routes_version(),
             routes: gate.routes(),
             carrier,
@@ -134,8 +141,10 @@ where
             opened: now,
             last_frame: now,
             timer_set: false,
+            read_at: None,
             reading: Reading::Open,
             moving: false,
+            waits: false,
             draining: false,
             leaving: None,
         }
@@ -173,12 +182,14 @@ where
         let account = self.session.as_ref().map(|session| session.account);
         tracing::debug!(target: "gate", peer = %self.peer, account, ?close, "closing");
         self.tell_closed(&close);
+        self.outbox.write_no_more();
         self.end_session();
         self.say_goodbye(close).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         self.outbox.register(cx.waker());
+        self.read_at = None;
         for _ in 0..READS_PER_WAKE_MAX {
             if let Some(close) = self.write(cx) {
                 return Poll::Ready(Event::Close(close));
@@ -227,7 +238,7 @@ where
                 self.send_datagrams();
             }
             if unwritten == 0 {
-                self.written = 0;
+                self.written = taken.written;
             }
             if let Some(kicked) = taken.kicked {
                 return Some(Close::Kicked(kicked));
@@ -239,6 +250,13 @@ where
             self.moving = taken.moving;
             if quiet && let Some(close) = self.leaving.take() {
                 return Some(close);
+            }
+            let waits = self.leaving.is_some() || taken.in_flight >= in_flight_max;
+            if self.waits != waits {
+                self.waits = waits;
+                self.outbox.watch(waits);
+                // The answer may have come in between.
+                continue;
             }
             self.reading = if self.leaving.is_some() {
                 Reading::Over
@@ -368,6 +386,7 @@ where
     /// Handles every whole frame in `bytes`, of which `new` have just arrived; keeps the rest.
     fn take_in(&mut self, new: usize, bytes: &[u8]) -> Option<Event> {
         let now = Instant::now();
+        self.read_at = Some(now);
         self.gate.meters.bytes_in.increment(new as u64);
         self.follow_routes();
         let mut at = 0;
@@ -436,7 +455,7 @@ where
     /// here: a busy connection touches it once in a while, not per message.
     fn watch_deadline(&mut self, oldest: Option<Instant>) {
         if let Some(oldest) = oldest
-            && oldest < self.timer.deadline()
+            && oldest < self.timer_at
         {
             self.set_timer(oldest);
         }
@@ -455,7 +474,7 @@ where
 
     fn set_timer(&mut self, at: Instant) {
         self.timer.as_mut().reset(at);
-        self.timer_set = false;
+        (self.timer_at, self.timer_set) = (at, false);
     }
 
     /// The limits are others once a client has signed in.
@@ -469,7 +488,9 @@ where
         if self.carrier.heard() {
             self.last_frame = Instant::now();
         }
-        if self.timer_set && !self.timer.is_elapsed() {
+        // What was due when the task was woken is looked at; what comes due later wakes it.
+        let early = self.read_at.is_some_and(|now| now < self.timer_at);
+        if self.timer_set && (early || !self.timer.is_elapsed()) {
             return None;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
@@ -506,6 +527,7 @@ where
 impl<C> Drop for Connection<C> {
     /// However the connection ended, the player hears of it.
     fn drop(&mut self) {
+        self.outbox.write_no_more();
         self.end_session();
     }
 }

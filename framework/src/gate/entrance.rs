@@ -12,6 +12,7 @@ use super::{
     CertificateError, Certificates, Gate, Serving, Transport,
     admission::{Admission, Seat},
     proxy::{self, HeaderError},
+    tcp::Tcp,
     tls::Tls,
     ws,
 };
@@ -129,7 +130,7 @@ impl Entrance {
         match transport {
             Transport::Tcp => {
                 served.tcp.increment(1);
-                Some(gate.clone().serve(socket, peer, seat))
+                Some(gate.clone().serve(Tcp::new(socket), peer, seat))
             }
             Transport::Ws => {
                 served.ws.increment(1);

@@ -168,11 +168,12 @@ impl<C: Carrier> Connection<C> {
 
     /// Takes in what came beside the stream: inputs that may be lost, and do not count.
     pub(super) fn read_datagrams(&mut self, cx: &mut Context<'_>) {
-        let now = Instant::now();
+        let mut now = None;
         for _ in 0..DATAGRAMS_PER_WAKE_MAX {
             let Poll::Ready(datagram) = self.carrier.poll_datagram(cx) else {
-                return self.forward(now);
+                return now.map_or((), |now| self.forward(now));
             };
+            let now = *now.get_or_insert_with(Instant::now);
             self.follow_routes();
             let whole = cut(&datagram, self.frame_bytes_max());
             let wanted = self.session.is_some() && self.reading == Reading::Open;
@@ -192,7 +193,7 @@ impl<C: Carrier> Connection<C> {
                 _ => self.gate.meters.datagrams_dropped.increment(1),
             }
         }
-        self.forward(now);
+        self.forward(Instant::now());
         cx.waker().wake_by_ref();
     }
 

@@ -17,6 +17,7 @@ mod quic;
 mod rate;
 mod routes;
 mod session;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -227,14 +228,16 @@ impl Gate {
     }
 
     /// Serves one client until it is gone; whatever carries bytes both ways will do.
-    pub(crate) fn serve<C>(self: Arc<Self>, carrier: C, peer: SocketAddr, seat: Seat) -> Serving
+    pub(crate) fn serve<C>(self: Arc<Self>, mut carrier: C, peer: SocketAddr, seat: Seat) -> Serving
     where
         C: Carrier,
     {
-        let outbox = Arc::new(Outbox::new(
-            self.settings.gate.outbox_bytes_max,
-            self.settings.replay_bytes_max,
-        ));
+        let mut outbox =
+            Outbox::new(self.settings.gate.outbox_bytes_max, self.settings.replay_bytes_max);
+        if let Some(socket) = carrier.take_writer() {
+            outbox.write_through(socket, self.meters.bytes_out.clone());
+        }
+        let outbox = Arc::new(outbox);
         let listed = Listed::new(self.clone(), &outbox);
         let mut connection = Connection::new(carrier, peer, self, outbox);
         // A block and not a function, whose arguments would lie in the future twice.

@@ -1,8 +1,9 @@
 //! Owns what waits to be written to one client: bounded in bytes, in the order in which its player
 //! said it.
 //!
-//! Entities append from any thread; the connection takes everything that is there and writes it
-//! at once. The gate itself says nothing within a session: what it refuses goes the way of the
+//! Entities append from any thread. While nothing waits, what they bring is written to the client's
+//! socket at once, where that may be; else the connection takes everything that is there and writes
+//! it together. The gate itself says nothing within a session: what it refuses goes the way of the
 //! requests, so that the player knows every frame that its client was told.
 
 use std::{
@@ -14,7 +15,8 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::time::Instant;
+use metrics::Counter;
+use tokio::{net::tcp::OwnedWriteHalf, time::Instant};
 
 use crate::{
     Named,
@@ -26,7 +28,8 @@ use crate::{
 
 /// The frames on their way to one client.
 pub(crate) struct Outbox {
-    /// Std mutex: held to append or to swap a buffer, never across an await or a syscall.
+    /// Std mutex: held to append, to swap a buffer, or for one write that does not block; never
+    /// across an await.
     inner: Mutex<Inner>,
     /// The connection's task.
     writer: AtomicWaker,
@@ -47,6 +50,12 @@ pub(crate) struct Kicked {
 struct Inner {
     /// Whole frames, ready to be written.
     ready: Vec<u8>,
+    /// Bytes of it that are written already.
+    ready_written: usize,
+    /// Where frames may be written without the connection, while nothing waits before them.
+    through: Option<Through>,
+    /// The connection wants to know of each answer.
+    watched: bool,
     /// Frames that travel beside the stream.
     loose: Loose,
     /// Bytes that the connection has taken and not yet written.
@@ -62,6 +71,13 @@ struct Inner {
     /// The player goes to another node.
     moving: Option<Moving>,
     draining: bool,
+}
+
+/// The client's socket, for whoever brings frames. It belongs to the connection.
+#[derive(Debug)]
+struct Through {
+    socket: OwnedWriteHalf,
+    bytes_out: Counter,
 }
 
 /// Frames that may be lost, and that are when their connection is slower than their player.
@@ -93,6 +109,8 @@ struct Awaited {
 /// What the connection's task finds when it wakes.
 #[derive(Debug)]
 pub(crate) struct Taken {
+    /// Bytes of what was taken that are written already.
+    pub(crate) written: usize,
     pub(crate) kicked: Option<Kicked>,
     pub(crate) draining: bool,
     pub(crate) moving: bool,
@@ -111,6 +129,13 @@ impl Outbox {
         Self { inner, writer, bytes_max, replay_bytes_max }
     }
 
+    /// Has whoever brings frames write them to the client, while nothing waits before them: the
+    /// connection's task need not be woken for it.
+    pub(crate) fn write_through(&mut self, socket: OwnedWriteHalf, bytes_out: Counter) {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.through = Some(Through { socket, bytes_out });
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while it was held leaves whole frames or one missing; the client goes on.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,17 +151,19 @@ impl Outbox {
     /// Swaps the ready frames into `writing`, which must have been written whole (`unwritten`
     /// bytes are left of it otherwise, and nothing is swapped).
     pub(crate) fn take(&self, writing: &mut Vec<u8>, unwritten: usize) -> Taken {
-        let mut inner = self.lock();
+        let (mut inner, mut written) = (self.lock(), 0);
         // Here too: what the gate says itself does not come through `deliver`.
         inner.taken_bytes = unwritten;
         inner.kick_above(self.bytes_max);
         if unwritten == 0 {
             writing.clear();
             std::mem::swap(writing, &mut inner.ready);
-            inner.taken_bytes = writing.len();
+            written = std::mem::take(&mut inner.ready_written);
+            inner.taken_bytes = writing.len() - written;
         }
         inner.replayed = inner.replayed.min(inner.unwritten_bytes());
         Taken {
+            written,
             kicked: inner.kicked.clone(),
             draining: inner.draining,
             moving: inner.moving.is_some(),
@@ -144,6 +171,19 @@ impl Outbox {
             unwritten: inner.unwritten_bytes(),
             loose: !inner.loose.frames.is_empty(),
             oldest_deadline: inner.awaited.front().map(|a| a.deadline),
+        }
+    }
+
+    /// Whether each answer wakes the connection, though nothing is left for it to write.
+    pub(crate) fn watch(&self, watched: bool) {
+        self.lock().watched = watched;
+    }
+
+    /// From now on everything is written by the connection.
+    pub(crate) fn write_no_more(&self) {
+        if let Some(Through { socket, .. }) = self.lock().through.take() {
+            // The connection has more to say before the stream ends.
+            socket.forget();
         }
     }
 
@@ -263,6 +303,9 @@ impl SessionEnd for Outbox {
             return;
         }
         inner.accept(frames);
+        if inner.write_through() {
+            return;
+        }
         let held_max = if inner.held.is_some() { self.replay_bytes_max } else { 0 };
         inner.kick_above(self.bytes_max + held_max);
         drop(inner);
@@ -293,7 +336,9 @@ impl SessionEnd for Outbox {
 
 impl Inner {
     fn unwritten_bytes(&self) -> usize {
-        self.ready.len() + self.taken_bytes + self.held.as_ref().map_or(0, Vec::len)
+        self.ready.len() - self.ready_written
+            + self.taken_bytes
+            + self.held.as_ref().map_or(0, Vec::len)
     }
 
     /// The client does not read: nobody waits for it.
@@ -320,6 +365,31 @@ impl Inner {
             at += len;
         }
         self.answered(answers);
+    }
+
+    /// Writes what is ready, if the connection has nothing to do with it. Says whether nothing is
+    /// left to do.
+    #[inline]
+    fn write_through(&mut self) -> bool {
+        let Some(Through { socket, bytes_out }) = &self.through else { return false };
+        let between = self.taken_bytes > 0
+            || self.ready_written > 0
+            || self.held.is_some()
+            || self.kicked.is_some()
+            || self.moving.is_some();
+        if between {
+            return false;
+        }
+        // The connection finds out itself what is wrong with its socket.
+        let written = socket.try_write(&self.ready).unwrap_or(0);
+        bytes_out.increment(written as u64);
+        if written < self.ready.len() {
+            self.ready_written = written;
+            return false;
+        }
+        spare::give(&mut self.ready);
+        self.replayed = 0;
+        !self.watched && !self.draining && self.loose.frames.is_empty()
     }
 
     /// They come in the order of the requests.
@@ -366,149 +436,4 @@ impl Loose {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::msg;
-    use proptest::prelude::*;
-
-    fn echo(val: i64) -> msg::echo::Res {
-        msg::echo::Res { val: Some(val), ct: None }
-    }
-
-    fn written(outbox: &Outbox) -> Vec<String> {
-        let mut bytes = Vec::new();
-        outbox.take(&mut bytes, 0);
-        let (mut rest, mut seen) = (&bytes[..], Vec::new());
-        while let Ok(Cut::Frame(frame)) = cut(rest, FRAME_BYTES_MAX) {
-            seen.push(format!("{} {:?}", frame.api, frame.payload));
-            rest = &rest[frame.bytes.len()..];
-        }
-        seen
-    }
-
-    fn deliver(outbox: &Outbox, mark: Mark, val: i64) {
-        let mut batch = Batch::default();
-        batch.push_message(mark, &echo(val)).expect("fits");
-        outbox.deliver(batch.frames());
-    }
-
-    #[tokio::test]
-    async fn what_is_pushed_during_sign_in_comes_after_its_answer() {
-        let outbox = Outbox::new(1 << 20, 0);
-        outbox.hold();
-        deliver(&outbox, Mark::Plain, 1);
-        outbox.open(&echo(0));
-        let seen = written(&outbox);
-        assert!(seen[0].ends_with("[8, 0]") && seen[1].ends_with("[8, 1]"), "{seen:?}");
-    }
-
-    #[test]
-    fn what_it_holds_is_never_shown() {
-        let outbox = Outbox::new(1 << 20, 0);
-        let token = "a-token-that-nobody-may-see";
-        let said = msg::kick::Res { code: 0, reason: token.to_owned() };
-        let mut batch = Batch::default();
-        batch.push_message(Mark::Plain, &said).expect("fits");
-        outbox.deliver(batch.frames());
-        outbox.give_back(batch.frames());
-        let shown = format!("{outbox:?} {batch:?} {:?}", outbox.lock().moving);
-        let bytes = format!("{:?}", token.as_bytes());
-        assert!(!shown.contains(token) && !shown.contains(bytes.trim_matches(['[', ']'])));
-    }
-
-    #[tokio::test]
-    async fn a_client_that_asked_much_once_keeps_no_room_for_it() {
-        let (outbox, soon) = (Outbox::new(1 << 20, 0), Instant::now());
-        for _ in 0..1000 {
-            outbox.await_answers(1, soon);
-        }
-        for n in 0..1000 {
-            deliver(&outbox, Mark::Answer, n);
-        }
-        assert_eq!(outbox.depth().1, 0);
-        assert!(outbox.lock().awaited.capacity() <= 64, "{}", outbox.lock().awaited.capacity());
-    }
-
-    #[tokio::test]
-    async fn beside_the_stream_the_oldest_is_dropped_and_counted() {
-        let outbox = Outbox::new(1 << 20, 0);
-        for _ in 0..2 {
-            let said = 0..10_000;
-            for val in said.clone() {
-                deliver(&outbox, Mark::Loose, val);
-            }
-            let (bytes, dropped) = outbox.take_loose();
-            assert!(bytes.len() <= LOOSE_BYTES_MAX && bytes.len() > LOOSE_BYTES_MAX - 100);
-            let (mut rest, mut next) = (&bytes[..], dropped as i64);
-            while let Ok(Cut::Frame(frame)) = cut(rest, FRAME_BYTES_MAX) {
-                let echo = <msg::echo::Res as prost::Message>::decode(frame.payload);
-                assert_eq!(echo.expect("whole").val, Some(next));
-                (rest, next) = (&rest[frame.bytes.len()..], next + 1);
-            }
-            assert_eq!(next, said.end, "the latest are there, each once");
-        }
-        assert_eq!(outbox.depth(), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn what_the_gate_says_itself_counts_as_unread_too() {
-        let outbox = Outbox::new(1000, 0);
-        for n in 0..1000 {
-            outbox.say(&echo(n));
-        }
-        let taken = outbox.take(&mut Vec::new(), 5);
-        assert_eq!(taken.kicked.map(|k| k.code), Some(Code::TOO_SLOW));
-    }
-
-    #[tokio::test]
-    async fn more_unread_bytes_than_the_limit_kick_the_client_and_are_not_kept() {
-        let outbox = Outbox::new(1000, 0);
-        for n in 0..1000 {
-            deliver(&outbox, Mark::Plain, n);
-        }
-        let taken = outbox.take(&mut Vec::new(), 0);
-        assert_eq!(taken.kicked.map(|k| k.code), Some(Code::TOO_SLOW));
-        assert!(outbox.depth().0 < 1100, "{:?}", outbox.depth());
-    }
-
-    #[tokio::test]
-    async fn a_client_that_is_back_hears_what_it_missed_however_much_its_gate_kept_before() {
-        let outbox = Outbox::new(1000, 10_000);
-        outbox.hold();
-        (0..500).for_each(|n| deliver(&outbox, Mark::Plain, n));
-        outbox.open(&echo(-1));
-        let mut writing = Vec::new();
-        let taken = outbox.take(&mut writing, 0);
-        assert_eq!(taken.kicked, None);
-        assert!(writing.len() > 5000, "{}", writing.len());
-        outbox.take(&mut Vec::new(), 0);
-        (0..500).for_each(|n| deliver(&outbox, Mark::Plain, n));
-        let taken = outbox.take(&mut writing, 0);
-        assert_eq!(taken.kicked.map(|k| k.code), Some(Code::TOO_SLOW), "that is behind it");
-    }
-
-    proptest! {
-        #[test]
-        fn the_oldest_deadline_is_that_of_the_oldest_request_without_an_answer(
-            wakes in prop::collection::vec(1usize..6, 1..20), mut answers in 0usize..120,
-        ) {
-            let rt = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-            let _guard = rt.enter();
-            let (outbox, began) = (Outbox::new(1 << 20, 0), Instant::now());
-            let deadline = |n: usize| began + std::time::Duration::from_secs(n as u64);
-            let mut asked = Vec::new();
-            for (n, count) in wakes.into_iter().enumerate() {
-                outbox.await_answers(count, deadline(n));
-                asked.extend(std::iter::repeat_n(deadline(n), count));
-            }
-            answers = answers.min(asked.len());
-            for n in 0..answers {
-                deliver(&outbox, Mark::Answer, n as i64);
-                deliver(&outbox, Mark::Plain, n as i64);
-            }
-            let taken = outbox.take(&mut Vec::new(), 0);
-            prop_assert_eq!(taken.in_flight, asked.len() - answers);
-            prop_assert_eq!(taken.oldest_deadline, asked.get(answers).copied());
-        }
-    }
-}
+mod tests;

@@ -112,9 +112,13 @@ impl Line {
         if out.bytes.len() > LINK_BYTES_MAX {
             return Err(Unsent::Full);
         }
+        // Whoever posted the first has woken the task, which takes them all.
+        let first = out.bytes.is_empty();
         envelope.put(&mut out.bytes);
         drop(out);
-        self.writer.wake();
+        if first {
+            self.writer.wake();
+        }
         Ok(())
     }
 

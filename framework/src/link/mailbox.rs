@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::task::AtomicWaker;
@@ -29,7 +29,6 @@ pub(crate) struct Mailbox(Arc<Shared>);
 struct Shared {
     /// Std mutex: held to append or to take one piece of mail, never across an await.
     queue: Mutex<Queue>,
-    entity: AtomicWaker,
     /// The entity, while it waits for a handler.
     hurried: AtomicWaker,
     /// Who waits for a place.
@@ -43,6 +42,8 @@ struct Queue {
     ends: VecDeque<(End, oneshot::Sender<bool>)>,
     /// Of the batches in it.
     bytes: usize,
+    /// The entity, while it waits for mail.
+    entity: Option<Waker>,
     /// The entity, while it rests.
     resting: Option<Box<dyn Resting>>,
     /// The entity has stopped.
@@ -117,11 +118,13 @@ impl Mailbox {
     /// The entity has something to do.
     #[inline]
     fn rouse(&self, mut queue: MutexGuard<'_, Queue>) {
-        let resting = queue.resting.take();
+        let (entity, resting) = (queue.entity.take(), queue.resting.take());
         drop(queue);
-        match resting {
-            None => self.0.entity.wake(),
-            Some(resting) => resting.get_up(),
+        if let Some(entity) = entity {
+            entity.wake();
+        }
+        if let Some(resting) = resting {
+            resting.get_up();
         }
     }
 
@@ -136,15 +139,22 @@ impl Mailbox {
     /// Hands mail over, waiting for a place in the mailbox: for the few that must not be lost.
     /// Says whether the entity was there to take it.
     pub(crate) async fn deliver(&self, mut mail: Mail) -> bool {
+        let mut waited = false;
         loop {
             let room = self.0.room.notified();
             mail = match self.send(mail) {
-                Ok(()) => return true,
+                Ok(()) => break,
                 Err(SendError::Stopped) => return false,
                 Err(SendError::Full(mail)) => mail,
             };
             room.await;
+            waited = true;
         }
+        // The entity calls one of those who wait, when its mailbox is full no more.
+        if waited && !self.queue().is_full() {
+            self.0.room.notify_one();
+        }
+        true
     }
 
     /// Hands over what must not be lost, in its turn, without waiting here. Says whether the
@@ -195,20 +205,17 @@ impl Mailbox {
     /// Takes the next piece of mail.
     #[inline]
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Mail> {
-        if let Some(mail) = self.take() {
-            return Poll::Ready(mail);
-        }
-        self.0.entity.register(cx.waker());
-        // What came in between has woken nobody.
-        self.take().map_or(Poll::Pending, Poll::Ready)
-    }
-
-    fn take(&self) -> Option<Mail> {
         let mut queue = self.queue();
         if let Some((end, reply)) = queue.ends.pop_front() {
-            return Some(Mail::End(end, reply));
+            return Poll::Ready(Mail::End(end, reply));
         }
-        let mail = queue.mail.pop_front()?;
+        let was_full = queue.is_full();
+        let Some(mail) = queue.mail.pop_front() else {
+            if !queue.entity.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                queue.entity = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
         if let Mail::Requests(requests) = &mail {
             queue.bytes -= requests.batch.bytes_len();
         }
@@ -217,8 +224,10 @@ impl Mailbox {
             queue.mail.shrink_to(KEPT);
         }
         drop(queue);
-        self.0.room.notify_one();
-        Some(mail)
+        if was_full {
+            self.0.room.notify_one();
+        }
+        Poll::Ready(mail)
     }
 
     /// Lays an entity down until there is mail. It is given back when there is some already, or
@@ -229,7 +238,7 @@ impl Mailbox {
             return Some(entity);
         }
         // Whoever ran it is woken no more: its task would stay for that.
-        drop((self.0.entity.take(), self.0.hurried.take()));
+        drop((queue.entity.take(), self.0.hurried.take()));
         queue.mail.shrink_to_fit();
         queue.ends.shrink_to_fit();
         queue.resting = Some(entity);
@@ -247,10 +256,10 @@ impl Mailbox {
         queue.closed = true;
         let left = std::mem::take(&mut queue.mail);
         queue.ends.clear();
-        let resting = queue.resting.take();
+        let (entity, resting) = (queue.entity.take(), queue.resting.take());
         drop(queue);
-        // It closes its mailbox in its turn.
-        drop(resting);
+        // Who rests closes its mailbox in its turn.
+        drop((entity, resting));
         self.0.room.notify_waiters();
         left
     }
