@@ -22,8 +22,9 @@ use kameo::{
 };
 use prost::Message as _;
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep},
 };
 
 use super::{
@@ -90,6 +91,12 @@ pub(crate) struct Entity<S> {
     pub(super) rest_at: Instant,
     pub(super) stirred: bool,
     pub(super) rests: bool,
+    /// No actor runs it.
+    pub(super) lies: bool,
+    /// It is nudged then, at the latest, while no actor runs it.
+    pub(super) alarm_at: Option<Instant>,
+    /// The shard that it lies on.
+    pub(super) home: Option<Handle>,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// When it goes off, while it knows this task: it need not be looked at before.
     pub(super) timer_at: Option<Instant>,
@@ -147,7 +154,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
         loop {
             match poll_fn(|cx| self.poll_wake(cx)).await {
                 Wake::Mail(mail) => {
-                    self.stirred = true;
+                    // What a client asks for can be done where it lies.
+                    self.stirred |= !matches!(mail, Mail::Requests(_));
                     if self.take(mail).await.is_break() {
                         return;
                     }
@@ -171,14 +179,22 @@ impl<S: Send + Sync + 'static> Entity<S> {
                     self.set_timer();
                 }
             }
-            if std::mem::take(&mut self.wrote) && self.ctx.writer().fenced() {
-                tracing::warn!(target: "entity", entity = %self.ctx.entity(), "another node runs it now: stopping");
+            if self.is_overtaken() {
                 return;
             }
         }
     }
 
-    async fn stop(&mut self) {
+    /// Whether another node has taken it over, as who wrote to the store hears.
+    pub(super) fn is_overtaken(&mut self) -> bool {
+        let overtaken = std::mem::take(&mut self.wrote) && self.ctx.writer().fenced();
+        if overtaken {
+            tracing::warn!(target: "entity", entity = %self.ctx.entity(), "another node runs it now: stopping");
+        }
+        overtaken
+    }
+
+    pub(super) async fn stop(&mut self) {
         self.host.stopping(self.ctx.entity());
         self.refuse_mail();
         if self.left {
@@ -274,7 +290,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
         }
     }
 
-    async fn requests(&mut self, requests: Requests) {
+    pub(super) async fn requests(&mut self, requests: Requests) {
         let Requests { connection, deadline, ref batch } = requests;
         if self.connection != Some(connection) || self.is_outdone() {
             // Not counted: if the session goes on, its client sends them again.
@@ -300,6 +316,7 @@ impl<S: Send + Sync + 'static> Entity<S> {
                     if self.request(mark, &frame, deadline).await {
                         now = Instant::now();
                         self.woken_at = Some(now);
+                        self.stirred = true;
                         self.wrote = true;
                         if let Some((end, reply)) = self.ended.take() {
                             // Who asked may have given up; it is done all the same.
@@ -475,82 +492,6 @@ impl<S: Send + Sync + 'static> Entity<S> {
     pub(super) fn tell_panic(&self, what: &str, Panic(text): &Panic) {
         self.host.meters().panics.increment(1);
         tracing::error!(target: "entity", api = what, entity = %self.ctx.entity(), "panicked: {text}");
-    }
-
-    // === Saving and stopping ===
-
-    /// The state may have changed: it is written within the save interval, however busy the
-    /// entity is.
-    pub(super) fn touch(&mut self, now: Instant) {
-        match self.save_due {
-            Some(due) if due <= now => self.begin_save(now),
-            Some(_) => {}
-            None => {
-                self.save_due = Some(now + self.host.settings().save_interval);
-                self.set_timer();
-            }
-        }
-    }
-
-    fn begin_save(&mut self, now: Instant) {
-        if self.saving.is_some() {
-            return;
-        }
-        self.save_due = None;
-        if let Some(state) = self.state_bytes() {
-            self.saving = Some(Box::pin(self.ctx.writer().write(state)));
-        } else {
-            self.save_due = Some(now + self.host.settings().save_interval);
-        }
-    }
-
-    pub(super) fn state_bytes(&self) -> Option<Vec<u8>> {
-        catch(|| (self.kind.save)(&self.state))
-            .inspect_err(|panic| self.tell_panic("save", panic))
-            .ok()
-    }
-
-    fn saved(&mut self, result: Result<(), StoreError>) {
-        self.saving = None;
-        self.wrote = true;
-        self.save_failed = false;
-        if let Err(StoreError::Unavailable(why)) = result {
-            self.save_failed = true;
-            self.save_due = Some(Instant::now() + self.host.settings().save_interval);
-            self.host.save_failed(&why);
-        }
-        self.set_timer();
-    }
-
-    /// Does what is due; says whether nobody needs the entity any more. It stays while its state
-    /// is only here, however long the store is away.
-    fn unneeded(&mut self, now: Instant) -> bool {
-        if self.away_until.is_some_and(|until| until <= now) {
-            self.end_session(Code::OK, "");
-        }
-        if self.save_due.is_some_and(|due| due <= now) {
-            self.begin_save(now);
-        }
-        let idle = self.linger_until.is_some_and(|until| until <= now);
-        idle && self.away_until.is_none() && self.saving.is_none() && self.save_due.is_none()
-    }
-
-    pub(super) fn set_timer(&mut self) {
-        // While a save runs its end is waited for, and the timer is set again then.
-        let due = self.save_due.filter(|_| self.saving.is_none());
-        let idle = self
-            .linger_until
-            .filter(|_| self.saving.is_none() && !self.save_failed && self.away_until.is_none());
-        let wakes = due.into_iter().chain(idle).chain(self.away_until);
-        let at = wakes.fold(self.rest_at, Instant::min);
-        match &mut self.timer {
-            Some(timer) if timer.deadline() == at => {}
-            Some(timer) => {
-                timer.as_mut().reset(at);
-                self.timer_at = None;
-            }
-            None => self.timer = Some(Box::pin(sleep_until(at))),
-        }
     }
 
     fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {

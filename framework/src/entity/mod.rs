@@ -18,6 +18,7 @@ mod seats;
 mod session;
 mod table;
 mod transit;
+mod upkeep;
 mod writer;
 
 use std::fmt;

@@ -85,11 +85,11 @@ async fn echo(me: &mut Ledger, ask: msg::echo::Req, ctx: &Ctx) -> Result<msg::ec
 
 /// A gate's end of one connection.
 #[derive(Debug, Default)]
-pub(super) struct End(Mutex<Inbox>);
+pub(super) struct End(pub(super) Mutex<Inbox>);
 
 #[derive(Debug, Default)]
-struct Inbox {
-    frames: VecDeque<(String, Vec<u8>)>,
+pub(super) struct Inbox {
+    pub(super) frames: VecDeque<(String, Vec<u8>)>,
     returned: Batch,
     kicked: bool,
     leaving: bool,

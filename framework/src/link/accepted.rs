@@ -97,16 +97,16 @@ impl Accepted {
     #[inline]
     fn requests(&self, connection: ConnectionId, timeout_ms: u32, batch: Batch) {
         let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
-        let mut sessions = self.sessions();
-        let sent = match sessions.get(&connection.0) {
-            Some(Some(mailbox)) => mailbox.requests(Requests { connection, deadline, batch }),
-            Some(None) | None => Err(Code::NOT_CONNECTED),
+        // Not under the lock: a player that rests does at once what is asked of it.
+        let mailbox = self.sessions().get(&connection.0).cloned().flatten();
+        let sent = match mailbox {
+            Some(mailbox) => mailbox.requests(Requests { connection, deadline, batch }),
+            None => Err(Code::NOT_CONNECTED),
         };
         if let Err(code) = sent {
             // What is lost was not counted: the client may go on over another connection. On this
             // one nothing behind it may be taken any more.
-            let mailbox = sessions.remove(&connection.0).flatten();
-            drop(sessions);
+            let mailbox = self.sessions().remove(&connection.0).flatten();
             // A player that has stopped needs no telling.
             let _told = mailbox.map(|m| m.detach(connection, &self.served.tasks));
             self.meters.refused.increment(1);

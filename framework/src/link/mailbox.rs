@@ -6,6 +6,7 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    thread::{self, ThreadId},
 };
 
 use futures_util::task::AtomicWaker;
@@ -44,17 +45,18 @@ struct Queue {
     bytes: usize,
     /// The entity, while it waits for mail.
     entity: Option<Waker>,
-    /// The entity, while it rests.
-    resting: Option<Box<dyn Resting>>,
+    /// The entity, while it rests, and the thread of its shard.
+    resting: Option<(ThreadId, Box<dyn Resting>)>,
     /// The entity has stopped.
     closed: bool,
 }
 
-/// An entity that nothing runs, for it has nothing to do: it lies with its mailbox until there is
-/// mail.
+/// An entity that nothing runs: it lies with its mailbox until there is mail.
 pub(crate) trait Resting: Send + fmt::Debug {
     /// Runs it again.
     fn get_up(self: Box<Self>);
+    /// Does what its client asks for, on the thread of its shard; it rests again then, or runs.
+    fn serve(self: Box<Self>, requests: Requests);
 }
 
 /// Why an entity did not take its mail.
@@ -93,7 +95,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Hands over what a session said, without waiting. When the mailbox is full the requests take
+    /// Hands over what a session said, without waiting; an entity that rests on this shard has done
+    /// it when this returns, unless a handler waits. When the mailbox is full the requests take
     /// their place in it as refusals (1002), which are small: a session's answers come in order.
     ///
     /// # Errors
@@ -104,6 +107,13 @@ impl Mailbox {
         let mut queue = self.queue();
         if queue.closed {
             return Err(Code::NOT_CONNECTED);
+        }
+        let here = |(home, _): &mut (ThreadId, _)| *home == thread::current().id();
+        if let Some((_, resting)) = queue.resting.take_if(here) {
+            // Nothing is before it: whatever else had come would have roused the entity.
+            drop(queue);
+            resting.serve(requests);
+            return Ok(());
         }
         if queue.is_full() {
             queue.refuse(requests)?;
@@ -123,7 +133,7 @@ impl Mailbox {
         if let Some(entity) = entity {
             entity.wake();
         }
-        if let Some(resting) = resting {
+        if let Some((_, resting)) = resting {
             resting.get_up();
         }
     }
@@ -241,7 +251,7 @@ impl Mailbox {
         drop((queue.entity.take(), self.0.hurried.take()));
         queue.mail.shrink_to_fit();
         queue.ends.shrink_to_fit();
-        queue.resting = Some(entity);
+        queue.resting = Some((thread::current().id(), entity));
         None
     }
 

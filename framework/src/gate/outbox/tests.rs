@@ -1,3 +1,5 @@
+//! Tests of what waits for a client, and of who writes it.
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -140,38 +142,44 @@ async fn what_waits_for_nothing_is_written_at_once_and_wakes_nobody() {
 #[tokio::test]
 async fn whoever_writes_a_client_that_reads_slowly_gets_every_byte_in_order() {
     let (mut client, near) = sockets().await;
+    socket2::SockRef::from(&near).set_send_buffer_size(16 * 1024).expect("open");
+    socket2::SockRef::from(&client).set_recv_buffer_size(16 * 1024).expect("open");
     let (near, socket) = near.into_split();
     let mut outbox = Outbox::new(1 << 30, 0);
     outbox.write_through(socket, Counter::noop());
-    let reads = tokio::spawn(async move {
+    let reads = async move {
         let mut read = Vec::new();
         client.read_to_end(&mut read).await.map(|_| read)
-    });
-    let (mut expected, mut writing, mut halves) = (Vec::new(), Vec::new(), 0);
-    for n in 0..2000u32 {
-        let reason = n.to_string().repeat(1 + n as usize % 997);
-        let mut batch = Batch::default();
-        batch.push_message(Mark::Plain, &msg::kick::Res { code: 0, reason }).expect("fits");
-        expected.extend_from_slice(&batch.frames().bytes()[MARK_BYTES..]);
-        outbox.deliver(batch.frames());
-        if n % 50 == 49 {
-            // What the connection does when it is woken.
-            let mut at = outbox.take(&mut writing, 0).written;
-            halves += usize::from(at > 0);
-            let stream: &TcpStream = near.as_ref();
-            while at < writing.len() {
-                stream.writable().await.expect("open");
-                at += stream.try_write(&writing[at..]).unwrap_or(0);
+    };
+    let writes = async {
+        let (mut expected, mut writing, mut halves) = (Vec::new(), Vec::new(), 0);
+        for n in 0..2000u32 {
+            let reason = n.to_string().repeat(1 + n as usize % 997);
+            let mut batch = Batch::default();
+            batch.push_message(Mark::Plain, &msg::kick::Res { code: 0, reason }).expect("fits");
+            expected.extend_from_slice(&batch.frames().bytes()[MARK_BYTES..]);
+            outbox.deliver(batch.frames());
+            if n % 50 == 49 {
+                // What the connection does when it is woken.
+                let mut at = outbox.take(&mut writing, 0).written;
+                halves += usize::from(at > 0);
+                let stream: &TcpStream = near.as_ref();
+                while at < writing.len() {
+                    stream.writable().await.expect("open");
+                    at += stream.try_write(&writing[at..]).unwrap_or(0);
+                }
+                outbox.take(&mut writing, 0);
+                assert!(writing.is_empty(), "nobody spoke meanwhile");
             }
-            outbox.take(&mut writing, 0);
-            assert!(writing.is_empty(), "nobody spoke meanwhile");
         }
-    }
-    assert!(halves > 0, "the socket has taken everything at once");
-    outbox.write_no_more();
-    let stream: &TcpStream = near.as_ref();
-    socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write).expect("open");
-    assert!(reads.await.expect("reads").expect("read") == expected);
+        assert!(halves > 0, "the socket has taken everything at once");
+        outbox.write_no_more();
+        let stream: &TcpStream = near.as_ref();
+        socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write).expect("open");
+        expected
+    };
+    let (read, expected) = tokio::join!(reads, writes);
+    assert!(read.expect("read") == expected);
 }
 
 #[tokio::test]
