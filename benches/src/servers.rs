@@ -55,9 +55,15 @@ pub struct Setup {
 }
 
 impl Default for Setup {
-    /// For throughput: no limit of the rate, and one shard, whose CPU is easy to read.
+    /// For throughput: no limit of the rate nor of an address, and one shard, whose CPU is easy to
+    /// read.
     fn default() -> Self {
-        let settings = ["gate.rate_frames_per_s=0", "node.shards=1"];
+        let settings = [
+            "gate.rate_frames_per_s=0",
+            "node.shards=1",
+            "gate.connections_per_ip_max=100000",
+            "account.accounts_per_ip_hour=1000000",
+        ];
         Self { quic: "", settings: settings.map(str::to_owned).into() }
     }
 }

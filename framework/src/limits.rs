@@ -21,6 +21,10 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// Reads of one connection in a row. Beyond: the others of its shard have their turn.
 pub(crate) const READS_PER_WAKE_MAX: usize = 8;
 
+/// Envelopes that a link hands on in a row: what players at rest are asked is done at once, some
+/// 0.5 ms for so many. Beyond: the others of its shard have their turn.
+pub(crate) const ENVELOPES_PER_WAKE_MAX: usize = 512;
+
 /// Buffers that a thread has at hand, of batches and of what is written to clients: as many as one read of a link brings at a depth of
 /// 32. Beyond: freed.
 pub(crate) const SPARE_BUFFERS_MAX: usize = 64;

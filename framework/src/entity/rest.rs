@@ -9,7 +9,9 @@
 use std::{
     cell::Cell,
     fmt,
+    future::{Future as _, poll_fn},
     panic::AssertUnwindSafe,
+    pin::pin,
     task::{Context, Waker},
 };
 
@@ -17,6 +19,7 @@ use futures_util::FutureExt as _;
 use kameo::{actor::PreparedActor, mailbox};
 use tokio::{
     runtime::Handle,
+    task::unconstrained,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::ReusableBoxFuture;
@@ -40,8 +43,10 @@ impl<S: Send + Sync + 'static> Entity<S> {
     }
 
     async fn run(mut self: Box<Self>) {
-        (self.lies, self.rests, self.alarm_at) = (false, false, None);
-        self.rest_at = Instant::now() + REST_AFTER;
+        let now = Instant::now();
+        (self.lies, self.rests, self.rest_at) = (false, false, now + REST_AFTER);
+        // What is not over will go off, and find it at rest or not.
+        self.alarm_at = self.alarm_at.filter(|at| *at > now);
         // Its mail comes through a mailbox of ours: kameo's own has nothing to hold.
         let actor = PreparedActor::new(mailbox::bounded(1));
         match actor.run(Awake(self)).await {
@@ -59,6 +64,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
             return false;
         }
         self.rest_at = now + REST_AFTER;
+        // Who is asked from another shard would get up for each.
+        self.stirred |= self.mailbox.was_asked_from_afar();
         !std::mem::take(&mut self.stirred) && !self.needs_actor()
     }
 
@@ -101,7 +108,9 @@ impl<S: Send + Sync + 'static> Entity<S> {
         // As under an actor: what is not a handler's fault ends this entity, and nobody else.
         let taken = AssertUnwindSafe(self.requests(requests)).catch_unwind().await;
         if taken.is_err() || self.is_overtaken() {
-            return Box::pin(self.stop()).await;
+            // Not here, where it would hold up who brought the requests.
+            let tasks = self.host.world().tasks.clone();
+            return tasks.spawn(async move { self.stop().await });
         }
         if self.stirred || self.needs_actor() {
             self.wake_up();
@@ -130,8 +139,11 @@ impl<S: Send + Sync + 'static> Resting for Entity<S> {
             }
             None => ReusableBoxFuture::new(serving),
         };
-        // Whom it is to wake is said when it is looked at again.
-        if place.poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+        // Whom it is to wake is said when it is looked at again. A handler is not made to wait
+        // for what others of this turn have done.
+        let mut looked = pin!(unconstrained(poll_fn(|cx| place.poll(cx))));
+        let looked = looked.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if looked.is_ready() {
             PLACE.set(Some(place));
         } else {
             host.world().tasks.spawn(place);

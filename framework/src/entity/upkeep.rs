@@ -70,9 +70,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
     pub(super) fn next_due(&self) -> Option<Instant> {
         // While a save runs its end is waited for, and the timer is set again then.
         let due = self.save_due.filter(|_| self.saving.is_none());
-        let idle = self
-            .linger_until
-            .filter(|_| self.saving.is_none() && !self.save_failed && self.away_until.is_none());
+        let saved = self.saving.is_none() && self.save_due.is_none() && !self.save_failed;
+        let idle = self.linger_until.filter(|_| saved && self.away_until.is_none());
         due.into_iter().chain(idle).chain(self.away_until).min()
     }
 

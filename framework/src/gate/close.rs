@@ -91,8 +91,8 @@ where
         let goodbye = async {
             self.carrier.write_all(&self.writing[self.written..]).await?;
             self.writing.clear();
-            self.outbox.take(&mut self.writing, 0);
-            self.carrier.write_all(&self.writing).await?;
+            let begun = self.outbox.take(&mut self.writing, 0).written;
+            self.carrier.write_all(&self.writing[begun..]).await?;
             self.carrier.write_all(&last).await?;
             self.carrier.shutdown().await?;
             self.read_off().await

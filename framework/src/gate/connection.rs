@@ -181,8 +181,8 @@ where
     async fn end(&mut self, close: Close) {
         let account = self.session.as_ref().map(|session| session.account);
         tracing::debug!(target: "gate", peer = %self.peer, account, ?close, "closing");
-        self.tell_closed(&close);
         self.outbox.write_no_more();
+        self.tell_closed(&close);
         self.end_session();
         self.say_goodbye(close).await;
     }

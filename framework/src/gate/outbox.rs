@@ -245,7 +245,7 @@ impl Outbox {
     pub(crate) fn discard(&self) {
         let mut inner = self.lock();
         inner.ready.clear();
-        inner.held = None;
+        (inner.ready_written, inner.held) = (0, None);
     }
 
     /// Ready when the player has left its node, with what it had not begun.

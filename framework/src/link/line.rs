@@ -22,8 +22,8 @@ use tokio::{
 use super::envelope::{Envelope, Garbage};
 use crate::{
     limits::{
-        CLOSE_LINGER, LINK_ALIVE, LINK_BYTES_KEPT_MAX, LINK_BYTES_MAX, LINK_READ_BYTES,
-        LINK_SILENCE_MAX, READS_PER_WAKE_MAX,
+        CLOSE_LINGER, ENVELOPES_PER_WAKE_MAX, LINK_ALIVE, LINK_BYTES_KEPT_MAX, LINK_BYTES_MAX,
+        LINK_READ_BYTES, LINK_SILENCE_MAX, READS_PER_WAKE_MAX,
     },
     telemetry::LinkMeters,
 };
@@ -226,16 +226,21 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Wire<C> {
         side: &S,
     ) -> Poll<Ended> {
         line.writer.register(cx.waker());
-        if let Err(ended) = self.take_in(line, side) {
+        let mut envelopes_left = ENVELOPES_PER_WAKE_MAX;
+        if let Err(ended) = self.take_in(line, side, &mut envelopes_left) {
             return Poll::Ready(ended);
         }
         for _ in 0..READS_PER_WAKE_MAX {
             if let Err(ended) = self.write(cx, line) {
                 return Poll::Ready(ended);
             }
+            if envelopes_left == 0 {
+                break;
+            }
             match self.read(cx) {
                 Poll::Ready(read) => {
-                    if let Err(ended) = read.and_then(|()| self.take_in(line, side)) {
+                    let taken = read.and_then(|()| self.take_in(line, side, &mut envelopes_left));
+                    if let Err(ended) = taken {
                         return Poll::Ready(ended);
                     }
                 }
@@ -310,16 +315,23 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Wire<C> {
         }
     }
 
-    /// Hands on every whole envelope.
-    fn take_in<S: Side + ?Sized>(&mut self, line: &Line, side: &S) -> Result<(), Ended> {
-        let (mut at, mut envelopes) = (0, 0);
-        while let Some((envelope, len)) = Envelope::cut(&self.unread[at..self.filled])? {
+    /// Hands on every whole envelope, `left` at most.
+    fn take_in<S: Side + ?Sized>(
+        &mut self,
+        line: &Line,
+        side: &S,
+        left: &mut usize,
+    ) -> Result<(), Ended> {
+        let (mut at, before) = (0, *left);
+        while *left > 0
+            && let Some((envelope, len)) = Envelope::cut(&self.unread[at..self.filled])?
+        {
             at += len;
-            envelopes += 1;
+            *left -= 1;
             side.take(envelope)?;
         }
-        if envelopes > 0 {
-            line.meters.envelopes_in.increment(envelopes);
+        if *left < before {
+            line.meters.envelopes_in.increment((before - *left) as u64);
             line.meters.bytes_in.increment(at as u64);
             self.unread.copy_within(at..self.filled, 0);
             self.filled -= at;

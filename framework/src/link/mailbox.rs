@@ -45,8 +45,12 @@ struct Queue {
     bytes: usize,
     /// The entity, while it waits for mail.
     entity: Option<Waker>,
-    /// The entity, while it rests, and the thread of its shard.
-    resting: Option<(ThreadId, Box<dyn Resting>)>,
+    /// The entity, while it rests.
+    resting: Option<Box<dyn Resting>>,
+    /// The thread of its shard, since it rested first.
+    home: Option<ThreadId>,
+    /// Something was asked of it from another.
+    from_afar: bool,
     /// The entity has stopped.
     closed: bool,
 }
@@ -108,8 +112,9 @@ impl Mailbox {
         if queue.closed {
             return Err(Code::NOT_CONNECTED);
         }
-        let here = |(home, _): &mut (ThreadId, _)| *home == thread::current().id();
-        if let Some((_, resting)) = queue.resting.take_if(here) {
+        let afar = queue.home.is_some_and(|home| home != thread::current().id());
+        queue.from_afar |= afar;
+        if let Some(resting) = queue.resting.take_if(|_| !afar) {
             // Nothing is before it: whatever else had come would have roused the entity.
             drop(queue);
             resting.serve(requests);
@@ -133,7 +138,7 @@ impl Mailbox {
         if let Some(entity) = entity {
             entity.wake();
         }
-        if let Some((_, resting)) = resting {
+        if let Some(resting) = resting {
             resting.get_up();
         }
     }
@@ -251,8 +256,13 @@ impl Mailbox {
         drop((queue.entity.take(), self.0.hurried.take()));
         queue.mail.shrink_to_fit();
         queue.ends.shrink_to_fit();
-        queue.resting = Some((thread::current().id(), entity));
+        (queue.home, queue.resting) = (Some(thread::current().id()), Some(entity));
         None
+    }
+
+    /// Whether requests came from another shard since this was asked last.
+    pub(crate) fn was_asked_from_afar(&self) -> bool {
+        std::mem::take(&mut self.queue().from_afar)
     }
 
     #[cfg(test)]
