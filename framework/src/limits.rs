@@ -69,6 +69,9 @@ pub(crate) const WISH_MAX: Duration = Duration::from_secs(600);
 /// How often a sign-in tries to reach a player that is stopping just then. Beyond: 1002.
 pub(crate) const ATTACH_TRIES_MAX: usize = 3;
 
+/// Looks for a session on its way to another node. Beyond: 2004.
+pub(crate) const LOOKS_FOR_CARRIED: usize = 4;
+
 /// How long a sign-in waits for a node that goes away or has just gone, within its deadline.
 /// Beyond: 1001 or 2007, and the client tries again.
 pub(crate) const ATTACH_PATIENCE: Duration = Duration::from_secs(6);

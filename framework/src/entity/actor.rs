@@ -412,7 +412,8 @@ impl<S: Send + Sync + 'static> Entity<S> {
         // Most handlers never wait: they are done before anything is made for the wait.
         let (waited, outcome) = match self.begin(mark, frame, deadline) {
             Begun::Done(outcome) => (false, outcome),
-            Begun::Waits(waiting) => (true, waiting.end(deadline).await),
+            // In a box: whoever does not wait would have room for it all the same.
+            Begun::Waits(waiting) => (true, Box::pin(waiting.end(deadline)).await),
         };
         match outcome {
             Ok(Ok(())) => {}

@@ -8,7 +8,7 @@ use super::{
     session::{self, Carried},
 };
 use crate::{
-    limits::SIGN_IN_DEADLINE,
+    limits::{LOOKS_FOR_CARRIED, SIGN_IN_DEADLINE},
     link::{Arrival, Entry, NotAttached},
     proto::link as proto,
     wire::{Code, Refusal},
@@ -49,8 +49,9 @@ impl Host {
         let refused = Refusal::from(Code::RESUME_REFUSED);
         let Some(cache) = &self.world().in_transit else { return Err(refused.into()) };
         // It is put down before its player is given up, and taken out after that was claimed. So
-        // whoever looks in this order misses it only where it moves twice meanwhile.
-        for _ in 0..2 {
+        // whoever looks in this order misses it only where it moves between each two looks: game
+        // servers that are replaced one after the other may do that twice.
+        for _ in 0..LOOKS_FOR_CARRIED {
             self.directory().runs_elsewhere(&id.to_string()).await?;
             let packed = cache.get(&carried_key(id), self.world().clock.now_ms()).await;
             let packed = packed.map_err(|_| Code::NOT_READY.because("the cache is away"))?;
