@@ -10,7 +10,7 @@ use crate::{
     cli,
     doors::Addresses,
     entity::{AnyKind, Classes, Handler, Kind, PLAYER, Player, Table},
-    gate::{GateHooks, Hooks, Page, Pages},
+    gate::{Codec, CodecKind, Codecs, GateHooks, Hooks, Page, Pages},
     msg,
     node::Node,
     play::{AnyScript, Script, any_script},
@@ -45,6 +45,7 @@ pub struct App<S = ()> {
     classes: Classes,
     hooks: Hooks,
     pages: Pages,
+    codecs: Codecs,
     sender: Sender,
     validators: Validators,
     script: Option<AnyScript>,
@@ -57,6 +58,7 @@ pub(crate) struct Game {
     pub(crate) player: Arc<dyn AnyKind>,
     pub(crate) hooks: Hooks,
     pub(crate) pages: Pages,
+    pub(crate) codecs: Codecs,
     pub(crate) sender: Sender,
     pub(crate) validators: Validators,
     pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
@@ -80,6 +82,7 @@ impl App {
             classes: Classes::default(),
             hooks: Hooks::default(),
             pages: Pages::default(),
+            codecs: Codecs::default(),
             sender: Sender::none(),
             validators: Validators::default(),
             script: None,
@@ -89,9 +92,20 @@ impl App {
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self { name, table: _, classes, hooks, pages, sender, validators, script, rooms } =
-            self;
-        App { name, table: Table::new(), classes, hooks, pages, sender, validators, script, rooms }
+        let Self {
+            name,
+            table: _,
+            classes,
+            hooks,
+            pages,
+            codecs,
+            sender,
+            validators,
+            script,
+            rooms,
+        } = self;
+        let table = Table::new();
+        App { name, table, classes, hooks, pages, codecs, sender, validators, script, rooms }
     }
 }
 
@@ -112,6 +126,18 @@ impl<S> App<S> {
     #[must_use]
     pub fn page(mut self, path: &'static str, page: Page) -> Self {
         self.pages.add(path, page);
+        self
+    }
+
+    /// Lets clients in that speak another wire than frames; `docs/CODECS.md` shows how one is
+    /// written. `dev` turns on every codec of the game, `serve` those that the operator names
+    /// (`[codecs.<name>]`).
+    ///
+    /// # Panics
+    /// When there is a codec of that name already.
+    #[must_use]
+    pub fn codec<C: Codec>(mut self, kind: CodecKind<C>) -> Self {
+        self.codecs.add(Arc::new(kind));
         self
     }
 
@@ -208,10 +234,20 @@ impl<P: Player> App<P> {
     }
 
     fn into_game(self) -> Game {
-        let Self { name: _, table, classes, hooks, pages, sender, validators, script: _, rooms } =
-            self;
+        let Self {
+            name: _,
+            table,
+            classes,
+            hooks,
+            pages,
+            codecs,
+            sender,
+            validators,
+            script: _,
+            rooms,
+        } = self;
         let player = Arc::new(Kind::player(table, classes).with_rooms(&rooms));
-        Game { player, hooks, pages, sender, validators, rooms }
+        Game { player, hooks, pages, codecs, sender, validators, rooms }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -306,7 +342,8 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, classes, hooks, pages, sender, validators, script, rooms } = self;
+        let Self { name, table, classes, hooks, pages, codecs, sender, validators, script, rooms } =
+            self;
         let rooms: Vec<_> = rooms.iter().map(|kind| kind.name()).collect();
         f.debug_struct("App")
             .field("name", name)
@@ -314,6 +351,7 @@ impl<S> fmt::Debug for App<S> {
             .field("classes", classes)
             .field("gate", hooks)
             .field("pages", pages)
+            .field("codecs", codecs)
             .field("code_sender", sender)
             .field("validators", validators)
             .field("play", &script.is_some())

@@ -9,7 +9,7 @@ use crate::{
     config::{Config, redacted},
     directory::{Etcd, Role},
     doors::Doors,
-    gate::{Certificates, Transport},
+    gate::{Certificates, Codecs, Transport},
     ground::etcd_settings,
     link::Tls,
     store::{Redis, Store},
@@ -35,8 +35,8 @@ impl Finding {
 }
 
 /// Tries everything, one after the other.
-pub(crate) async fn check(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![ports(config)];
+pub(crate) async fn check(config: &Config, codecs: &Codecs) -> Vec<Finding> {
+    let mut findings = vec![ports(config, codecs)];
     findings.extend(certificate(config));
     if config.has(Role::Account) || config.has(Role::Game) {
         findings.push(store(config).await);
@@ -51,8 +51,8 @@ pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn ports(config: &Config) -> Finding {
-    let outcome = match Doors::bind(config) {
+fn ports(config: &Config, codecs: &Codecs) -> Finding {
+    let outcome = match Doors::bind(config, codecs) {
         Ok(_) => Ok("free".to_owned()),
         Err(e) => Err(e.to_string()),
     };

@@ -20,6 +20,7 @@ use crate::{
     app::{Exit, Game, Running},
     check,
     config::{Config, Flags, For, LogFormat, redacted},
+    gate::Codecs,
     load::{self, Language, LoadError, LoadFlags},
     node::{self, Node},
     play::{AnyScript, Play, PlayError},
@@ -104,7 +105,7 @@ pub(crate) fn main(name: &'static str, game: Game, script: Option<AnyScript>) ->
         None => run(name, &cli.flags, &For::Dev, game),
         Some(Command::Dev(flags)) => run(name, &flags, &For::Dev, game),
         Some(Command::Serve(serve)) => run(name, &serve.flags, &serve.purpose(), game),
-        Some(Command::Check(serve)) => check(name, &serve),
+        Some(Command::Check(serve)) => check(name, &serve, &game.codecs),
         Some(Command::Admin(flags)) => admin(name, &flags),
         Some(Command::Play(flags)) => play(name, &flags, script),
         Some(Command::Load(flags)) => measure(name, &flags, Language::of(&game)),
@@ -289,7 +290,7 @@ fn try_next(name: &str) -> String {
 
 // === check ===
 
-fn check(name: &str, serve: &ServeFlags) -> Exit {
+fn check(name: &str, serve: &ServeFlags, codecs: &Codecs) -> Exit {
     let config = match Config::load(&serve.flags, &serve.purpose()) {
         Ok(config) => config,
         Err(e) => return sorry(name, &e),
@@ -298,7 +299,7 @@ fn check(name: &str, serve: &ServeFlags) -> Exit {
         Ok(runtime) => runtime,
         Err(e) => return sorry(name, &e),
     };
-    let findings = runtime.block_on(check::check(&config));
+    let findings = runtime.block_on(check::check(&config, codecs));
     runtime.shutdown_background();
     say(&check::table(&findings));
     if findings.iter().all(check::Finding::is_fine) { Exit::SUCCESS } else { Exit::FAILURE }

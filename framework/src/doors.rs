@@ -1,6 +1,9 @@
 //! Owns the listeners of a node: bound before anything else, opened after everything else.
 
+mod codecs;
+
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket},
     sync::Arc,
@@ -10,12 +13,14 @@ use actix_web::dev::{Server, ServerHandle};
 use serde::Serialize;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+pub(crate) use self::codecs::CodecAddresses;
+use self::codecs::CodecDoors;
 use crate::{
     account::{self, AccountCenter},
     admin::{self, Admin},
     config::{self, Config, listener_key},
     directory::Role,
-    gate::{Entrance, Transport},
+    gate::{AnyCodec, Codecs, Door, Entrance, Transport},
     limits::{ACCEPT_QUEUE_MAX, CLIENT_SOCKET_BYTES, QUIC_SOCKET_BYTES},
     link::{Links, Served},
     node::{StartError, system},
@@ -26,6 +31,7 @@ use crate::{
 pub(crate) struct Doors {
     http: Vec<TcpListener>,
     gate: GateDoors,
+    codecs: Vec<CodecDoors>,
     link: Option<TcpListener>,
     admin: TcpListener,
 }
@@ -52,6 +58,8 @@ pub(crate) struct Addresses {
     pub(crate) gate_ws_tls: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gate_quic: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) codecs: BTreeMap<&'static str, CodecAddresses>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
@@ -59,7 +67,7 @@ pub(crate) struct Addresses {
 }
 
 impl Doors {
-    pub(crate) fn bind(config: &Config) -> Result<Self, StartError> {
+    pub(crate) fn bind(config: &Config, codecs: &Codecs) -> Result<Self, StartError> {
         let http = config.account.listen.iter().filter(|_| config.has(Role::Account));
         let http = http.map(|a| listen("account.listen", "--http", *a));
         let link = || listen("link.listen", "--link", config.link.listen);
@@ -68,6 +76,10 @@ impl Doors {
             gate: match config.has(Role::Gate) {
                 true => GateDoors::bind(&config.gate)?,
                 false => GateDoors::default(),
+            },
+            codecs: match config.has(Role::Gate) {
+                true => codecs::bind(config, codecs)?,
+                false => Vec::new(),
             },
             link: config.clustered().then(link).transpose()?,
             admin: listen("admin.listen", "--admin", config.admin.listen)?,
@@ -82,6 +94,7 @@ impl Doors {
             gate_ws: self.gate.first(Transport::Ws).map(reached),
             gate_ws_tls: self.gate.first(Transport::WsTls).map(reached),
             gate_quic: self.gate.first(Transport::Quic).map(reached),
+            codecs: codecs::addresses(&self.codecs),
             link: self.link.as_ref().map(|link| reached(address(link))),
             admin: reached(address(&self.admin)),
             pid: std::process::id(),
@@ -128,6 +141,25 @@ impl Doors {
         Some(format!("{scheme}://{}/ws", SocketAddr::new(host, bound.port())))
     }
 
+    /// The codecs that are on.
+    pub(crate) fn codecs(&self) -> Codecs {
+        self.codecs.iter().map(|doors| doors.codec.clone()).collect()
+    }
+
+    /// Where clients of each codec are told to connect to.
+    pub(crate) fn codecs_advertised(&self, config: &Config) -> BTreeMap<String, String> {
+        codecs::advertised(&self.codecs, config)
+    }
+
+    /// The sockets for datagrams of codecs' clients.
+    pub(crate) fn take_datagrams(&mut self) -> Vec<(Arc<dyn AnyCodec>, UdpSocket)> {
+        let sockets = |doors: &mut CodecDoors| {
+            let codec = doors.codec.clone();
+            doors.udp.drain(..).map(move |socket| (codec.clone(), socket)).collect::<Vec<_>>()
+        };
+        self.codecs.iter_mut().flat_map(sockets).collect()
+    }
+
     /// Where other nodes reach this one's link.
     pub(crate) fn link_advertised(&self, config: &Config) -> Option<String> {
         let bound = address(self.link.as_ref()?);
@@ -161,6 +193,12 @@ impl Doors {
     ) -> Result<Vec<ServerHandle>, StartError> {
         if let Some(gate) = gate {
             self.gate.open(gate, tasks)?;
+            for CodecDoors { codec, tcp, .. } in self.codecs {
+                for listener in tcp {
+                    let door = Door { transport: Transport::Tcp, codec: Some(codec.clone()) };
+                    open(gate, listener, door, tasks).map_err(system("codecs"))?;
+                }
+            }
         }
         let people = center.map(|center| account::serve(self.http, center, settings)).transpose();
         let people = people.map_err(system("account.listen"))?;
@@ -197,15 +235,21 @@ impl GateDoors {
     fn open(self, gate: &Arc<Entrance>, tasks: &Tasks) -> Result<(), StartError> {
         for (transport, listener) in self.streams {
             let (key, _) = listener_key(transport);
-            bound_buffers(&listener).map_err(system(key))?;
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(system(key))?;
-            tasks.spawn(gate.clone().accept(listener, transport));
+            let door = Door { transport, codec: None };
+            open(gate, listener, door, tasks).map_err(system(key))?;
         }
         for socket in self.quic {
             gate.accept_quic(socket).map_err(system("gate.quic"))?;
         }
         Ok(())
     }
+}
+
+/// Lets clients in by one door.
+fn open(gate: &Arc<Entrance>, listener: TcpListener, door: Door, tasks: &Tasks) -> io::Result<()> {
+    bound_buffers(&listener)?;
+    tasks.spawn(gate.clone().accept(tokio::net::TcpListener::from_std(listener)?, door));
+    Ok(())
 }
 
 /// Serves until the server is stopped, or the tasks are: whoever has not sent a whole request by
@@ -224,7 +268,7 @@ fn run(server: Server, tasks: &Tasks) -> ServerHandle {
 }
 
 fn listen(
-    key: &'static str,
+    key: impl Into<String>,
     flag: &'static str,
     addr: SocketAddr,
 ) -> Result<TcpListener, StartError> {
@@ -237,7 +281,7 @@ fn listen(
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    bound().map_err(|source| StartError::Listen { key, flag, addr, source })
+    bound().map_err(|source| StartError::Listen { key: key.into(), flag, addr, source })
 }
 
 /// Its connections inherit it. Left alone, Linux keeps 4 MiB of what a client does not read, and
@@ -250,7 +294,7 @@ fn bound_buffers(listener: &TcpListener) -> io::Result<()> {
 }
 
 fn listen_udp(
-    key: &'static str,
+    key: impl Into<String>,
     flag: &'static str,
     addr: SocketAddr,
 ) -> Result<UdpSocket, StartError> {
@@ -263,7 +307,7 @@ fn listen_udp(
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    bound().map_err(|source| StartError::Listen { key, flag, addr, source })
+    bound().map_err(|source| StartError::Listen { key: key.into(), flag, addr, source })
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {

@@ -15,7 +15,7 @@ use crate::{
     directory::{ClusterSettings, Directory, EtcdSettings, Role},
     doors::Doors,
     entity::{self, AnyKind, Homes, Host, Hosted, Kinds, RoomSide, World},
-    gate::{Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide},
+    gate::{Codecs, Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide},
     limits::NODE_LEASE,
     link::{Hosts, Links, Me, Served, Tls},
     node::{StartError, system},
@@ -187,6 +187,7 @@ impl Ground {
         schema: Arc<Schema>,
         hooks: Hooks,
         pages: Pages,
+        codecs: Codecs,
     ) -> Arc<Gate> {
         let settings = GateSettings {
             gate: config.gate.clone(),
@@ -205,6 +206,7 @@ impl Ground {
             tickets: self.tickets(),
             hooks,
             pages,
+            codecs,
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             meters: self.meters.gate.clone(),

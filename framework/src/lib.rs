@@ -75,7 +75,10 @@ pub use self::{
     account::{CodeSendError, CodeSender, Fields, Identity, Proof, Validator, ValidatorCtx},
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
-    gate::{Arrival, CloseReason, Closed, GateHooks, Page, Transport},
+    gate::{
+        Arrival, Begins, CloseReason, Closed, Codec, CodecCtx, CodecKind, GateHooks, Malformed,
+        Page, Transport,
+    },
     link::Account,
     play::{Play, PlayError, Script},
     proto::{def, msg},

@@ -1,11 +1,14 @@
 //! Owns every bound that is not configuration: its unit, its reason, what happens beyond it.
 //! The table in docs/ARCHITECTURE.md lists them; a test holds the two together.
 
+mod codecs;
 mod order;
 
 use std::time::Duration;
 
 use crate::wire::FRAME_BYTES_MAX;
+
+pub(crate) use self::codecs::*;
 
 /// Largest frame of a client that has not signed in, in bytes: a token and little else.
 /// Beyond: 1008 and close, before the body arrives.

@@ -16,7 +16,7 @@ use crate::{
     directory::{Directory, JoinError, NodeInfo, NodeState, Role},
     doors::{Addresses, Doors},
     entity::Host,
-    gate::{CertificateError, Certificates, Entrance, Gate},
+    gate::{CertificateError, Certificates, Entrance, EntranceError, Gate},
     ground::Ground,
     limits::LOAD_TOLD,
     link::{Links, TlsError},
@@ -51,7 +51,10 @@ pub(crate) struct Node {
 pub(crate) enum StartError {
     /// Another program has the port, or the address is not this machine's.
     #[error("{key}: cannot listen on {addr}: {source}; {}", remedy(.source, .flag))]
-    Listen { key: &'static str, flag: &'static str, addr: SocketAddr, source: io::Error },
+    Listen { key: String, flag: &'static str, addr: SocketAddr, source: io::Error },
+    /// A codec that the game does not have.
+    #[error("codecs.{name}: there is no such codec here; {}", choose(.known))]
+    Codec { name: String, known: String },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -70,6 +73,9 @@ pub(crate) enum StartError {
     /// The files of `gate.cert` and `gate.key` are not what they should be.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// Clients cannot be let in.
+    #[error(transparent)]
+    Entrance(#[from] EntranceError),
     /// The account center cannot start.
     #[error(transparent)]
     Account(#[from] account::StartError),
@@ -85,6 +91,13 @@ pub(crate) enum StartError {
     /// The file for `--announce` cannot be written.
     #[error("announce: cannot write {}: {source}; name a file in a folder that you may write", .path.display())]
     Announce { path: PathBuf, source: io::Error },
+}
+
+fn choose(codecs: &str) -> String {
+    match codecs {
+        "" => "this game has none: take the section away".to_owned(),
+        codecs => format!("take the section away, or choose from {codecs}"),
+    }
 }
 
 fn remedy(error: &io::Error, flag: &str) -> String {
@@ -107,7 +120,7 @@ fn remedy(error: &io::Error, flag: &str) -> String {
 /// [`StartError`]: a sentence for the operator; nothing is left running.
 pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartError> {
     // 1. Doors first: a port that is taken is the commonest mistake, and it costs nothing yet.
-    let mut doors = Doors::bind(config)?;
+    let mut doors = Doors::bind(config, &game.codecs)?;
     let addresses = doors.addresses();
     let certificates = Certificates::load(config)?;
 
@@ -123,7 +136,8 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     let host = ground.host(config, game.player, game.rooms);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
-    let gate = |hooks, pages| ground.gate(config, host.clone(), schema, hooks, pages);
+    let gate =
+        |hooks, pages| ground.gate(config, host.clone(), schema, hooks, pages, doors.codecs());
     let gate = config.has(Role::Gate).then(|| gate(game.hooks, game.pages));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
@@ -139,6 +153,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
         gate: doors.gate_advertised(config),
         ws: doors.websocket_advertised(config),
+        codecs: doors.codecs_advertised(config),
         http: doors.http_advertised(config),
         load: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -164,8 +179,10 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     // 7. The doors open.
     let admin = ground.admin(config, guard);
     let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
-    let entrance =
-        |gate: &Arc<Gate>| Entrance::new(gate.clone(), shards.clone(), certificates.as_ref());
+    let datagrams = doors.take_datagrams();
+    let entrance = |gate: &Arc<Gate>| {
+        Entrance::new(gate.clone(), shards.clone(), certificates.as_ref(), datagrams)
+    };
     let entrance = gate.as_ref().map(entrance).transpose()?;
     let servers = doors.open(entrance.as_ref(), center, &config.account, admin, &tasks)?;
     if let Some(certificates) = &certificates {

@@ -39,6 +39,8 @@ pub(crate) struct Config {
     /// `[validators.<name>]`; what is set under `auth.<name>` is set here.
     pub(crate) validators: ValidatorSettings,
     pub(crate) gate: Gate,
+    /// `[codecs.<name>]`
+    pub(crate) codecs: BTreeMap<String, Codec>,
     pub(crate) game: Game,
     pub(crate) rooms: Rooms,
     pub(crate) session: Session,
@@ -192,6 +194,21 @@ section! {
         idle_timeout: Duration = Duration::from_secs(60),
         /// Requests of one session without an answer. Beyond: it is not read until some are.
         requests_in_flight_max: usize = 1024,
+    }
+}
+
+section! {
+    /// `[codecs.<name>]`: clients that speak it come in; in `dev`, those of every codec do.
+    Codec {
+        /// Whether they do.
+        on: bool = true,
+        /// Addresses where only its clients come in, over TCP; absent: in `dev`, a port of the
+        /// codec's choice.
+        tcp: Option<Listen> = None,
+        /// Addresses where datagrams of its clients come in; absent: as above.
+        udp: Option<Listen> = None,
+        /// Where its clients are told to connect to, `ip:port`; absent: the address listened on.
+        advertise: Option<String> = None,
     }
 }
 

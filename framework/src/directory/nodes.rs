@@ -3,7 +3,7 @@
 //! Nodes of the next release may be in the same cluster: what this release does not know of them
 //! is passed over, and what they no longer tell has its default.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
@@ -67,6 +67,9 @@ pub(crate) struct NodeInfo {
     /// The same for WebSockets, `ws://ip:port/ws`; not told when it does not listen for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ws: Option<String>,
+    /// Where clients of a codec reach its gate, by the codec's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) codecs: BTreeMap<String, String>,
     /// Where people reach its account center, `ip:port`; not told where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<String>,

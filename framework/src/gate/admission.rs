@@ -6,6 +6,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
+use tokio::time::Instant;
 
 /// Counts connections.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ struct Open {
 pub(crate) struct Seat {
     admission: Admission,
     ip: IpAddr,
+    /// When it was taken: its client has connected.
+    pub(super) since: Instant,
 }
 
 impl Admission {
@@ -51,7 +54,7 @@ impl Admission {
         }
         *from_here += 1;
         open.total += 1;
-        Some(Seat { admission: self.clone(), ip })
+        Some(Seat { admission: self.clone(), ip, since: Instant::now() })
     }
 
     /// How many places are taken.
@@ -84,9 +87,11 @@ impl Counts {
 impl Seat {
     /// The same connection's place, counted for another address: a proxy has told the client's.
     pub(crate) fn of(self, ip: IpAddr) -> Option<Self> {
-        let admission = self.admission.clone();
+        let (admission, since) = (self.admission.clone(), self.since);
         drop(self);
-        admission.seat(ip)
+        let mut seat = admission.seat(ip)?;
+        seat.since = since;
+        Some(seat)
     }
 }
 

@@ -14,7 +14,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::wire::{Code, Refusal};
 
-/// Frames both ways, in order: a stream of bytes, whatever lies below.
+/// Frames both ways, in order: a stream of bytes, whatever lies below. Where what lies below
+/// speaks a codec, reading fails with the [`FrameError`](crate::wire::FrameError) of what can be no
+/// frame.
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     /// What lies below.
     fn transport(&self) -> Transport;
@@ -36,6 +38,9 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static
         let _ = payload;
         None
     }
+
+    /// The client has signed in: its frames may be larger.
+    fn signed_in(&mut self) {}
 
     /// Says beside the bytes why the connection ends, where there is a place for that.
     fn closes_with(&mut self, code: Code) {

@@ -29,7 +29,7 @@ use crate::{
     },
     link::{Batch, SessionEnd as _},
     msg, spare,
-    wire::{Code, Cut, FRAME_BYTES_MAX, cut},
+    wire::{Code, Cut, FRAME_BYTES_MAX, FrameError, cut},
 };
 
 thread_local! {
@@ -113,10 +113,16 @@ impl<C> Connection<C>
 where
     C: Carrier,
 {
-    pub(super) fn new(carrier: C, peer: SocketAddr, gate: Arc<Gate>, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(
+        carrier: C,
+        peer: SocketAddr,
+        opened: Instant,
+        gate: Arc<Gate>,
+        outbox: Arc<Outbox>,
+    ) -> Self {
         let now = Instant::now();
         let settings = &gate.settings.gate;
-        let timer_at = now + settings.sign_in_timeout;
+        let timer_at = opened + settings.sign_in_timeout;
         Self {
             budget: Budget::new(settings.rate_frames_per_s, settings.rate_burst_frames, now),
             timer: Box::pin(sleep_until(timer_at)),
@@ -138,7 +144,7 @@ where
             writing: Vec::new(),
             written: 0,
             flushed: true,
-            opened: now,
+            opened,
             last_frame: now,
             timer_set: false,
             read_at: None,
@@ -356,6 +362,13 @@ where
             Ok((_, event)) => Poll::Ready(event),
             Err(e) => {
                 let e: io::Error = e;
+                let e = match e.downcast::<FrameError>() {
+                    Ok(fault) => {
+                        self.fault(fault);
+                        return Poll::Ready(None);
+                    }
+                    Err(e) => e,
+                };
                 tracing::debug!(target: "gate", peer = %self.peer, "read failed: {e}");
                 Poll::Ready(Some(Event::Close(Close::Gone)))
             }
@@ -478,7 +491,11 @@ where
     }
 
     /// The limits are others once a client has signed in.
-    pub(super) fn signed_in(&mut self, session: Session) {
+    pub(super) fn signed_in(&mut self, session: Session)
+    where
+        C: Carrier,
+    {
+        self.carrier.signed_in();
         self.gate.meters.sessions.increment(1);
         self.session = Some(session);
         self.set_timer(self.idle_deadline());

@@ -1,7 +1,11 @@
 //! Owns the way of a client from a listener to where it is served: a seat, the word of a load
 //! balancer whose it is, TLS. What lies on the stream is served by others.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -9,8 +13,9 @@ use tokio::{
 };
 
 use super::{
-    CertificateError, Certificates, Gate, Serving, Transport,
+    AnyCodec, CertificateError, Certificates, Gate, Serving, Transport,
     admission::{Admission, Seat},
+    codec::{Coded, Hub},
     proxy::{self, HeaderError},
     tcp::Tcp,
     tls::Tls,
@@ -32,6 +37,25 @@ pub(crate) struct Entrance {
     pub(super) tls: Option<Tls>,
     /// Who has not come so far as to speak: handshakes and PROXY headers under way.
     pub(super) arriving: Admission,
+    /// Where datagrams of codecs' clients come in.
+    hubs: Vec<Arc<Hub>>,
+}
+
+/// What a listener is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) transport: Transport,
+    /// Only clients of this codec come in there.
+    pub(crate) codec: Option<Arc<dyn AnyCodec>>,
+}
+
+/// Why nobody can come in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EntranceError {
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Socket(#[from] io::Error),
 }
 
 /// What a connection has when its task begins.
@@ -47,27 +71,35 @@ impl Entrance {
         gate: Arc<Gate>,
         shards: Arc<Shards>,
         certificates: Option<&Arc<Certificates>>,
-    ) -> Result<Arc<Self>, CertificateError> {
+        datagrams: Vec<(Arc<dyn AnyCodec>, UdpSocket)>,
+    ) -> Result<Arc<Self>, EntranceError> {
         let tls = certificates.map(Tls::new).transpose();
         let tls = tls.map_err(|e| CertificateError::Refused(e.to_string()))?;
         let arriving = Admission::new(HANDSHAKES_MAX, HANDSHAKES_PER_IP_MAX);
-        Ok(Arc::new(Self { gate, shards, tls, arriving }))
+        let mut hubs = Vec::new();
+        for (codec, socket) in datagrams {
+            let hub = Hub::open(codec, socket, gate.meters.datagrams_dropped.clone())?;
+            let left = gate.leaving.clone();
+            gate.tasks.spawn(hub.clone().run(async move { left.cancelled().await }));
+            hubs.push(hub);
+        }
+        Ok(Arc::new(Self { gate, shards, tls, arriving, hubs }))
     }
 
     /// Takes connections from a listener until the gate goes away; each goes to the next shard.
-    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, transport: Transport) {
-        let mut acceptor = Acceptor::new(listener, listener_key(transport).0);
+    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, door: Door) {
+        let mut acceptor = Acceptor::new(listener, listener_key(door.transport).0);
         loop {
             let (socket, peer) = tokio::select! {
                 biased; // stop before more work; accepting cannot starve it
                 () = self.gate.left() => return,
                 accepted = acceptor.next() => accepted,
             };
-            self.take(socket, peer, transport);
+            self.take(socket, peer, door.clone());
         }
     }
 
-    fn take(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, transport: Transport) {
+    fn take(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, door: Door) {
         let place = match self.gate.believes(peer.ip()) {
             false => self.gate.admit(peer.ip()).map(Place::Client),
             true => self.arrival(peer).map(Place::Proxy),
@@ -78,7 +110,7 @@ impl Entrance {
         let entrance = self.clone();
         self.spawn(async move {
             match socket.and_then(TcpStream::from_std) {
-                Ok(socket) => entrance.enter(socket, peer, transport, place).await,
+                Ok(socket) => entrance.enter(socket, peer, door, place).await,
                 Err(e) => {
                     tracing::debug!(target: "gate", %peer, "the connection was gone at once: {e}");
                     None
@@ -113,7 +145,7 @@ impl Entrance {
         self: Arc<Self>,
         mut socket: TcpStream,
         peer: SocketAddr,
-        transport: Transport,
+        Door { transport, codec }: Door,
         place: Place,
     ) -> Option<Serving> {
         let (peer, seat) = match place {
@@ -130,7 +162,18 @@ impl Entrance {
         match transport {
             Transport::Tcp => {
                 served.tcp.increment(1);
-                Some(gate.clone().serve(Tcp::new(socket), peer, seat))
+                let codec = match codec {
+                    None if !gate.codecs.is_empty() => self.told_by(&socket, &seat).await,
+                    codec => codec,
+                };
+                Some(match codec {
+                    None => gate.clone().serve(Tcp::new(socket), peer, seat),
+                    Some(codec) => {
+                        let hub = self.hubs.iter().find(|hub| hub.codec().name() == codec.name());
+                        let coded = Coded::new(socket, transport, &*codec, &gate, hub.cloned());
+                        gate.clone().serve(coded, peer, seat)
+                    }
+                })
             }
             Transport::Ws => {
                 served.ws.increment(1);
@@ -140,6 +183,17 @@ impl Entrance {
                 Box::pin(self.enter_tls(socket, peer, transport, seat)).await
             }
             Transport::Quic => unreachable!("QUIC does not come over TCP"),
+        }
+    }
+
+    /// The codec that a client's first bytes are of; `None`: it is one of frames, or its time is
+    /// over, or the gate goes away, which is for whoever serves it.
+    async fn told_by(&self, socket: &TcpStream, seat: &Seat) -> Option<Arc<dyn AnyCodec>> {
+        let late = seat.since + self.gate.settings.gate.sign_in_timeout;
+        tokio::select! {
+            biased; // who goes away waits for nobody
+            () = self.gate.left() => None,
+            codec = self.gate.codecs.peek(socket, late) => codec,
         }
     }
 

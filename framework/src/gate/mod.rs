@@ -5,6 +5,7 @@ mod admission;
 mod carrier;
 mod certificates;
 mod close;
+mod codec;
 mod connection;
 mod entrance;
 mod frames;
@@ -58,7 +59,8 @@ use crate::{
 pub(crate) use self::{
     carrier::Carrier,
     certificates::{CertificateError, Certificates},
-    entrance::Entrance,
+    codec::{AnyCodec, Codecs},
+    entrance::{Door, Entrance, EntranceError},
     hooks::Hooks,
     outbox::Outbox,
     pages::Pages,
@@ -67,6 +69,7 @@ pub(crate) use self::{
 };
 pub use self::{
     carrier::Transport,
+    codec::{Begins, Codec, CodecCtx, CodecKind, Malformed},
     hooks::{Arrival, CloseReason, Closed, GateHooks},
     pages::Page,
 };
@@ -86,6 +89,8 @@ pub(crate) struct Gate {
     tickets: Tickets,
     hooks: Hooks,
     pages: Pages,
+    /// What clients may speak beside frames and text.
+    codecs: Codecs,
     /// Std lock: held to clone an `Arc`, by a connection that sees a new version.
     routes: RwLock<Arc<Routes>>,
     /// Grows with each new table, so that a wake need not take the lock to see that none came.
@@ -136,6 +141,7 @@ pub(crate) struct Grounds {
     pub(crate) tickets: Tickets,
     pub(crate) hooks: Hooks,
     pub(crate) pages: Pages,
+    pub(crate) codecs: Codecs,
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
     pub(crate) meters: GateMeters,
@@ -151,6 +157,7 @@ impl Gate {
             tickets,
             hooks,
             pages,
+            codecs,
             clock,
             chance,
             meters,
@@ -171,6 +178,7 @@ impl Gate {
             sessions,
             hooks,
             pages,
+            codecs,
             routes: RwLock::new(Arc::new(Routes::new())),
             admission,
             failed_turn: tokio::sync::Mutex::default(),
@@ -239,7 +247,7 @@ impl Gate {
         }
         let outbox = Arc::new(outbox);
         let listed = Listed::new(self.clone(), &outbox);
-        let mut connection = Connection::new(carrier, peer, self, outbox);
+        let mut connection = Connection::new(carrier, peer, seat.since, self, outbox);
         // A block and not a function, whose arguments would lie in the future twice.
         Box::pin(async move {
             connection.run().await;

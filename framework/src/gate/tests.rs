@@ -148,6 +148,7 @@ impl Town {
             tickets: RoomSide::alone().tickets,
             hooks: Hooks::default(),
             pages: Pages::default(),
+            codecs: Codecs::default(),
             clock: Clock::fixed(0),
             chance: Chance::from_os(),
             meters: meters.gate,

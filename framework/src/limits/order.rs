@@ -21,6 +21,7 @@ const _: () = assert!(ADMIT_DEADLINE.as_secs() < SIGN_IN_DEADLINE.as_secs());
 // Whoever waits for a code hears that it was not sent.
 const _: () = assert!(CODE_SEND_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());
 const _: () = assert!(READ_BYTES >= FRAME_BYTES_BEFORE_SIGN_IN_MAX);
+const _: () = assert!(CODEC_WORD_BYTES_MAX < CODEC_DATAGRAM_BYTES_MAX);
 const _: () = assert!(WS_MESSAGE_BYTES_MAX > FRAME_BYTES_MAX);
 // Who waits for the store waits longer than the store itself, and so hears why.
 const _: () = assert!(STORE_DEADLINE.as_secs() < ROLE_ASK_DEADLINE.as_secs());

@@ -65,6 +65,9 @@ pub enum FrameError {
     /// The name is not an api name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// What a client said in another codec is none of its messages.
+    #[error("not a message: {0}")]
+    Codec(&'static str),
 }
 
 /// Looks at the front of `buffer`. Every field is judged as soon as its bytes are there.

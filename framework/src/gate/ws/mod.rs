@@ -6,6 +6,7 @@ mod frames;
 mod handshake;
 mod json;
 mod login;
+mod out;
 mod socket;
 #[cfg(test)]
 mod tests;

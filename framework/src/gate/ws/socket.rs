@@ -25,15 +25,17 @@ use super::{
     frames::{Decoder, Kind, Piece, Violation, as_message, header, put_close, put_header},
     handshake::{Choice, Opening},
     json::Json,
+    out::Out,
 };
 use crate::{
     gate::{
         Carrier, Gate, Transport,
+        codec::{Told, Translator},
         rate::{Budget, Verdict},
     },
     limits::{
-        CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, READS_PER_WAKE_MAX, WS_MESSAGE_BYTES_MAX,
-        WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
+        CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, CODEC_FIRST_BYTES_PATIENCE, READS_PER_WAKE_MAX,
+        WS_MESSAGE_BYTES_MAX, WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
     },
     spare,
     wire::{Code, Cut, Refusal, cut},
@@ -52,6 +54,8 @@ pub(super) struct WebSocket<C> {
     out: Out,
     codec: Codec,
     ending: Ending,
+    /// Bytes of frames that came before it was told that they are.
+    held: Vec<u8>,
     /// There was a ping or a pong since the connection asked.
     heard: bool,
     /// Judges what carries no byte of a message; made with the first of them.
@@ -68,8 +72,14 @@ enum Codec {
         silence: Option<Pin<Box<Sleep>>>,
         json: Box<Json>,
     },
+    /// Binary; which codec is not told yet.
+    Untold {
+        first: Vec<u8>,
+        patience: Pin<Box<Sleep>>,
+    },
     Frames,
     Json(Box<Json>),
+    Other(Box<Translator>),
 }
 
 /// How far a connection's end is.
@@ -84,15 +94,6 @@ enum Ending {
     },
     /// Both have.
     Over,
-}
-
-/// Bytes that wait to be written: of a message that was taken whole, of pongs, of the end.
-#[derive(Debug, Default)]
-struct Out {
-    bytes: Vec<u8>,
-    written: usize,
-    /// What was written may still be held back by what lies below.
-    unflushed: bool,
 }
 
 impl<C> WebSocket<C>
@@ -141,6 +142,7 @@ where
             out,
             codec,
             ending: Ending::Not,
+            held: Vec::new(),
             heard: false,
             noise: None,
             farewell: CloseCode::Normal,
@@ -201,8 +203,23 @@ where
                     return Err(Violation::Noise);
                 }
                 let from = taken.len() - bytes;
-                if let Codec::Json(json) = &mut self.codec {
-                    return json.take_text(&taken[from..], last);
+                let bytes_said = &taken[from..];
+                match &mut self.codec {
+                    Codec::Json(json) => return json.take_text(bytes_said, last),
+                    Codec::Other(translator) => {
+                        translator.take(bytes_said);
+                        return Ok(());
+                    }
+                    Codec::Untold { first, .. } => {
+                        first.extend_from_slice(bytes_said);
+                        self.tell();
+                        return Ok(());
+                    }
+                    Codec::Frames | Codec::Open { .. } if !self.held.is_empty() => {
+                        self.held.extend_from_slice(bytes_said);
+                        return Ok(());
+                    }
+                    Codec::Frames | Codec::Open { .. } => {}
                 }
                 taken.copy_within(from.., *kept);
                 *kept += bytes;
@@ -235,12 +252,20 @@ where
     /// The first message decides what a connection speaks; the others have to keep to it.
     fn decide(&mut self, kind: Kind) -> Result<(), Violation> {
         match (&mut self.codec, kind) {
-            (Codec::Frames, Kind::Binary) | (Codec::Json(_), Kind::Text) => Ok(()),
-            (Codec::Frames, Kind::Text) | (Codec::Json(_), Kind::Binary) => {
+            (Codec::Json(_), Kind::Text) => Ok(()),
+            (Codec::Frames | Codec::Untold { .. } | Codec::Other(_), Kind::Binary) => Ok(()),
+            (Codec::Json(_), Kind::Binary)
+            | (Codec::Frames | Codec::Untold { .. } | Codec::Other(_), Kind::Text) => {
                 Err(Violation::Unsupported)
             }
             (Codec::Open { .. }, Kind::Binary) => {
-                self.codec = Codec::Frames;
+                self.codec = match self.gate.codecs.is_empty() {
+                    true => Codec::Frames,
+                    false => Codec::Untold {
+                        first: Vec::new(),
+                        patience: Box::pin(sleep(CODEC_FIRST_BYTES_PATIENCE)),
+                    },
+                };
                 Ok(())
             }
             (Codec::Open { silence, json }, Kind::Text) => {
@@ -260,6 +285,27 @@ where
         };
     }
 
+    /// Looks which codec the first bytes are of.
+    fn tell(&mut self) {
+        let Codec::Untold { first, .. } = &mut self.codec else { return };
+        match self.gate.codecs.told(first) {
+            Told::NotYet => {}
+            Told::Frames => self.speak_frames(),
+            Told::Codec(codec) => {
+                let mut translator = Box::new(Translator::new(&*codec, &self.gate));
+                translator.take(first);
+                self.codec = Codec::Other(translator);
+            }
+        }
+    }
+
+    /// What came was of frames.
+    fn speak_frames(&mut self) {
+        if let Codec::Untold { first, .. } = std::mem::replace(&mut self.codec, Codec::Frames) {
+            self.held = first;
+        }
+    }
+
     /// Whether the client may say nothing once more: at the rate of frames, and not above ten
     /// times that.
     fn allows(&mut self) -> bool {
@@ -269,10 +315,33 @@ where
         budget.judge(now) != Verdict::Close
     }
 
-    /// What the text side has for the connection, once it has something.
-    fn poll_json(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Read> {
-        match &mut self.codec {
-            Codec::Frames => Poll::Ready(Read::Nothing),
+    /// What a codec has for the connection, once it has something.
+    fn poll_codec(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Read>> {
+        if let Codec::Untold { patience, .. } = &mut self.codec
+            && patience.as_mut().poll(cx).is_ready()
+        {
+            self.speak_frames();
+        }
+        Poll::Ready(Ok(match &mut self.codec {
+            Codec::Untold { .. } => Read::Nothing,
+            Codec::Frames if self.held.is_empty() => Read::Nothing,
+            Codec::Frames => {
+                let bytes = self.held.len().min(buf.remaining());
+                buf.put_slice(&self.held[..bytes]);
+                self.held.drain(..bytes);
+                if self.held.is_empty() {
+                    self.held = Vec::new();
+                }
+                Read::Frames
+            }
+            Codec::Other(translator) => {
+                put_said(translator, &mut self.out.bytes);
+                if translator.give(buf)? { Read::Frames } else { Read::Nothing }
+            }
             Codec::Open { silence, json } => {
                 if let Some(timer) = silence
                     && timer.as_mut().poll(cx).is_ready()
@@ -280,13 +349,13 @@ where
                     *silence = None;
                     json.greet(&mut self.out.bytes);
                 }
-                Poll::Ready(Read::Nothing)
+                Read::Nothing
             }
             Codec::Json(json) => {
                 ready!(json.poll(cx));
-                Poll::Ready(if json.give(buf) { Read::Frames } else { Read::Nothing })
+                if json.give(buf) { Read::Frames } else { Read::Nothing }
             }
-        }
+        }))
     }
 
     // === The end ===
@@ -369,12 +438,12 @@ where
             if matches!(this.ending, Ending::Said { .. }) {
                 return this.poll_end(cx, buf);
             }
-            let said = this.poll_json(cx, buf);
+            let said = this.poll_codec(cx, buf);
             // What was said above, and pongs; whether it goes out at once does not matter here.
             if let Poll::Ready(written) = this.out.poll_write(&mut this.stream, cx) {
                 written?;
             }
-            if ready!(said) == Read::Frames || matches!(this.ending, Ending::Over) {
+            if ready!(said)? == Read::Frames || matches!(this.ending, Ending::Over) {
                 return Poll::Ready(Ok(()));
             }
             match ready!(this.read_once(cx, buf))? {
@@ -406,9 +475,18 @@ where
             // It was greeted in text, and has said nothing.
             this.speak_json();
         }
-        let Codec::Json(json) = &mut this.codec else { return this.poll_message(cx, frames) };
         // Goes out with the flush, or before the next of these.
-        Poll::Ready(Ok(json.write(frames, &mut this.out.bytes)))
+        Poll::Ready(Ok(match &mut this.codec {
+            Codec::Json(json) => json.write(frames, &mut this.out.bytes),
+            Codec::Other(translator) => {
+                let told = translator.write(frames);
+                put_said(translator, &mut this.out.bytes);
+                told
+            }
+            Codec::Open { .. } | Codec::Untold { .. } | Codec::Frames => {
+                return this.poll_message(cx, frames);
+            }
+        }))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -447,7 +525,13 @@ where
     fn refuses(&mut self, payload: &[u8]) -> Option<Refusal> {
         match &mut self.codec {
             Codec::Json(json) => json.refuses(payload),
-            Codec::Open { .. } | Codec::Frames => None,
+            Codec::Open { .. } | Codec::Untold { .. } | Codec::Frames | Codec::Other(_) => None,
+        }
+    }
+
+    fn signed_in(&mut self) {
+        if let Codec::Other(translator) = &mut self.codec {
+            translator.signed_in();
         }
     }
 
@@ -456,32 +540,14 @@ where
     }
 }
 
-impl Out {
-    fn waiting(&self) -> usize {
-        self.bytes.len() - self.written
-    }
-
-    /// Ready when nothing waits.
-    fn poll_write<C>(&mut self, stream: &mut C, cx: &mut Context<'_>) -> Poll<io::Result<()>>
-    where
-        C: AsyncWrite + Unpin,
-    {
-        while self.written < self.bytes.len() {
-            let rest = &self.bytes[self.written..];
-            let written = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += written;
-            self.unflushed = true;
-        }
-        if self.unflushed {
-            spare::give(&mut self.bytes);
-            self.written = 0;
-            ready!(Pin::new(stream).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
+/// What a codec has for its client, as one message.
+fn put_said(translator: &mut Translator, out: &mut Vec<u8>) {
+    translator.all_in_order();
+    let said = translator.out();
+    if !said.is_empty() {
+        put_header(out, OpCode::Data(Data::Binary), said.len());
+        out.append(said);
+        spare::give(said);
     }
 }
 

@@ -1,0 +1,138 @@
+//! Owns the doors of clients that speak a codec: which codecs are on, and where only their clients
+//! come in.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use super::{address, listen, listen_udp, reached, towards};
+use crate::{
+    config::{Codec, Config, Listen},
+    gate::{AnyCodec, Codecs},
+    node::StartError,
+};
+
+/// Ports that `--port-base` gives to everything else.
+const PORTS_BEFORE: u16 = 8;
+
+/// What clients of one codec have for themselves.
+pub(super) struct CodecDoors {
+    pub(super) codec: Arc<dyn AnyCodec>,
+    pub(super) tcp: Vec<TcpListener>,
+    pub(super) udp: Vec<UdpSocket>,
+    advertise: Option<String>,
+}
+
+/// Where they are reached from this machine.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CodecAddresses {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    udp: Option<SocketAddr>,
+}
+
+/// The codecs that are on, each with its doors.
+pub(super) fn bind(config: &Config, all: &Codecs) -> Result<Vec<CodecDoors>, StartError> {
+    if let Some(name) = config.codecs.keys().find(|name| all.get(name).is_none()) {
+        let known: Vec<_> = all.iter().map(|codec| codec.name()).collect();
+        return Err(StartError::Codec { name: name.clone(), known: known.join(", ") });
+    }
+    let mut doors = Vec::new();
+    for (codec, place) in all.iter().zip(0..) {
+        let said = config.codecs.get(codec.name());
+        if said.map_or(!config.dev, |said| !said.on) {
+            continue;
+        }
+        doors.push(CodecDoors::bind(config, codec, said, place)?);
+    }
+    Ok(doors)
+}
+
+impl CodecDoors {
+    fn bind(
+        config: &Config,
+        codec: &Arc<dyn AnyCodec>,
+        said: Option<&Codec>,
+        place: u16,
+    ) -> Result<Self, StartError> {
+        let mut doors = Self {
+            codec: codec.clone(),
+            tcp: Vec::new(),
+            udp: Vec::new(),
+            advertise: said.and_then(|said| said.advertise.clone()),
+        };
+        let (tcp, udp) = codec.ports();
+        let key = |kind| format!("codecs.{}.{kind}", codec.name());
+        let own = |port: Option<u16>| {
+            let port = port.filter(|_| config.dev)?;
+            let port = config.port_base.map_or(port, |base| base + PORTS_BEFORE + place);
+            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        };
+        match said.and_then(|said| said.tcp.as_ref()) {
+            Some(Listen(addrs)) => {
+                for addr in addrs {
+                    doors.tcp.push(listen(key("tcp"), "--set codecs.", *addr)?);
+                }
+            }
+            None => doors.tcp.extend(own(tcp).map(|addr| unsaid(&key("tcp"), addr)).transpose()?),
+        }
+        // On the same number, as clients of both expect.
+        let beside = |addr: SocketAddr| match doors.tcp.first().map(address) {
+            Some(tcp) if tcp.ip() == addr.ip() => tcp,
+            _ => addr,
+        };
+        let udp_addrs = match said.and_then(|said| said.udp.as_ref()) {
+            Some(Listen(addrs)) => addrs
+                .iter()
+                .copied()
+                .map(|addr| match addr.port() {
+                    0 => beside(addr),
+                    _ => addr,
+                })
+                .collect(),
+            None => own(udp).map(beside).into_iter().collect::<Vec<_>>(),
+        };
+        for addr in udp_addrs {
+            doors.udp.push(listen_udp(key("udp"), "--set codecs.", addr)?);
+        }
+        Ok(doors)
+    }
+
+    fn addresses(&self) -> CodecAddresses {
+        let udp = self
+            .udp
+            .first()
+            .map(|socket| reached(socket.local_addr().expect("a bound socket has an address")));
+        CodecAddresses { tcp: self.tcp.first().map(address).map(reached), udp }
+    }
+
+    /// What its clients are told to connect to.
+    fn advertised(&self, config: &Config) -> Option<String> {
+        let bound = address(self.tcp.first()?);
+        Some(self.advertise.clone().unwrap_or_else(|| towards(config, bound).to_string()))
+    }
+}
+
+/// A port that nobody asked for; where it is taken, any other will do.
+fn unsaid(key: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    listen(key.to_owned(), "--set codecs.", addr).or_else(|e| {
+        let free = listen(key.to_owned(), "--set codecs.", SocketAddr::new(addr.ip(), 0))?;
+        tracing::warn!(target: "node", "{e}; until then {} does", address(&free));
+        Ok(free)
+    })
+}
+
+pub(super) fn addresses(doors: &[CodecDoors]) -> BTreeMap<&'static str, CodecAddresses> {
+    doors.iter().map(|doors| (doors.codec.name(), doors.addresses())).collect()
+}
+
+pub(super) fn advertised(doors: &[CodecDoors], config: &Config) -> BTreeMap<String, String> {
+    let told =
+        |doors: &CodecDoors| Some((doors.codec.name().to_owned(), doors.advertised(config)?));
+    doors.iter().filter_map(told).collect()
+}

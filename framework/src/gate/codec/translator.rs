@@ -1,0 +1,175 @@
+//! Owns one connection's codec and what lies between it and the gate: the beginning of a message
+//! whose rest has not arrived, frames that the connection has not read, bytes that are not written.
+
+use std::io;
+
+use tokio::{io::ReadBuf, time::Instant};
+
+use super::{
+    CodecCtx,
+    kind::{AnyCodec, AnyTongue},
+};
+use crate::{
+    gate::{
+        Gate,
+        rate::{Budget, Verdict},
+    },
+    limits::{CODEC_OUT_BYTES, FRAME_BYTES_BEFORE_SIGN_IN_MAX},
+    wire::{Cut, FRAME_BYTES_MAX, FrameError, cut},
+};
+
+/// One client's codec at work.
+#[derive(Debug)]
+pub(in crate::gate) struct Translator {
+    tongue: Box<dyn AnyTongue>,
+    ctx: CodecCtx,
+    /// The beginning of a message.
+    input: Vec<u8>,
+    /// Of the frames in `ctx`, so many bytes are given.
+    given: usize,
+    /// What ends the connection once the frames before it are given.
+    fault: Option<FrameError>,
+    /// Judges messages that the game hears nothing of; made with the first of them.
+    noise: Option<Box<Budget>>,
+    signed_in_bytes_max: usize,
+    noise_per_s: u32,
+    noise_burst: u32,
+}
+
+impl Translator {
+    pub(in crate::gate) fn new(codec: &dyn AnyCodec, gate: &Gate) -> Self {
+        let settings = &gate.settings.gate;
+        Self {
+            tongue: codec.begin(),
+            ctx: CodecCtx::new(FRAME_BYTES_BEFORE_SIGN_IN_MAX),
+            input: Vec::new(),
+            given: 0,
+            fault: None,
+            noise: None,
+            signed_in_bytes_max: settings.frame_bytes_max,
+            noise_per_s: settings.rate_frames_per_s,
+            noise_burst: settings.rate_burst_frames,
+        }
+    }
+
+    /// The client has signed in: it may send more at once.
+    pub(in crate::gate) fn signed_in(&mut self) {
+        self.ctx.bytes_max = self.signed_in_bytes_max;
+    }
+
+    /// Takes in what has arrived.
+    pub(in crate::gate) fn take(&mut self, bytes: &[u8]) {
+        if self.input.is_empty() {
+            let taken = self.read_all(bytes);
+            self.input.extend_from_slice(&bytes[taken..]);
+        } else {
+            let mut input = std::mem::take(&mut self.input);
+            input.extend_from_slice(bytes);
+            let taken = self.read_all(&input);
+            input.drain(..taken);
+            if !input.is_empty() {
+                self.input = input;
+            }
+        }
+    }
+
+    /// Reads every whole message; says how many bytes they are.
+    fn read_all(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && self.fault.is_none() {
+            let frames = self.ctx.frames.len();
+            match self.tongue.read(&bytes[at..], &mut self.ctx) {
+                // It waits for more than it may ever get.
+                Ok(0) if bytes.len() - at >= self.ctx.bytes_max => {
+                    let (bytes, bytes_max) = (bytes.len() - at + 1, self.ctx.bytes_max);
+                    self.fault = Some(FrameError::TooLarge { bytes, bytes_max });
+                }
+                Ok(0) => break,
+                Ok(taken) => {
+                    at += taken.min(bytes.len() - at);
+                    if self.ctx.frames.len() == frames && !self.allows_noise() {
+                        self.fault = Some(FrameError::Codec("too much that means nothing"));
+                    }
+                }
+                Err(malformed) => self.fault = Some(malformed.0),
+            }
+        }
+        if self.fault.is_some() { bytes.len() } else { at }
+    }
+
+    /// What the game does not hear of counts nowhere else.
+    fn allows_noise(&mut self) -> bool {
+        let now = Instant::now();
+        let fresh = || Budget::new(self.noise_per_s, self.noise_burst, now);
+        self.noise.get_or_insert_with(|| Box::new(fresh())).judge(now) != Verdict::Close
+    }
+
+    /// Takes in a datagram: one whole message that nobody answers.
+    pub(super) fn take_datagram(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let before = self.ctx.frames.len();
+        match self.tongue.read(bytes, &mut self.ctx) {
+            Ok(taken) if taken == bytes.len() => self.ctx.frames.split_off(before),
+            _ => {
+                self.ctx.frames.truncate(before);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Gives the connection frames, or what ends it. Says whether there was something.
+    pub(in crate::gate) fn give(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let frames = &self.ctx.frames[self.given..];
+        if frames.is_empty() {
+            return match self.fault.take() {
+                Some(fault) => Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+                None => Ok(false),
+            };
+        }
+        let bytes = frames.len().min(buf.remaining());
+        buf.put_slice(&frames[..bytes]);
+        self.given += bytes;
+        if self.given == self.ctx.frames.len() {
+            self.given = 0;
+            // An idle client keeps nothing.
+            if self.ctx.frames.capacity() > CODEC_OUT_BYTES {
+                self.ctx.frames = Vec::new();
+            }
+            self.ctx.frames.clear();
+        }
+        Ok(true)
+    }
+
+    /// Tells the client what whole frames say; says how many bytes of them are told. The rest waits
+    /// until what is told now is written.
+    pub(in crate::gate) fn write(&mut self, frames: &[u8]) -> usize {
+        let mut at = 0;
+        while self.ctx.out.len() < CODEC_OUT_BYTES
+            && let Ok(Cut::Frame(frame)) = cut(&frames[at..], FRAME_BYTES_MAX)
+        {
+            self.tongue.write(&frame, &mut self.ctx);
+            at += frame.bytes.len();
+        }
+        at
+    }
+
+    /// What the client is told, to be written.
+    pub(in crate::gate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.ctx.out
+    }
+
+    /// What the client is told as datagrams, and may miss.
+    pub(super) fn loose(&mut self) -> &mut Vec<Vec<u8>> {
+        &mut self.ctx.loose
+    }
+
+    /// What is to go as datagrams goes with the rest: there is nothing else.
+    pub(in crate::gate) fn all_in_order(&mut self) {
+        let CodecCtx { out, loose, .. } = &mut self.ctx;
+        loose.drain(..).for_each(|message| out.extend_from_slice(&message));
+    }
+
+    /// The word that the client's datagrams come with, when it is another than before.
+    pub(super) fn expected(&mut self) -> Option<Vec<u8>> {
+        self.ctx.expected.take()
+    }
+}
