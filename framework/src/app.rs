@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     Named, Request,
-    account::{CodeSender, Sender, Validator, Validators},
+    account::{CodeSender, HttpAnswer, HttpCall, OwnRoutes, Sender, Validator, Validators},
     cli,
     doors::Addresses,
     entity::{AnyKind, Classes, Handler, Kind, PLAYER, Player, Table},
@@ -46,6 +46,7 @@ pub struct App<S = ()> {
     hooks: Hooks,
     pages: Pages,
     codecs: Codecs,
+    routes: OwnRoutes,
     sender: Sender,
     validators: Validators,
     script: Option<AnyScript>,
@@ -59,6 +60,7 @@ pub(crate) struct Game {
     pub(crate) hooks: Hooks,
     pub(crate) pages: Pages,
     pub(crate) codecs: Codecs,
+    pub(crate) routes: OwnRoutes,
     pub(crate) sender: Sender,
     pub(crate) validators: Validators,
     pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
@@ -83,6 +85,7 @@ impl App {
             hooks: Hooks::default(),
             pages: Pages::default(),
             codecs: Codecs::default(),
+            routes: OwnRoutes::default(),
             sender: Sender::none(),
             validators: Validators::default(),
             script: None,
@@ -99,13 +102,25 @@ impl App {
             hooks,
             pages,
             codecs,
+            routes,
             sender,
             validators,
             script,
             rooms,
         } = self;
-        let table = Table::new();
-        App { name, table, classes, hooks, pages, codecs, sender, validators, script, rooms }
+        App {
+            name,
+            table: Table::new(),
+            classes,
+            hooks,
+            pages,
+            codecs,
+            routes,
+            sender,
+            validators,
+            script,
+            rooms,
+        }
     }
 }
 
@@ -138,6 +153,24 @@ impl<S> App<S> {
     #[must_use]
     pub fn codec<C: Codec>(mut self, kind: CodecKind<C>) -> Self {
         self.codecs.add(Arc::new(kind));
+        self
+    }
+
+    /// Answers GETs to this path of the account center's HTTP, beside its own routes: for clients
+    /// that sign in, or ask for a room, in a way of theirs.
+    ///
+    /// # Panics
+    /// When the path is taken, or is no path.
+    #[must_use]
+    pub fn route<F>(
+        mut self,
+        path: &'static str,
+        handler: impl Fn(HttpCall) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = HttpAnswer> + Send + 'static,
+    {
+        self.routes.add(path, handler);
         self
     }
 
@@ -241,13 +274,14 @@ impl<P: Player> App<P> {
             hooks,
             pages,
             codecs,
+            routes,
             sender,
             validators,
             script: _,
             rooms,
         } = self;
         let player = Arc::new(Kind::player(table, classes).with_rooms(&rooms));
-        Game { player, hooks, pages, codecs, sender, validators, rooms }
+        Game { player, hooks, pages, codecs, routes, sender, validators, rooms }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -342,8 +376,19 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, classes, hooks, pages, codecs, sender, validators, script, rooms } =
-            self;
+        let Self {
+            name,
+            table,
+            classes,
+            hooks,
+            pages,
+            codecs,
+            routes,
+            sender,
+            validators,
+            script,
+            rooms,
+        } = self;
         let rooms: Vec<_> = rooms.iter().map(|kind| kind.name()).collect();
         f.debug_struct("App")
             .field("name", name)
@@ -352,6 +397,7 @@ impl<S> fmt::Debug for App<S> {
             .field("gate", hooks)
             .field("pages", pages)
             .field("codecs", codecs)
+            .field("routes", routes)
             .field("code_sender", sender)
             .field("validators", validators)
             .field("play", &script.is_some())

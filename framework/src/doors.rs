@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 pub(crate) use self::codecs::CodecAddresses;
 use self::codecs::CodecDoors;
 use crate::{
-    account::{self, AccountCenter},
+    account::{self, AccountCenter, Own},
     admin::{self, Admin},
     config::{self, Config, listener_key},
     directory::Role,
@@ -188,6 +188,7 @@ impl Doors {
         gate: Option<&Arc<Entrance>>,
         center: Option<AccountCenter>,
         settings: &config::Account,
+        own: Own,
         admin: Admin,
         tasks: &Tasks,
     ) -> Result<Vec<ServerHandle>, StartError> {
@@ -200,7 +201,8 @@ impl Doors {
                 }
             }
         }
-        let people = center.map(|center| account::serve(self.http, center, settings)).transpose();
+        let people =
+            center.map(|center| account::serve(self.http, center, settings, own)).transpose();
         let people = people.map_err(system("account.listen"))?;
         let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
         Ok(people.into_iter().chain([operators]).map(|server| run(server, tasks)).collect())

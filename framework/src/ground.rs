@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
 use crate::{
-    account::{self, AccountCenter, AccountSettings, Gates, ProofSettings, Sender, Validators},
+    account::{
+        self, AccountCenter, AccountSettings, Gates, Own, OwnRoutes, ProofSettings, Sender,
+        Validators,
+    },
     admin::{Admin, Guard},
     ask::{Asker, Calls},
     chance::Chance,
@@ -277,6 +280,11 @@ impl Ground {
         self.asker.start(Role::Account, calls, &self.tasks);
         self.tasks.spawn(center.clone().keep_swept(self.tasks.clone()));
         Ok(Some(center))
+    }
+
+    /// What a studio adds to the account center's HTTP.
+    pub(crate) fn own(&self, routes: OwnRoutes) -> Own {
+        Own { routes, asker: self.asker.clone(), directory: self.directory.clone() }
     }
 
     /// Has the account center keep its keys, when this node is one; discovery knows it by now.

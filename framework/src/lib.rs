@@ -72,7 +72,10 @@ mod proto {
 }
 
 pub use self::{
-    account::{CodeSendError, CodeSender, Fields, Identity, Proof, Validator, ValidatorCtx},
+    account::{
+        CodeSendError, CodeSender, Fields, HttpAnswer, HttpCall, Identity, Proof, SignedIn,
+        Validator, ValidatorCtx,
+    },
     app::{App, Exit, Running},
     entity::{Ctx, Handler, LoadError, Player},
     gate::{

@@ -177,6 +177,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     ground.keep(center.clone());
 
     // 7. The doors open.
+    let own = ground.own(game.routes);
     let admin = ground.admin(config, guard);
     let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
     let datagrams = doors.take_datagrams();
@@ -184,7 +185,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
         Entrance::new(gate.clone(), shards.clone(), certificates.as_ref(), datagrams)
     };
     let entrance = gate.as_ref().map(entrance).transpose()?;
-    let servers = doors.open(entrance.as_ref(), center, &config.account, admin, &tasks)?;
+    let servers = doors.open(entrance.as_ref(), center, &config.account, own, admin, &tasks)?;
     if let Some(certificates) = &certificates {
         tasks.spawn(certificates.clone().follow(tasks.clone(), meters.gate));
     }

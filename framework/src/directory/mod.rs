@@ -179,6 +179,15 @@ impl Directory {
         Some(Front { addr: drawn(|n| n.http.as_ref())?, ws: drawn(|n| n.ws.as_ref()) })
     }
 
+    /// Where a gate lets clients of a codec in: for whoever is known by `whom` always the same
+    /// while it is up.
+    pub(crate) fn gate_of_codec(&self, codec: &str, whom: &str) -> Option<String> {
+        let nodes = self.nodes();
+        let up = nodes.iter().filter(|n| n.state == NodeState::Up);
+        let drawn = up.filter_map(|n| Some((draw(&n.id, whom), n.codecs.get(codec)?)));
+        drawn.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, place)| place.clone())
+    }
+
     /// A node that has a role and is up, and was not tried: the least loaded.
     pub(crate) fn with_role(&self, role: Role, tried: &[String]) -> Option<Arc<NodeInfo>> {
         self.least_loaded(|n| n.roles.contains(&role) && !tried.contains(&n.id))

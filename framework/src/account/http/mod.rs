@@ -11,6 +11,7 @@ mod front;
 mod func;
 mod login_server;
 mod openapi;
+mod own;
 mod owner;
 mod pages;
 mod params;
@@ -29,6 +30,8 @@ use actix_web::{
     App, HttpResponse, HttpServer, dev::Server, http::StatusCode, middleware::from_fn, web,
 };
 
+pub use self::own::{HttpAnswer, HttpCall, SignedIn};
+pub(crate) use self::own::{Own, OwnRoutes};
 use self::{
     answers::{guarded, problem},
     body::READ_TIMEOUT,
@@ -53,9 +56,13 @@ pub(crate) fn serve(
     listeners: Vec<TcpListener>,
     center: AccountCenter,
     settings: &config::Account,
+    own: Own,
 ) -> io::Result<Server> {
     let front = Front::new(center, settings);
-    serve_with(listeners, move |cfg| configure(cfg, &front))
+    serve_with(listeners, move |cfg| {
+        own.serve(cfg, &front);
+        configure(cfg, &front);
+    })
 }
 
 fn serve_with(
