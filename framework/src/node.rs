@@ -146,21 +146,9 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
     let directory = &ground.directory;
-    let me = NodeInfo {
-        id: directory.me().to_owned(),
-        addr: doors.link_advertised(config),
-        roles: config.node.roles.iter().copied().collect(),
-        apis: host.as_ref().map(|host| host.apis()).unwrap_or_default(),
-        gate: doors.gate_advertised(config),
-        ws: doors.websocket_advertised(config),
-        codecs: doors.codecs_advertised(config),
-        http: doors.http_advertised(config),
-        load: 0,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        incarnation: directory.incarnation(),
-        state: NodeState::Up,
-        keys: center.as_ref().map(AccountCenter::jwks).unwrap_or_default(),
-    };
+    let apis = host.as_ref().map(|host| host.apis()).unwrap_or_default();
+    let keys = center.as_ref().map(AccountCenter::jwks).unwrap_or_default();
+    let me = NodeInfo { apis, keys, ..told(directory, &doors, config) };
     ground.open_link(&mut doors, host.as_ref())?;
     if host.is_some() {
         // Nobody is sent to a game server that may not run anything yet.
@@ -208,6 +196,23 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     };
     config.announce.as_ref().map_or(Ok(()), |path| node.announce(path))?;
     Ok(node)
+}
+
+/// What a node tells the others about itself, but for what it handles and signs with.
+fn told(directory: &Directory, doors: &Doors, config: &Config) -> NodeInfo {
+    NodeInfo {
+        id: directory.me().to_owned(),
+        addr: doors.link_advertised(config),
+        roles: config.node.roles.iter().copied().collect(),
+        gate: doors.gate_advertised(config),
+        ws: doors.websocket_advertised(config),
+        codecs: doors.codecs_advertised(config),
+        http: doors.http_advertised(config),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        incarnation: directory.incarnation(),
+        state: NodeState::Up,
+        ..NodeInfo::default()
+    }
 }
 
 /// Says how much this node has to do, so that others choose well.

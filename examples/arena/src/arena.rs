@@ -16,6 +16,9 @@ use crate::{
 /// Robots of an arena that was opened without saying.
 const ROBOTS: u32 = 12;
 
+/// Longest match, in seconds.
+const SECONDS_MAX: u32 = 24 * 3600;
+
 /// Places that everybody is told of.
 const TOP: usize = 10;
 
@@ -35,12 +38,15 @@ pub(crate) trait Stage {
     fn now_ms(&self) -> i64;
     fn push<M: Named>(&mut self, to: Seat, message: &M);
     fn broadcast<M: Named>(&mut self, message: &M);
+    fn close(&mut self, reason: &str);
 }
 
 /// One arena.
 #[derive(Debug)]
 pub struct Arena {
     world: World,
+    /// The tick at which the match is over; `None`: it goes on for ever.
+    ends: Option<u64>,
     guests: BTreeMap<Seat, Guest>,
     /// Balls whose names each member was told, by number.
     known: BTreeMap<Seat, Vec<u32>>,
@@ -61,23 +67,30 @@ struct Guest {
 }
 
 impl Arena {
-    /// Opens one; `robots` is what was asked for.
-    pub(crate) fn open(robots: Option<&str>, stage: &mut impl Stage) -> Result<Self, Refusal> {
+    /// Opens one; `robots` and `seconds` are what was asked for.
+    pub(crate) fn open(
+        robots: Option<&str>,
+        seconds: Option<&str>,
+        stage: &mut impl Stage,
+    ) -> Result<Self, Refusal> {
         let robots = match robots.map(str::parse) {
             None => ROBOTS,
             Some(Ok(robots)) if robots <= ROBOTS_MAX => robots,
             Some(_) => return Err(Code::PARAMETER.because("robots: 0 to 500")),
         };
-        Ok(Self::of(World::new(robots, &mut || stage.random())))
+        let ends = ends(seconds).ok_or(Code::PARAMETER.because("seconds: 1 to 86400"))?;
+        Ok(Self::of(World::new(robots, &mut || stage.random()), ends))
     }
 
-    pub(crate) fn restored(saved: &[u8]) -> Result<Self, LoadError> {
-        Ok(Self::of(World::restore(saved)?))
+    /// As it was saved; `seconds` is what it was opened with.
+    pub(crate) fn restored(saved: &[u8], seconds: Option<&str>) -> Result<Self, LoadError> {
+        Ok(Self::of(World::restore(saved)?, ends(seconds).flatten()))
     }
 
-    fn of(world: World) -> Self {
+    fn of(world: World, ends: Option<u64>) -> Self {
         Self {
             world,
+            ends,
             guests: BTreeMap::new(),
             known: BTreeMap::new(),
             eye: Eye::default(),
@@ -140,6 +153,16 @@ impl Arena {
         if self.world.ticks().is_multiple_of(TICKS_PER_S.into()) {
             self.tell_top(stage);
         }
+        if self.ends.is_some_and(|ends| self.world.ticks() >= ends) {
+            stage.close("the match is over");
+        }
+    }
+
+    /// Rounded up, so that 0 means for ever.
+    fn seconds_left(&self) -> u32 {
+        let Some(ends) = self.ends else { return 0 };
+        let ticks = ends.saturating_sub(self.world.ticks());
+        u32::try_from(ticks.div_ceil(TICKS_PER_S.into())).unwrap_or(u32::MAX).max(1)
     }
 
     /// What whoever takes a seat must know.
@@ -149,6 +172,7 @@ impl Arena {
             height: FIELD_UNITS,
             ticks_per_s: TICKS_PER_S,
             me: self.guests.get(&seat).map_or(0, |guest| guest.ball),
+            seconds_left: self.seconds_left(),
         }
         .encode_to_vec()
     }
@@ -213,6 +237,14 @@ impl Arena {
         });
         stage.broadcast(&proto::Top { places: places.collect() });
     }
+}
+
+/// The tick at which a match of so many seconds is over; `None`: there is none such.
+#[expect(clippy::option_option, reason = "no end, and no such end")]
+fn ends(seconds: Option<&str>) -> Option<Option<u64>> {
+    let Some(seconds) = seconds else { return Some(None) };
+    let seconds = seconds.parse().ok().filter(|seconds| (1..=SECONDS_MAX).contains(seconds))?;
+    Some(Some(u64::from(seconds) * u64::from(TICKS_PER_S)))
 }
 
 fn name(guests: &BTreeMap<Seat, Guest>, (id, owner): (u32, Owner)) -> Cow<'_, str> {

@@ -38,7 +38,7 @@ impl Match {
     pub fn new(robots: u32, members: u32, seed: u64) -> Self {
         let mut dice = Dice { seed, now_ms: 0, out: Vec::new(), bytes: 0, largest: 0 };
         let mut arena =
-            Arena::open(Some(&robots.to_string()), &mut dice).expect("at most 500 robots");
+            Arena::open(Some(&robots.to_string()), None, &mut dice).expect("at most 500 robots");
         for seat in 0..members {
             arena.join(Seat(seat), &format!("Member {seat}"), false, &mut dice);
         }
@@ -102,4 +102,6 @@ impl Stage for Dice {
     fn broadcast<M: Named>(&mut self, message: &M) {
         self.say(message);
     }
+
+    fn close(&mut self, _: &str) {}
 }

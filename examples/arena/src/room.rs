@@ -11,8 +11,8 @@ use crate::{
 
 impl Room for Arena {
     fn open(ctx: &mut RoomCtx) -> Result<Self, Refusal> {
-        let robots = ctx.options().get("robots").cloned();
-        Self::open(robots.as_deref(), ctx)
+        let [robots, seconds] = ["robots", "seconds"].map(|key| ctx.options().get(key).cloned());
+        Self::open(robots.as_deref(), seconds.as_deref(), ctx)
     }
 
     fn on_join(&mut self, member: &Member, ctx: &mut RoomCtx) -> Result<(), Refusal> {
@@ -45,7 +45,7 @@ impl Room for Arena {
     }
 
     fn restore(saved: &[u8], ctx: &mut RoomCtx) -> Result<Self, LoadError> {
-        let mut arena = Self::restored(saved)?;
+        let mut arena = Self::restored(saved, ctx.options().get("seconds").map(String::as_str))?;
         let members: Vec<Member> = ctx.members().cloned().collect();
         for member in members {
             arena.join(member.seat, &member.name, member.away, ctx);
@@ -91,5 +91,9 @@ impl Stage for RoomCtx {
 
     fn broadcast<M: Named>(&mut self, message: &M) {
         self.broadcast(message);
+    }
+
+    fn close(&mut self, reason: &str) {
+        self.close(reason);
     }
 }

@@ -13,6 +13,7 @@ mod wx;
 fn main() -> Exit {
     let town = App::new("town").validator("wx", wx::Wx).player::<cards::Hero>().on(echo::echo);
     let town = arena::mount(chat::mount(cards::mount(town)));
+    let town = mope::mount(town);
     pages::mount(town).play(play).main()
 }
 

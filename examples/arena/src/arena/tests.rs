@@ -11,6 +11,7 @@ const SPAN: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 struct Told {
     dice: u64,
+    closed: bool,
     /// To whom (`None`: everybody), what, and its bytes.
     said: Vec<(Option<Seat>, &'static str, Vec<u8>)>,
 }
@@ -33,6 +34,10 @@ impl Stage for Told {
     fn broadcast<M: Named>(&mut self, message: &M) {
         self.said.push((None, M::NAME, message.encode_to_vec()));
     }
+
+    fn close(&mut self, _: &str) {
+        self.closed = true;
+    }
 }
 
 impl Told {
@@ -49,7 +54,7 @@ impl Told {
 /// An arena with two members and so many robots.
 fn arena(robots: &str) -> (Arena, Told) {
     let mut told = Told::default();
-    let mut arena = Arena::open(Some(robots), &mut told).expect("a number of robots");
+    let mut arena = Arena::open(Some(robots), None, &mut told).expect("a number of robots");
     arena.join(Seat(1), "Anna", false, &mut told);
     arena.join(Seat(2), "Bert", false, &mut told);
     (arena, told)
@@ -58,7 +63,8 @@ fn arena(robots: &str) -> (Arena, Told) {
 #[test]
 fn an_arena_has_as_many_robots_as_were_asked_for_or_twelve() {
     let mut told = Told::default();
-    let mut open = |robots| Arena::open(robots, &mut told).map(|arena| arena.world.balls().len());
+    let mut open =
+        |robots| Arena::open(robots, None, &mut told).map(|arena| arena.world.balls().len());
     assert_eq!(open(None).expect("by default"), 12);
     assert_eq!(open(Some("0")).expect("none"), 0);
     assert_eq!(open(Some("500")).expect("the most"), 500);
@@ -130,7 +136,7 @@ fn who_is_away_stays_where_it_is_and_is_told_nothing_and_can_be_eaten() {
     let large = &mut saved.balls[1];
     (large.x, large.y, large.area) = (x, y, 40_000);
     let score = saved.balls[0].area / 4;
-    let mut arena = Arena::restored(&saved.encode_to_vec()).expect("a world");
+    let mut arena = Arena::restored(&saved.encode_to_vec(), None).expect("a world");
     arena.join(Seat(1), "Anna", true, &mut told);
     arena.join(Seat(2), "Bert", false, &mut told);
     arena.tick(SPAN, &mut told);
@@ -176,7 +182,7 @@ fn who_was_in_it_when_it_was_saved_has_the_same_ball_afterwards() {
     let (mut arena, mut told) = arena("12");
     arena.tick(SPAN, &mut told);
     let saved = arena.save();
-    let mut back = Arena::restored(&saved).expect("its own bytes");
+    let mut back = Arena::restored(&saved, None).expect("its own bytes");
     back.join(Seat(1), "Anna", true, &mut told);
     back.join(Seat(2), "Bert", true, &mut told);
     assert_eq!(back.save(), saved);
@@ -194,4 +200,27 @@ fn the_same_match_ends_the_same() {
     assert_eq!(first, play(1));
     assert_ne!(first.0, play(2).0);
     assert!(first.2 < 8 * 1024, "the longest message has {} bytes", first.2);
+}
+
+#[test]
+fn a_match_of_so_many_seconds_is_over_then_also_when_it_came_back_meanwhile() {
+    let mut told = Told::default();
+    let open = |seconds, told: &mut Told| Arena::open(Some("0"), Some(seconds), told);
+    for wrong in ["0", "86401", "-1", "soon", ""] {
+        assert!(open(wrong, &mut told).is_err(), "{wrong}");
+    }
+    let mut arena = open("2", &mut told).expect("two seconds");
+    arena.join(Seat(1), "Anna", false, &mut told);
+    let left = |arena: &Arena| {
+        let field = proto::Field::decode(&*arena.field(Seat(1))).expect("its own bytes");
+        field.seconds_left
+    };
+    assert_eq!(left(&arena), 2);
+    (0..25).for_each(|_| arena.tick(SPAN, &mut told));
+    assert_eq!((left(&arena), told.closed), (1, false));
+    let mut back = Arena::restored(&arena.save(), Some("2")).expect("its own bytes");
+    (0..15).for_each(|_| back.tick(SPAN, &mut told));
+    assert!(told.closed);
+    let endless = Arena::restored(&arena.save(), None).expect("its own bytes");
+    assert_eq!(left(&endless), 0);
 }

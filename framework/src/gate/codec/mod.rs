@@ -99,7 +99,7 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 /// A codec's two ways: towards the game, and towards its client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CodecCtx {
     /// Frames for the gate.
     frames: Vec<u8>,
@@ -110,11 +110,26 @@ pub struct CodecCtx {
     /// Words that datagrams may come with.
     expected: Option<Vec<u8>>,
     bytes_max: usize,
+    lives: bool,
 }
 
 impl CodecCtx {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, ..Self::default() }
+    /// For a client that may send messages of so many bytes. The gate makes one for each
+    /// connection; tests of a codec make their own.
+    pub const fn new(bytes_max: usize) -> Self {
+        Self {
+            frames: Vec::new(),
+            out: Vec::new(),
+            loose: Vec::new(),
+            expected: None,
+            bytes_max,
+            lives: false,
+        }
+    }
+
+    /// The frames that were said to the game and that the gate has not taken yet.
+    pub fn said(&self) -> &[u8] {
+        &self.frames
     }
 
     /// Says a message to the game, as if a client of frames had sent it.
@@ -142,6 +157,12 @@ impl CodecCtx {
     /// has asked for them and it fits into 548 bytes, else with [`CodecCtx::client`].
     pub fn client_loosely(&mut self, message: Vec<u8>) {
         self.loose.push(message);
+    }
+
+    /// A sign of life, as a ping is one: for clients that say nothing while they are told what
+    /// happens. One that is gone shows by what it does not take in.
+    pub const fn lives(&mut self) {
+        self.lives = true;
     }
 
     /// Lets the client ask for datagrams with this word, which nobody else may know. A word before

@@ -156,6 +156,10 @@ where
         self.transport
     }
 
+    fn heard(&mut self) -> bool {
+        self.translator.heard()
+    }
+
     fn signed_in(&mut self) {
         self.translator.signed_in();
     }

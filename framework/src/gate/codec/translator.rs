@@ -168,6 +168,11 @@ impl Translator {
         loose.drain(..).for_each(|message| out.extend_from_slice(&message));
     }
 
+    /// Whether the codec gave a sign of life since this was asked last.
+    pub(in crate::gate) fn heard(&mut self) -> bool {
+        std::mem::take(&mut self.ctx.lives)
+    }
+
     /// The word that the client's datagrams come with, when it is another than before.
     pub(super) fn expected(&mut self) -> Option<Vec<u8>> {
         self.ctx.expected.take()

@@ -536,7 +536,11 @@ where
     }
 
     fn heard(&mut self) -> bool {
-        std::mem::take(&mut self.heard)
+        let codec = match &mut self.codec {
+            Codec::Other(translator) => translator.heard(),
+            _ => false,
+        };
+        std::mem::take(&mut self.heard) | codec
     }
 }
 
