@@ -47,6 +47,8 @@ pub struct Mope {
     views: u32,
     seconds_left: u32,
     top: Vec<arena::top::Place>,
+    /// Whom it is to hear of with its welcome.
+    others: Vec<proto::Player>,
     /// What they held, oldest first.
     heart_beats: VecDeque<Vec<u8>>,
 }
@@ -256,7 +258,7 @@ impl Mope {
             ok: true,
             id: self.account,
             name: Some(self.name.clone()),
-            others: vec![player.clone()],
+            others: [vec![player.clone()], std::mem::take(&mut self.others)].concat(),
             frame: u32::try_from(view.tick).unwrap_or(u32::MAX),
             local: 0,
             room_name: Some(self.room_id.clone()),
@@ -271,12 +273,15 @@ impl Mope {
     }
 
     fn names(&mut self, told: arena::Names, ctx: &mut CodecCtx) {
-        if self.stage != Stage::Playing {
-            return;
-        }
         for arena::names::Name { id, name } in told.names {
             let player = self.player(id, &name);
-            frame::put(ctx.client(), command::ADD_PLAYER, &proto::AddPlayer { player });
+            match self.stage {
+                Stage::Seated if id != self.scene.me() => self.others.push(player),
+                Stage::Playing => {
+                    frame::put(ctx.client(), command::ADD_PLAYER, &proto::AddPlayer { player });
+                }
+                _ => {}
+            }
         }
     }
 

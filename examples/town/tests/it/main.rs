@@ -8,6 +8,7 @@ mod ends;
 mod hostile;
 mod load;
 mod members;
+mod mope;
 mod nodes;
 mod operate;
 mod outages;
