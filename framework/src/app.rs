@@ -336,6 +336,16 @@ impl Running {
         self.addresses.gate_quic
     }
 
+    /// Where clients of a codec have a door of their own over TCP, when there is one.
+    pub fn codec_tcp(&self, codec: &str) -> Option<SocketAddr> {
+        self.addresses.codecs.get(codec)?.tcp
+    }
+
+    /// Where datagrams of a codec's clients come in, when they do.
+    pub fn codec_udp(&self, codec: &str) -> Option<SocketAddr> {
+        self.addresses.codecs.get(codec)?.udp
+    }
+
     /// The certificate that the gate shows, in DER, when it encrypts anything: what a client trusts
     /// that knows no authority for it, such as one of a town in `dev`.
     pub fn gate_certificate(&self) -> Option<Vec<u8>> {

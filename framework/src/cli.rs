@@ -253,6 +253,12 @@ fn banner(name: &str, node: &Node, began: Instant, config: &Config, pages: &[&st
             line("gate", format!("{scheme}://{addr}"));
         }
     }
+    for (codec, at) in &at.codecs {
+        if let Some(tcp) = at.tcp {
+            let also = at.udp.map(|udp| format!(", udp://{udp}")).unwrap_or_default();
+            line("gate", format!("tcp://{tcp}{also}  ({codec})"));
+        }
+    }
     if let Some(addr) = at.gate_ws {
         for page in pages {
             line("page", format!("http://{addr}{page}"));

@@ -31,9 +31,9 @@ pub(super) struct CodecDoors {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CodecAddresses {
     #[serde(skip_serializing_if = "Option::is_none")]
-    tcp: Option<SocketAddr>,
+    pub(crate) tcp: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    udp: Option<SocketAddr>,
+    pub(crate) udp: Option<SocketAddr>,
 }
 
 /// The codecs that are on, each with its doors.

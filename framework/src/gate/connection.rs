@@ -365,6 +365,7 @@ where
                 let e = match e.downcast::<FrameError>() {
                     Ok(fault) => {
                         self.fault(fault);
+                        self.forward(Instant::now());
                         return Poll::Ready(None);
                     }
                     Err(e) => e,

@@ -265,7 +265,7 @@ fn after_a_refused_token_a_client_signs_in_by_name_or_by_token_on_the_same_conne
         assert_eq!(refused["code"], 401);
         assert_eq!(refused["err_msg"], "Token authentication failed. Please login.");
         assert_eq!(client.ask(ECHO).await["code"], 401, "not signed in");
-        assert_eq!(client.ask(&by_name("wrong")).await["code"], 401);
+        assert_eq!(client.ask(&by_name("wrong")).await["code"], 400);
         let welcome = client.ask(&by_name("secret1")).await;
         assert_eq!(welcome["code"], 200, "{welcome}");
         for key in ["message", "access_token", "refresh_token", "session_id"] {

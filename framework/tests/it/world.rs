@@ -338,6 +338,12 @@ impl World {
         self.nodes.iter().find_map(Running::gate_certificate).unwrap()
     }
 
+    /// Where clients of a codec connect, and where they send datagrams.
+    pub(crate) fn codec(&self, name: &str) -> (SocketAddr, SocketAddr) {
+        let tcp = self.nodes.iter().find_map(|node| node.codec_tcp(name)).unwrap();
+        (tcp, self.nodes.iter().find_map(|node| node.codec_udp(name)).unwrap())
+    }
+
     /// Where people sign in.
     pub(crate) fn http(&self) -> SocketAddr {
         self.nodes.iter().find_map(Running::http).unwrap()

@@ -88,8 +88,9 @@ impl SignedUp {
 /// A text login that did not succeed.
 pub(super) fn refused(refusal: &Refusal) -> Text<'static> {
     let code = match refusal.code {
-        Code::WRONG_CREDENTIALS | Code::TOKEN_INVALID | Code::TOKEN_EXPIRED => 401,
-        Code::PARAMETER => 400,
+        Code::TOKEN_INVALID | Code::TOKEN_EXPIRED => 401,
+        // Not 401: to that clients with a token answer with another login, at once, for ever.
+        Code::WRONG_CREDENTIALS | Code::PARAMETER => 400,
         Code::BANNED => 403,
         Code::TOO_MANY_TRIES | Code::RATE_LIMITED => 429,
         Code::NOT_READY | Code::NOT_CONNECTED | Code::BUSY | Code::DRAINING => 503,

@@ -504,7 +504,7 @@ async fn a_text_login_that_fails_says_why_and_the_next_one_may_succeed() {
     let mut client = town.open("/?codec=json").await;
     client.json().await;
     for (text, code, told) in [
-        (LOGIN.replace("secret", "wrong"), 401, "Login failed: Invalid username or password"),
+        (LOGIN.replace("secret", "wrong"), 400, "Login failed: Invalid username or password"),
         (LOGIN.replace("anna", "bert"), 429, "Login failed: too many tries, come back later"),
         (LOGIN.replace("password", "pass"), 400, "Login failed: `body.password` is missing"),
         (r#"{"cmd_id":1001}"#.to_owned(), 400, "Login failed: `body.username` is missing"),

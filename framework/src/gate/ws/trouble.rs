@@ -289,7 +289,7 @@ async fn a_failed_text_login_counts_among_the_tries_however_little_the_rate_leav
     let town = Town::new();
     let mut client = pinged(&town, 199).await;
     let began = Instant::now();
-    assert_eq!(client.ask(&LOGIN.replace("secret", "wrong")).await["code"], 401);
+    assert_eq!(client.ask(&LOGIN.replace("secret", "wrong")).await["code"], 400);
     assert_eq!(began.elapsed().as_millis() / 100, 1);
     assert_eq!(client.ask(LOGIN).await["code"], 200);
 }
