@@ -149,6 +149,7 @@ mod tests {
             apis: vec![text("msg.Echo.Req")],
             gate: Some(text("1.2.3.4:3017")),
             ws: Some(text("ws://1.2.3.4:18080/ws")),
+            codecs: BTreeMap::from([(text("lines"), text("1.2.3.4:9001"))]),
             http: Some(text("1.2.3.4:8080")),
             load: 7,
             version: text("0.1.0"),

@@ -27,7 +27,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Carrier, Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide, Transport};
+use super::{
+    Carrier, Codecs, Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide, Transport,
+};
 use crate::{
     Account, Code, Ctx, LoadError, Player,
     account::{Subject, TokenIssuer, new_signing_key},

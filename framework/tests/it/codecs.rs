@@ -317,7 +317,8 @@ fn a_codec_that_is_off_is_not_there_and_one_that_is_unknown_is_told_so() {
         timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("closed").unwrap();
         assert_eq!(&answer[4..17], b"msg.Error.Res");
     });
-    let told = with_lines().start(&["--port-base", "41000", "--set", "codecs.words.on=true"]).unwrap_err();
+    let told =
+        with_lines().start(&["--port-base", "41000", "--set", "codecs.words.on=true"]).unwrap_err();
     assert_eq!(
         told,
         "codecs.words: there is no such codec here; take the section away, or choose from lines"

@@ -86,3 +86,105 @@ impl Codecs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        gate::{Codec, CodecCtx, CodecKind, Malformed},
+        wire::{Frame, put},
+    };
+
+    /// Would have everything.
+    #[derive(Default)]
+    struct Greedy;
+
+    impl Codec for Greedy {
+        fn read(&mut self, bytes: &[u8], _: &mut CodecCtx) -> Result<usize, Malformed> {
+            Ok(bytes.len())
+        }
+
+        fn write(&mut self, _: &Frame<'_>, _: &mut CodecCtx) {}
+    }
+
+    /// Begins with `hi`.
+    #[derive(Default)]
+    struct Polite;
+
+    impl Codec for Polite {
+        fn read(&mut self, bytes: &[u8], _: &mut CodecCtx) -> Result<usize, Malformed> {
+            match bytes {
+                b"" | b"h" => Ok(0),
+                [b'h', b'i', ..] => Ok(2),
+                _ => Err(Malformed::new("not polite")),
+            }
+        }
+
+        fn write(&mut self, _: &Frame<'_>, _: &mut CodecCtx) {}
+    }
+
+    fn codecs(greedy: bool) -> Codecs {
+        let mut codecs = Codecs::default();
+        codecs.add(Arc::new(CodecKind::<Polite>::new("polite")));
+        if greedy {
+            codecs.add(Arc::new(CodecKind::<Greedy>::new("greedy")));
+        }
+        codecs
+    }
+
+    /// The codec's name, `frames`, or nothing yet.
+    fn told(codecs: &Codecs, bytes: &[u8]) -> &'static str {
+        match codecs.told(bytes) {
+            Told::Frames => "frames",
+            Told::Codec(codec) => codec.name(),
+            Told::NotYet => "",
+        }
+    }
+
+    #[test]
+    fn the_first_that_knows_the_bytes_has_the_connection() {
+        let all = codecs(true);
+        // `hi` begins a frame of 26,984 bytes, which a stranger may not send.
+        assert_eq!(told(&all, b"hi"), "polite");
+        assert_eq!(told(&all, b"ho"), "greedy");
+        let polite = codecs(false);
+        assert_eq!(
+            (told(&polite, b"h"), told(&polite, b"hi"), told(&polite, b"ho")),
+            ("", "polite", "frames")
+        );
+        // Bytes that no frame begins with, to the limits of its head.
+        for head in
+            [[2, 0, 1, 0], [9, 0, 0, 0], [9, 0, 8, 0], [0xff, 0, 129, 0], [0xff, 0x0f, 1, 0]]
+        {
+            assert_eq!(told(&all, &head), "greedy", "{head:?}");
+            assert_eq!(told(&polite, &head), "frames", "{head:?}");
+        }
+        for head in [[3, 0, 1, 0], [9, 0, 7, 0], [0xff, 0, 128, 0], [0xfe, 0x0f, 1, 0]] {
+            assert_eq!(told(&all, &head), "frames", "{head:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_codec_takes_a_client_of_frames_away(name in "[A-Za-z0-9_.]{1,128}", payload in prop::collection::vec(any::<u8>(), 0..300), behind in prop::collection::vec(any::<u8>(), 0..40)) {
+            let mut bytes = Vec::new();
+            put(&mut bytes, &name, &payload).expect("small");
+            bytes.extend(behind);
+            let codecs = codecs(true);
+            for taken in HEADER_BYTES..=bytes.len() {
+                prop_assert_eq!(told(&codecs, &bytes[..taken]), "frames");
+            }
+        }
+
+        #[test]
+        fn what_was_told_once_stays_so_whatever_comes_behind(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+            for codecs in [codecs(true), codecs(false)] {
+                let all: Vec<_> = (HEADER_BYTES..=bytes.len()).map(|taken| told(&codecs, &bytes[..taken])).collect();
+                let first = all.iter().find(|told| !told.is_empty());
+                prop_assert!(all.iter().skip_while(|told| told.is_empty()).all(|told| Some(told) == first));
+            }
+        }
+    }
+}

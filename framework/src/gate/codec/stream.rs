@@ -44,7 +44,8 @@ where
         gate: &Gate,
         hub: Option<Arc<Hub>>,
     ) -> Self {
-        let (translator, udp) = (Translator::new(codec, gate), hub.map(UdpDoor::new));
+        let (translator, udp) =
+            (Translator::new(codec, &gate.settings.gate), hub.map(UdpDoor::new));
         Self { stream, transport, translator, written: 0, unflushed: false, udp }
     }
 

@@ -10,10 +10,8 @@ use super::{
     kind::{AnyCodec, AnyTongue},
 };
 use crate::{
-    gate::{
-        Gate,
-        rate::{Budget, Verdict},
-    },
+    config,
+    gate::rate::{Budget, Verdict},
     limits::{CODEC_OUT_BYTES, FRAME_BYTES_BEFORE_SIGN_IN_MAX},
     wire::{Cut, FRAME_BYTES_MAX, FrameError, cut},
 };
@@ -37,8 +35,7 @@ pub(in crate::gate) struct Translator {
 }
 
 impl Translator {
-    pub(in crate::gate) fn new(codec: &dyn AnyCodec, gate: &Gate) -> Self {
-        let settings = &gate.settings.gate;
+    pub(in crate::gate) fn new(codec: &dyn AnyCodec, settings: &config::Gate) -> Self {
         Self {
             tongue: codec.begin(),
             ctx: CodecCtx::new(FRAME_BYTES_BEFORE_SIGN_IN_MAX),
@@ -176,5 +173,133 @@ impl Translator {
     /// The word that the client's datagrams come with, when it is another than before.
     pub(super) fn expected(&mut self) -> Option<Vec<u8>> {
         self.ctx.expected.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        gate::{Codec, CodecKind, Malformed},
+        wire::{Frame, put},
+    };
+
+    /// `length: u8 | body`: a frame of that body; a body of `!` is none, one of `.` nothing.
+    #[derive(Default)]
+    struct Short;
+
+    impl Codec for Short {
+        fn read(&mut self, bytes: &[u8], ctx: &mut CodecCtx) -> Result<usize, Malformed> {
+            let Some(body) = ctx.body(bytes, 1, bytes[0].into())? else { return Ok(0) };
+            match body {
+                b"!" => return Err(Malformed::new("a shout")),
+                b"." => {}
+                body => ctx.say_encoded("a.B", body)?,
+            }
+            Ok(1 + body.len())
+        }
+
+        fn write(&mut self, frame: &Frame<'_>, ctx: &mut CodecCtx) {
+            ctx.client().extend_from_slice(frame.payload);
+        }
+    }
+
+    /// Never takes anything.
+    #[derive(Default)]
+    struct Never;
+
+    impl Codec for Never {
+        fn read(&mut self, _: &[u8], _: &mut CodecCtx) -> Result<usize, Malformed> {
+            Ok(0)
+        }
+
+        fn write(&mut self, _: &Frame<'_>, _: &mut CodecCtx) {}
+    }
+
+    fn short() -> Translator {
+        Translator::new(&CodecKind::<Short>::new("short"), &config::Gate::default())
+    }
+
+    /// All frames, and what ends the connection.
+    fn given(translator: &mut Translator, room: usize) -> (Vec<u8>, Option<FrameError>) {
+        let mut frames = Vec::new();
+        loop {
+            let mut bytes = vec![0; room];
+            let mut buf = ReadBuf::new(&mut bytes);
+            match translator.give(&mut buf) {
+                Ok(true) => frames.extend_from_slice(buf.filled()),
+                Ok(false) => return (frames, None),
+                Err(e) => return (frames, Some(e.downcast().expect("of a frame"))),
+            }
+        }
+    }
+
+    #[test]
+    fn a_codec_that_never_takes_anything_is_ended_at_the_limit() {
+        let never = CodecKind::<Never>::new("never");
+        let mut translator = Translator::new(&never, &config::Gate::default());
+        for taken in (0..FRAME_BYTES_BEFORE_SIGN_IN_MAX).step_by(64) {
+            assert_eq!(given(&mut translator, 8), (Vec::new(), None), "{taken}");
+            translator.take(&[0; 64]);
+        }
+        let (_, fault) = given(&mut translator, 8);
+        assert!(matches!(fault, Some(FrameError::TooLarge { .. })), "{fault:?}");
+        // What comes behind it is not kept.
+        translator.take(&[0; 64]);
+        assert_eq!(translator.input.len(), 64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_game_hears_nothing_of_has_a_rate_as_well() {
+        let mut translator = short();
+        let settings = config::Gate::default();
+        let tolerated = usize::try_from(settings.rate_burst_frames * 10).expect("small");
+        translator.take(&b"\x01.".repeat(tolerated));
+        assert_eq!(given(&mut translator, 8).1, None);
+        translator.take(&b"\x01.".repeat(2));
+        assert!(given(&mut translator, 8).1.is_some());
+    }
+
+    #[test]
+    fn what_is_told_at_once_is_bounded_and_the_rest_is_told_later() {
+        let mut frames = Vec::new();
+        put(&mut frames, "a.B", &[7; 1000]).expect("small");
+        let frames = frames.repeat(100);
+        let mut translator = short();
+        let (mut at, mut rounds) = (0, 0);
+        while at < frames.len() {
+            at += translator.write(&frames[at..]);
+            assert!(translator.out().len() < CODEC_OUT_BYTES + 1000);
+            translator.out().clear();
+            rounds += 1;
+        }
+        assert_eq!(rounds, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn however_the_bytes_come_the_same_frames_are_given_up_to_what_is_none(
+            bodies in prop::collection::vec(prop_oneof![Just(b"!".to_vec()), prop::collection::vec(any::<u8>(), 2..40)], 0..20),
+            chunk in 1usize..64, room in 1usize..64,
+        ) {
+            let whole: Vec<u8> = bodies.iter().flat_map(|b| [vec![b.len() as u8], b.clone()].concat()).collect();
+            let mut expected = Vec::new();
+            for body in bodies.iter().take_while(|body| *body != b"!") {
+                put(&mut expected, "a.B", body).expect("small");
+            }
+            let mut translator = short();
+            let (mut frames, mut fault) = (Vec::new(), None);
+            for chunk in whole.chunks(chunk) {
+                translator.take(chunk);
+                let (more, ended) = given(&mut translator, room);
+                frames.extend(more);
+                fault = ended;
+                if fault.is_some() { break }
+            }
+            prop_assert_eq!(frames, expected);
+            prop_assert_eq!(fault.is_some(), bodies.iter().any(|body| body == b"!"));
+        }
     }
 }

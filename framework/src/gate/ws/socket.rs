@@ -292,7 +292,7 @@ where
             Told::NotYet => {}
             Told::Frames => self.speak_frames(),
             Told::Codec(codec) => {
-                let mut translator = Box::new(Translator::new(&*codec, &self.gate));
+                let mut translator = Box::new(Translator::new(&*codec, &self.gate.settings.gate));
                 translator.take(first);
                 self.codec = Codec::Other(translator);
             }

@@ -25,7 +25,7 @@ use crate::{
     config,
     directory::{Directory, NodeInfo, Role},
     entity::{Classes, Host, Kind, RoomSide, Table, World},
-    gate::{Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide, Transport},
+    gate::{Codecs, Gate, GateSettings, Grounds, Hooks, Pages, Players, TextSide, Transport},
     msg,
     schema::Schema,
     sessions::Sessions,
