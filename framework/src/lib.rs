@@ -102,6 +102,11 @@ struct Readme;
 #[doc = include_str!("../../docs/CLIENTS.md")]
 struct Clients;
 
+/// And that of the page for studios whose clients speak another wire.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/CODECS.md")]
+struct Codecs;
+
 /// And that of the page for browsers.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/WEB.md")]

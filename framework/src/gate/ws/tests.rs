@@ -41,7 +41,6 @@ impl Player for Nobody {
     fn load(_: &Account, _: Option<&[u8]>, _: i64) -> Result<Self, LoadError> {
         Ok(Self)
     }
-
     fn save(&self) -> Vec<u8> {
         Vec::new()
     }
@@ -101,8 +100,8 @@ impl Town {
             config::Session::default(),
             meters.entity,
         );
-        let tokens = TokenIssuer::new(&new_signing_key(), "test", Duration::from_secs(60));
-        let tokens = tokens.expect("a fresh key");
+        let ttl = Duration::from_secs(60);
+        let tokens = TokenIssuer::new(&new_signing_key(), "test", ttl).expect("a fresh key");
         let token = tokens.issue(&Subject::player(7, "openid"), 0).0;
         let center = Center { token: token.clone(), asked_from: Arc::default() };
         let (asker, cache) = (Asker::default(), Cache::memory());
