@@ -489,7 +489,12 @@ proptest! {
                     break;
                 }
             }
-            (line.frames(), line.hears(), arrived)
+            let mut frames = line.frames();
+            // A map is written in any order.
+            for (_, payload) in frames.iter_mut().filter(|(api, _)| api == msg::enter_room::Req::NAME) {
+                payload.sort_unstable();
+            }
+            (frames, line.hears(), arrived)
         };
         prop_assert_eq!(said(&cuts), said(&[usize::MAX]));
     }
