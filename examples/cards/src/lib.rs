@@ -10,7 +10,7 @@ mod proto {
 
 use bastide::{App, Code, Ctx, Named as _, Play, PlayError, Refusal, Request as _, def, msg};
 
-pub use hero::Hero;
+pub use hero::{Hero, Owned};
 pub use proto::cards::{Card, draw};
 
 /// Adds the game's handlers.
@@ -61,6 +61,22 @@ async fn get_mails(
     let asked = ask.id.filter(|id| *id != 0);
     let mails = Some(welcome).into_iter().filter(|mail| asked.is_none_or(|id| id == mail.id));
     Ok(msg::get_mails::Res { code: 0, mails: mails.collect() })
+}
+
+/// Draws 1 to 10 cards for nothing, for whoever has another price for them, or none. They are in
+/// the store before anybody hears of them.
+///
+/// # Errors
+/// 210 when that is no number of cards; what the store says.
+pub async fn draw_free(hero: &mut Hero, count: i32, ctx: &Ctx) -> Result<Vec<Owned>, Refusal> {
+    let before = hero.clone();
+    let drawn = hero.draw_free(count, ctx.now_ms(), || ctx.random())?;
+    if let Err(refusal) = ctx.save(hero).await {
+        *hero = before;
+        return Err(refusal);
+    }
+    ctx.push(&hero.items());
+    Ok(drawn)
 }
 
 /// Draws cards and pays for them. What was paid for is in the store before the client hears of it.

@@ -175,6 +175,23 @@ impl Bag {
         }
         self.gold -= cost;
         self.gold_updated_ms = now_ms;
+        Ok((0..count).map(|_| self.draw_one(now_ms, &mut random).0).collect())
+    }
+
+    /// Draws `count` cards into the bag for nothing. Says of each how many of its kind there are
+    /// with it.
+    ///
+    /// # Errors
+    /// When `count` is not 1 to 10.
+    pub(crate) fn draw_free(
+        &mut self,
+        count: i32,
+        now_ms: i64,
+        mut random: impl FnMut() -> u64,
+    ) -> Result<Vec<(&'static Card, i64)>, DrawError> {
+        if !(1..=CARDS_PER_DRAW_MAX).contains(&count) {
+            return Err(DrawError::Count(count));
+        }
         Ok((0..count).map(|_| self.draw_one(now_ms, &mut random)).collect())
     }
 
@@ -210,7 +227,8 @@ impl Bag {
         [gold, diamond].into_iter().chain(cards).collect()
     }
 
-    fn draw_one(&mut self, now_ms: i64, random: &mut impl FnMut() -> u64) -> &'static Card {
+    /// A card, and how many of its kind there are with it.
+    fn draw_one(&mut self, now_ms: i64, random: &mut impl FnMut() -> u64) -> (&'static Card, i64) {
         let rolled = rarity(random());
         let rarity = if self.draws_until_rare() == 1 { Rarity::Rare } else { rolled };
         self.draws_since_rare =
@@ -224,7 +242,7 @@ impl Bag {
         });
         stack.count += 1;
         stack.update_time = now_ms;
-        card
+        (card, stack.count)
     }
 }
 
@@ -344,6 +362,18 @@ mod tests {
         let (id, stack) = bag.cards.first_key_value().expect("a card");
         assert_eq!((item.id, item.idx, item.num), (1000 + i64::from(*id), 102, stack.count));
         assert_eq!(bag.items()[0].update_time, NOW + 1);
+    }
+
+    #[test]
+    fn a_card_for_nothing_lies_in_the_same_bag_and_leaves_the_gold() {
+        let mut bag = Bag::new(NOW);
+        bag.draw(10, NOW + 1, || 99).expect("gold enough");
+        let cards = bag.draw_free(2, NOW + 2, || 99).expect("a count");
+        let counted: Vec<_> = cards.iter().map(|(card, count)| (card.id, *count)).collect();
+        assert_eq!((counted, bag.gold), (vec![(4, 11), (4, 12)], 90));
+        for count in [i32::MIN, 0, 11] {
+            assert_eq!(bag.draw_free(count, NOW, || 99), Err(DrawError::Count(count)));
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The bundled town: echo, cards, channels and arenas in one server, and a client that plays all
-//! of them.
+//! The bundled town: echo, cards, channels, arenas and tables in one server, for clients of three
+//! wires; and a client that plays what the first of them can.
 
 use bastide::{App, Exit, Play, PlayError, msg};
 
@@ -13,7 +13,7 @@ mod wx;
 fn main() -> Exit {
     let town = App::new("town").validator("wx", wx::Wx).player::<cards::Hero>().on(echo::echo);
     let town = arena::mount(chat::mount(cards::mount(town)));
-    let town = mope::mount(town);
+    let town = jigger::mount(mope::mount(town));
     pages::mount(town).play(play).main()
 }
 

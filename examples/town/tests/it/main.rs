@@ -5,7 +5,9 @@
 mod browser;
 mod cluster;
 mod ends;
+mod envelopes;
 mod hostile;
+mod jigger;
 mod load;
 mod members;
 mod mope;

@@ -25,6 +25,12 @@ pub(crate) struct Town {
 pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_town"));
     command.current_dir(dir).args(args).stdin(Stdio::null()).env_remove("CARGO_PKG_NAME");
+    if args.first().is_none_or(|verb| *verb == "dev") {
+        // Tests run side by side: none has the ports that codecs have on a machine of their own.
+        for door in ["JIGGER__TCP", "MOPE__TCP", "MOPE__UDP"] {
+            command.env(format!("BASTIDE_CODECS__{door}"), "127.0.0.1:0");
+        }
+    }
     command
 }
 
