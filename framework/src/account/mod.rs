@@ -26,7 +26,7 @@ mod world;
 pub(crate) use center::{AccountCenter, AccountSettings, Gates, StartError};
 pub use codes::{CodeSendError, CodeSender};
 pub(crate) use codes::{Sender, SenderError, is_country_code};
-pub(crate) use http::serve;
+pub(crate) use http::{Sockets, serve};
 pub(crate) use tokens::{Subject, TokenError, TokenIssuer, TokenVerifier, new_signing_key};
 use validators::{Claim, Known, called};
 pub use validators::{Fields, Identity, Proof, Validator, ValidatorCtx};

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod browser;
+mod chats;
 mod cluster;
 mod ends;
 mod hostile;
 mod load;
 mod members;
 mod nodes;
+mod npm;
 mod operate;
 mod outages;
 mod players;
