@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests run against: etcd, Redis and PostgreSQL, from Debian, and a Python with the
-# packages of examples/clients/python, in target/python; Chromium, which the web client's tests look
-# into without a screen; and valgrind, which counts instructions. Does nothing when they are here. The
+# packages of examples/clients/python, in target/python; Node.js with the clients that
+# examples/clients/npm names, in target/npm; Chromium, which the web client's tests look into without
+# a screen; and valgrind, which counts instructions. Does nothing when they are here. The
 # tests start copies of the servers, on free ports.
 set -euo pipefail
 
@@ -24,6 +25,22 @@ python_packages() {
     echo "services.sh: target/python is made"
 }
 
+# Clients from npm, of the versions and with the hashes of the lock file. Nothing of a package runs but
+# what the tests load. The copy of the lock file is written last, as above.
+npm_packages() {
+    local wanted=examples/clients/npm has=target/npm
+    if cmp -s "$wanted/package-lock.json" "$has/installed.json"; then
+        echo "services.sh: target/npm has its packages"
+        return
+    fi
+    rm -rf "$has"
+    mkdir -p "$has"
+    cp "$wanted/package.json" "$wanted/package-lock.json" "$has"
+    npm ci --prefix "$has" --ignore-scripts --no-audit --no-fund --loglevel=error
+    cp "$wanted/package-lock.json" "$has/installed.json"
+    echo "services.sh: target/npm is made"
+}
+
 cd "$(dirname "${BASH_SOURCE[0]}")"
 missing=()
 command -v etcd >/dev/null || missing+=(etcd-server)
@@ -31,12 +48,15 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 command -v chromium >/dev/null || missing+=(chromium)
 command -v valgrind >/dev/null || missing+=(valgrind)
 has_postgres || missing+=(postgresql)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
 # Debian has Python without what makes virtual environments.
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -eq 0 ]; then
-    echo "services.sh: etcd, redis-server, postgres, python3, chromium and valgrind are installed"
+    echo "services.sh: etcd, redis-server, postgres, python3, node, npm, chromium and valgrind are installed"
     python_packages
+    npm_packages
     exit 0
 fi
 if ! command -v apt-get >/dev/null; then
@@ -70,3 +90,4 @@ root chmod 755 "$policy"
 root apt-get update
 root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 python_packages
+npm_packages

@@ -22,7 +22,7 @@ use std::{
 
 use bastide::{App, Named, msg, prost::Message as _, wire};
 use bastide_benches::{Nodes, ROLE, Servers, Setup, machine, median};
-use jigger::proto::{AuthRequest, Message, get_user_info};
+use jigger::proto::{Message, auth, create_room, get_user_info};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -116,14 +116,14 @@ impl Wire {
             Self::UserFrame => (frame(&login), frame(&user)),
             Self::PingFrame => (frame(&login), frame(&msg::ping::Req { ct: 7, received: 0 })),
             Self::UserEnvelope => {
-                let auth = AuthRequest { token, ..AuthRequest::default() };
+                let auth = auth::Req { token, ..auth::Req::default() };
                 (envelope(2, 1, auth.encode_to_vec()), envelope(4, 2, user.encode_to_vec()))
             }
             Self::PingCommand => {
                 // The room does not exist: its client stays signed in, and hears nothing of a game.
                 let key = format!("nosuchroom.{token}");
                 let name = "bench".to_owned();
-                let login = jigger::proto::create_room::Req { name }.encode_to_vec();
+                let login = create_room::Req { name }.encode_to_vec();
                 let key = [&[0x12], &*length(key.len()), key.as_bytes()].concat();
                 (command(1, &[login, key].concat()), command(16, &[8, 7]))
             }
@@ -260,7 +260,9 @@ async fn play(
 async fn measure(plan: &Plan) {
     println!("{}", machine());
     let Plan { connections, rounds, .. } = *plan;
-    println!("{connections} connections over TCP, {rounds} rounds; CPU a message in us, and by frames'");
+    println!(
+        "{connections} connections over TCP, {rounds} rounds; CPU a message in us, and by frames'"
+    );
     let (on, off) = (Ground::new(plan, false).await, Ground::new(plan, true).await);
     println!("{:<26} {:>6} {:>10} {:>22}", "message", "depth", "CPU us", "ratio (of rounds)");
     for &depth in &plan.depths {

@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 pub(crate) use self::codecs::CodecAddresses;
 use self::codecs::CodecDoors;
 use crate::{
-    account::{self, AccountCenter, Own},
+    account::{self, AccountCenter, Own, Sockets},
     admin::{self, Admin},
     config::{self, Config, listener_key},
     directory::Role,
@@ -34,6 +34,14 @@ pub(crate) struct Doors {
     codecs: Vec<CodecDoors>,
     link: Option<TcpListener>,
     admin: TcpListener,
+}
+
+/// An HTTP server that runs.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    server: ServerHandle,
+    /// Those on its ports.
+    sockets: Option<Sockets>,
 }
 
 /// What a gate listens on; nothing when the node is none.
@@ -191,7 +199,7 @@ impl Doors {
         own: Own,
         admin: Admin,
         tasks: &Tasks,
-    ) -> Result<Vec<ServerHandle>, StartError> {
+    ) -> Result<Vec<Desk>, StartError> {
         if let Some(gate) = gate {
             self.gate.open(gate, tasks)?;
             for CodecDoors { codec, tcp, .. } in self.codecs {
@@ -201,11 +209,23 @@ impl Doors {
                 }
             }
         }
-        let people =
-            center.map(|center| account::serve(self.http, center, settings, own)).transpose();
-        let people = people.map_err(system("account.listen"))?;
+        let people = center.map(|center| account::serve(self.http, center, settings, own, tasks));
+        let people = people.transpose().map_err(system("account.listen"))?;
+        let people = people.map(|(server, sockets)| (server, Some(sockets)));
         let operators = admin::serve(self.admin, admin).map_err(system("admin.listen"))?;
-        Ok(people.into_iter().chain([operators]).map(|server| run(server, tasks)).collect())
+        let servers = people.into_iter().chain([(operators, None)]);
+        Ok(servers.map(|(server, sockets)| Desk { server: run(server, tasks), sockets }).collect())
+    }
+}
+
+impl Desk {
+    /// Lets requests end; sockets never would.
+    pub(crate) async fn stop(self) {
+        let Self { server, sockets } = self;
+        if let Some(sockets) = sockets {
+            sockets.close().await;
+        }
+        server.stop(true).await;
     }
 }
 

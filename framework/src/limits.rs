@@ -2,13 +2,13 @@
 //! The table in docs/ARCHITECTURE.md lists them; a test holds the two together.
 
 mod codecs;
+mod http;
 mod order;
 
 use std::time::Duration;
 
+pub(crate) use self::{codecs::*, http::*};
 use crate::wire::FRAME_BYTES_MAX;
-
-pub(crate) use self::codecs::*;
 
 /// Largest frame of a client that has not signed in, in bytes: a token and little else.
 /// Beyond: 1008 and close, before the body arrives.
@@ -219,13 +219,6 @@ pub(crate) const SIGN_IN_FAILED_TURN: Duration = Duration::from_millis(5);
 
 /// Connections that the operating system keeps until they are accepted. Beyond: it refuses them.
 pub(crate) const ACCEPT_QUEUE_MAX: i32 = 1024;
-
-/// Largest body of an HTTP request, in bytes. Beyond: 413.
-pub(crate) const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// Requests under way at the account center's HTTP, those included whose clients have gone. Beyond:
-/// 1002.
-pub(crate) const HTTP_REQUESTS_MAX: usize = 4096;
 
 /// How long one statement of the store may take. Beyond: the store counts as away, 101.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(3);

@@ -3,7 +3,6 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use actix_web::dev::ServerHandle;
 use tokio::time::Instant;
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
     clock::Clock,
     config::Config,
     directory::{Directory, JoinError, NodeInfo, NodeState, Role},
-    doors::{Addresses, Doors},
+    doors::{Addresses, Desk, Doors},
     entity::Host,
     gate::{CertificateError, Certificates, Entrance, EntranceError, Gate},
     ground::Ground,
@@ -42,7 +41,7 @@ pub(crate) struct Node {
     shards: Arc<Shards>,
     tasks: Tasks,
     /// The account center's server first: it must not send people here while the rest stops.
-    servers: Vec<ServerHandle>,
+    servers: Vec<Desk>,
     grace: Duration,
 }
 
@@ -324,7 +323,7 @@ impl Node {
         asker.stop();
         for server in servers {
             let patience = left().min(HTTP_PATIENCE);
-            if tokio::time::timeout(patience, server.stop(true)).await.is_err() {
+            if tokio::time::timeout(patience, server.stop()).await.is_err() {
                 tracing::info!(target: "node", "HTTP requests that did not end are cut");
             }
         }

@@ -7,11 +7,18 @@ use bastide::{App, Exit, Play, PlayError, msg};
 #[expect(dead_code, unreachable_pub, reason = "it is a program of its own, too")]
 #[path = "../../echo/src/main.rs"]
 mod echo;
+mod gamerpc;
 mod pages;
+mod two_step;
 mod wx;
 
 fn main() -> Exit {
-    let town = App::new("town").validator("wx", wx::Wx).player::<cards::Hero>().on(echo::echo);
+    let town = App::new("town")
+        .validator("wx", wx::Wx)
+        .validator("auth2step", two_step::TwoStep)
+        .validator("authpwd", gamerpc::Password)
+        .validator("authwx", gamerpc::Platform);
+    let town = town.player::<cards::Hero>().on(echo::echo);
     let town = arena::mount(chat::mount(cards::mount(town)));
     let town = jigger::mount(mope::mount(town));
     pages::mount(town).play(play).main()

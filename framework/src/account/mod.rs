@@ -27,7 +27,7 @@ pub(crate) use center::{AccountCenter, AccountSettings, Gates, StartError};
 pub use codes::{CodeSendError, CodeSender};
 pub(crate) use codes::{Sender, SenderError, is_country_code};
 pub use http::{HttpAnswer, HttpCall, SignedIn};
-pub(crate) use http::{Own, OwnRoutes, serve};
+pub(crate) use http::{Own, OwnRoutes, Sockets, serve};
 use tokens::Claims;
 pub(crate) use tokens::{Subject, TokenError, TokenIssuer, TokenVerifier, new_signing_key};
 use validators::{Claim, Known, called};

@@ -11,13 +11,19 @@ use serde::Serialize;
 
 use super::{address, listen, listen_udp, reached, towards};
 use crate::{
-    config::{Codec, Config, Listen},
+    config::{Codec, Config},
     gate::{AnyCodec, Codecs},
     node::StartError,
 };
 
 /// Ports that `--port-base` gives to everything else.
 const PORTS_BEFORE: u16 = 8;
+
+/// How an operator says another port.
+const FLAG: &str = "--set codecs.";
+
+/// Free ports for TCP that are tried for one that is free for UDP, too.
+const FREE_PORT_TRIES: usize = 8;
 
 /// What clients of one codec have for themselves.
 pub(super) struct CodecDoors {
@@ -73,32 +79,29 @@ impl CodecDoors {
             let port = config.port_base.map_or(port, |base| base + PORTS_BEFORE + place);
             Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         };
-        match said.and_then(|said| said.tcp.as_ref()) {
-            Some(Listen(addrs)) => {
-                for addr in addrs {
-                    doors.tcp.push(listen(key("tcp"), "--set codecs.", *addr)?);
-                }
-            }
-            None => doors.tcp.extend(own(tcp).map(|addr| unsaid(&key("tcp"), addr)).transpose()?),
+        if let (None, None, Some(tcp)) = (
+            said.and_then(|said| said.tcp.as_ref()),
+            said.and_then(|said| said.udp.as_ref()),
+            own(tcp),
+        ) {
+            let (tcp, udp) = unsaid(codec.name(), tcp, own(udp).is_some())?;
+            (doors.tcp, doors.udp) = (vec![tcp], udp.into_iter().collect());
+            return Ok(doors);
         }
-        // On the same number, as clients of both expect.
-        let beside = |addr: SocketAddr| match doors.tcp.first().map(address) {
-            Some(tcp) if tcp.ip() == addr.ip() => tcp,
-            _ => addr,
-        };
-        let udp_addrs = match said.and_then(|said| said.udp.as_ref()) {
-            Some(Listen(addrs)) => addrs
-                .iter()
-                .copied()
-                .map(|addr| match addr.port() {
-                    0 => beside(addr),
-                    _ => addr,
-                })
-                .collect(),
-            None => own(udp).map(beside).into_iter().collect::<Vec<_>>(),
-        };
-        for addr in udp_addrs {
-            doors.udp.push(listen_udp(key("udp"), "--set codecs.", addr)?);
+        for addr in said.and_then(|said| said.tcp.as_ref()).map_or(&[][..], |tcp| &tcp.0) {
+            doors.tcp.push(listen(key("tcp"), FLAG, *addr)?);
+        }
+        for addr in said.and_then(|said| said.udp.as_ref()).map_or(&[][..], |udp| &udp.0) {
+            // On the same number, as clients of both expect.
+            let addr = match doors.tcp.first().map(address) {
+                Some(tcp) if addr.port() == 0 && tcp.ip() == addr.ip() => tcp,
+                _ => *addr,
+            };
+            doors.udp.push(listen_udp(key("udp"), FLAG, addr)?);
+        }
+        let unsaid = said.is_none_or(|said| said.udp.is_none()) && own(udp).is_some();
+        if let Some(tcp) = doors.tcp.first().filter(|_| unsaid) {
+            doors.udp.push(listen_udp(key("udp"), FLAG, address(tcp))?);
         }
         Ok(doors)
     }
@@ -118,13 +121,27 @@ impl CodecDoors {
     }
 }
 
-/// A port that nobody asked for; where it is taken, any other will do.
-fn unsaid(key: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {
-    listen(key.to_owned(), "--set codecs.", addr).or_else(|e| {
-        let free = listen(key.to_owned(), "--set codecs.", SocketAddr::new(addr.ip(), 0))?;
-        tracing::warn!(target: "node", "{e}; until then {} does", address(&free));
-        Ok(free)
-    })
+/// A port that nobody asked for, for datagrams as well if so; where it is taken, any other will do.
+fn unsaid(
+    codec: &str,
+    addr: SocketAddr,
+    datagrams: bool,
+) -> Result<(TcpListener, Option<UdpSocket>), StartError> {
+    let bind = |addr| {
+        let tcp = listen(format!("codecs.{codec}.tcp"), FLAG, addr)?;
+        let udp = || listen_udp(format!("codecs.{codec}.udp"), FLAG, address(&tcp));
+        let udp = datagrams.then(udp).transpose()?;
+        Ok((tcp, udp))
+    };
+    let mut bound = bind(addr);
+    for _ in 0..FREE_PORT_TRIES {
+        let Err(e) = bound else { break };
+        bound = bind(SocketAddr::new(addr.ip(), 0));
+        if let Ok((free, _)) = &bound {
+            tracing::warn!(target: "node", "{e}; until then {} does", address(free));
+        }
+    }
+    bound
 }
 
 pub(super) fn addresses(doors: &[CodecDoors]) -> BTreeMap<&'static str, CodecAddresses> {

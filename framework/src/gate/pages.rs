@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn asked(pages: &Pages, path: &str, header: Option<(&str, &str)>) -> Option<String> {
-        let mut request = tungstenite::http::Request::get(path);
+        let mut request = http::Request::get(path);
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }

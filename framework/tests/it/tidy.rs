@@ -125,7 +125,7 @@ fn every_symbol_that_the_architecture_names_exists() {
 
 #[test]
 fn the_architecture_lists_every_limit_with_its_value() {
-    let limits = ["limits.rs", "limits/codecs.rs"]
+    let limits = ["limits.rs", "limits/codecs.rs", "limits/http.rs"]
         .map(|file| read(format!("framework/src/{file}")))
         .concat();
     let table = read("docs/ARCHITECTURE.md");
@@ -168,6 +168,7 @@ fn every_relative_link_in_the_documents_leads_somewhere() {
         "docs/TRANSPORTS.md",
         "docs/SESSIONS.md",
         "docs/ACCOUNTS.md",
+        "docs/clients.md",
         "docs/ROOMS.md",
         "docs/LOAD.md",
         "docs/WEB.md",

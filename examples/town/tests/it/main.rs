@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod browser;
+mod chats;
 mod cluster;
 mod ends;
 mod envelopes;
@@ -12,6 +13,7 @@ mod load;
 mod members;
 mod mope;
 mod nodes;
+mod npm;
 mod operate;
 mod outages;
 mod players;

@@ -18,7 +18,7 @@ fn clients() -> PathBuf {
 }
 
 /// The Python of the virtual environment, in the folder of the clients.
-fn python() -> Command {
+pub(crate) fn python() -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let wanted = fs::read_to_string(clients().join("requirements-dev.txt")).unwrap();
     let has = fs::read_to_string(root.join("target/python/requirements.txt")).unwrap_or_default();

@@ -2,6 +2,7 @@
 //! may be guessed, and that each taker takes one once. They live in the cache.
 //! Leaves how they travel to `sender`, and what a taken one opens to `phones`.
 
+mod addressee;
 mod phone;
 mod sender;
 
@@ -11,6 +12,7 @@ use rand::{Rng as _, TryRngCore as _, rngs::OsRng};
 use ring::hmac;
 use tokio::{runtime::Handle, time::timeout};
 
+pub(super) use self::addressee::Addressee;
 pub use self::sender::{CodeSendError, CodeSender};
 pub(crate) use self::{
     phone::{Phone, is_country_code},
@@ -25,7 +27,7 @@ use crate::{
         CODES_PER_PHONE_EVERY,
     },
     store::Cache,
-    wire::Code,
+    wire::{Code, Refusal},
 };
 
 /// The codes that are on their way.
@@ -46,6 +48,8 @@ pub(super) enum Taker {
     Account,
     Platform,
     LoginServer,
+    /// That of a studio.
+    Validator,
 }
 
 /// 128 bits that tell one code from the next.
@@ -94,26 +98,65 @@ impl Inner {
     /// 208 when one was sent a minute ago, or ten to anybody from this IP within an hour; 101 when
     /// nothing sends codes here, or it was not sent.
     pub(super) async fn send_code(&self, phone: &Phone, ip: Option<&str>) -> Result<(), Refused> {
+        self.send_code_to(&Addressee::from(phone), ip).await
+    }
+
+    /// The same, to whoever asks again while a code is on its way.
+    pub(super) async fn send_code_again(
+        &self,
+        to: &Addressee,
+        ip: Option<&str>,
+    ) -> Result<(), Refused> {
+        let (Codes { cache, clock, .. }, now_ms) = (&self.codes, self.codes.clock.now_ms());
+        let sent = cache.count(&sent_to(&to.key), now_ms).await.map_err(|e| self.away(e))?;
+        let kept = cache.get(&code_key(&to.key), clock.now_ms()).await;
+        let kept = kept.map_err(|e| self.away(e))?;
+        let issue = kept.as_deref().and_then(|kept| kept.get(..ISSUE_BYTES));
+        if sent > 0
+            && let Some(issue) = issue
+        {
+            let taken = taken_key(&to.key, issue, Taker::Validator);
+            if cache.get(&taken, now_ms).await.map_err(|e| self.away(e))?.is_none() {
+                return Ok(());
+            }
+        }
+        self.send_code_to(to, ip).await
+    }
+
+    /// What was sent there last; kept in `dev` alone.
+    pub(super) async fn code_sent(&self, to: &Addressee) -> Result<String, Refusal> {
+        let Codes { cache, clock, .. } = &self.codes;
+        let shown = cache.get(&shown_key(&to.key), clock.now_ms()).await;
+        let shown = shown.map_err(|e| self.away(e))?.and_then(|code| String::from_utf8(code).ok());
+        shown.ok_or_else(|| Code::CODE_EXPIRED.into())
+    }
+
+    async fn send_code_to(&self, to: &Addressee, ip: Option<&str>) -> Result<(), Refused> {
         let Codes { cache, clock, sender, .. } = &self.codes;
         if !sender.is_some() {
             return Err(Code::NOT_READY
                 .because("this server sends no codes: its operator can set account.code_sender")
                 .into());
         }
-        let (phone, now_ms) = (phone.e164(), clock.now_ms());
-        self.count_sending(&phone, ip).await?;
+        let (phone, now_ms) = (&to.key, clock.now_ms());
+        self.count_sending(phone, ip).await?;
 
         let mut issue = [0; ISSUE_BYTES];
         OsRng.try_fill_bytes(&mut issue).expect("the system has a source of randomness");
         let code = format!("{:06}", OsRng.unwrap_err().random_range(0..1_000_000));
-        let kept = [&issue[..], self.codes.tag(&issue, &phone, &code).as_ref()].concat();
+        let kept = [&issue[..], self.codes.tag(&issue, phone, &code).as_ref()].concat();
         // Before it is sent, for the client may be faster than we.
-        let put = cache.put(&code_key(&phone), kept, ms(CODE_TTL), now_ms).await;
+        let put = cache.put(&code_key(phone), kept, ms(CODE_TTL), now_ms).await;
         put.map_err(|e| self.away(e))?;
-        if self.codes.deliver(phone.clone(), code).await {
+        if self.proofs.dev() {
+            let shown = code.clone().into_bytes();
+            let put = cache.put(&shown_key(phone), shown, ms(CODE_TTL), now_ms).await;
+            put.map_err(|e| self.away(e))?;
+        }
+        if self.codes.deliver(to.address.clone(), code).await {
             return Ok(());
         }
-        cache.take(&code_key(&phone), clock.now_ms()).await.map_err(|e| self.away(e))?;
+        cache.take(&code_key(phone), clock.now_ms()).await.map_err(|e| self.away(e))?;
         Err(Code::NOT_READY.because("the code could not be sent: try again in a minute").into())
     }
 
@@ -129,8 +172,18 @@ impl Inner {
         taker: Taker,
         ip: Option<&str>,
     ) -> Result<(), Refused> {
-        let phone = phone.e164();
-        self.take_guess(&phone, &phone, code, taker, ip).await
+        self.take_code_at(&Addressee::from(phone), code, taker, ip).await
+    }
+
+    /// The same for mail as well.
+    pub(super) async fn take_code_at(
+        &self,
+        to: &Addressee,
+        code: &str,
+        taker: Taker,
+        ip: Option<&str>,
+    ) -> Result<(), Refused> {
+        self.take_guess(&to.key, &to.key, code, taker, ip).await
     }
 
     /// The same for the code of a phone that an account has; `None`: it has none, and every code is
@@ -205,7 +258,7 @@ impl Inner {
         let Codes { cache, clock, .. } = &self.codes;
         let now_ms = clock.now_ms();
         let (per_ip, hour) = CODES_PER_IP_MAX;
-        let of_phone = format!("account.code.sent.phone.{phone}");
+        let of_phone = sent_to(phone);
         let of_ip = ip.map(|ip| format!("account.code.sent.ip.{}", network(ip)));
         if let Some(of_ip) = &of_ip
             && cache.count(of_ip, now_ms).await.map_err(|e| self.away(e))? >= per_ip
@@ -301,6 +354,15 @@ fn said(issue: &[u8], phone: &str, code: &str) -> Vec<u8> {
 
 fn code_key(phone: &str) -> String {
     format!("account.code.{phone}")
+}
+
+/// Under what it is counted that one was sent.
+fn sent_to(phone: &str) -> String {
+    format!("account.code.sent.phone.{phone}")
+}
+
+fn shown_key(phone: &str) -> String {
+    format!("account.code.shown.{phone}")
 }
 
 fn taken_key(phone: &str, issue: &[u8], taker: Taker) -> String {

@@ -36,7 +36,9 @@ use crate::{
 )]
 pub trait CodeSender: Send + Sync + 'static {
     /// Sends a code of six digits to a phone such as `+8613812345678`, which waits for it: who
-    /// takes longer than 3 s, or panics, has not sent it.
+    /// takes longer than 3 s, or panics, has not sent it. Where a studio's validator sends codes
+    /// ([`ValidatorCtx::send_code`](crate::ValidatorCtx::send_code)) it may be an address of mail,
+    /// too.
     ///
     /// # Errors
     /// The client is told 101, and the code is void. The reason goes into the log: no secret, no

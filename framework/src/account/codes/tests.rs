@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::{Fields, Identity, Proof, ProofSettings, Validator, ValidatorCtx, Validators};
 use super::{
     super::{
         tests::Log,
@@ -254,4 +255,55 @@ async fn the_cache_does_not_hold_the_code() {
     let stranger = Codes::new(Cache::memory(), clock.clone(), &[7; 32], Sender::none());
     assert_ne!(stranger.tag(issue, PHONE, &code).as_ref(), tag);
     assert!(!format!("{:?}", w.center.0.codes).contains(&code));
+}
+
+/// A validator that does with codes what it is called to.
+struct Coder;
+
+impl Validator for Coder {
+    async fn check(&self, proof: &Proof, _: &ValidatorCtx) -> Result<Identity, Refusal> {
+        Ok(Identity::new(proof.id.as_str()))
+    }
+
+    async fn call(
+        &self,
+        call: &str,
+        asked: &Fields,
+        ctx: &ValidatorCtx,
+    ) -> Result<String, Refusal> {
+        let to = asked.text("address")?;
+        match call {
+            "send" => ctx.send_code(&to).await.map(|()| String::new()),
+            "take" => ctx.take_code(&to, &asked.text("code")?).await.map(|()| String::new()),
+            _ => ctx.code_sent(&to).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_validator_sends_a_code_once_and_takes_it_once_and_shows_it_in_dev_alone() {
+    for dev in [true, false] {
+        let mut validators = Validators::default();
+        validators.add("coder", Coder);
+        let w = World::proving(ProofSettings { validators, dev, ..Default::default() }).await;
+        let ask = async |call: &str, code: &str| {
+            let asked = Fields::new().with("address", "Anna@example.org").with("code", code);
+            let ip = Some("10.0.0.1".to_owned());
+            let told = w.center.ask_validator("coder", call, asked, ip).await;
+            told.map_err(|refusal| refusal.code)
+        };
+        assert_eq!(ask("take", "1").await, Err(Code::CODE_EXPIRED), "none was sent");
+        for _ in 0..3 {
+            assert_eq!(ask("send", "").await, Ok(String::new()));
+        }
+        assert_eq!(w.phones.count(), 1, "the one that is on its way");
+        let code = w.phones.code("anna@example.org");
+        let shown = if dev { Ok(code.clone()) } else { Err(Code::UNKNOWN_API) };
+        assert_eq!(ask("shown", "").await, shown);
+        let wrong = if code == "123456" { "654321" } else { "123456" };
+        assert_eq!(ask("take", wrong).await, Err(Code::CODE_WRONG));
+        assert_eq!(ask("take", &code).await, Ok(String::new()));
+        assert_eq!(ask("take", &code).await, Err(Code::CODE_EXPIRED), "it is used");
+        assert_eq!(ask("send", "").await, Err(Code::TOO_MANY_TRIES), "one a minute");
+    }
 }

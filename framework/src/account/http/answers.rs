@@ -146,6 +146,14 @@ pub(super) const PAGE: Dialect =
     Dialect { name: "Page", statuses: &[200, 400, 429], answer: &[], refuses: platform_refused };
 
 impl Dialect {
+    /// An answer where there is no status: what it says.
+    pub(super) fn said(self, answer: Result<Value, Refused>) -> Value {
+        answer.unwrap_or_else(|Refused { refusal, retry_after: _ }| {
+            tracing::debug!(target: "account", code = %refusal.code, message = %refusal.message, "refused");
+            (self.refuses)(&refusal).1
+        })
+    }
+
     pub(super) fn respond(self, answer: Result<Value, Refused>) -> HttpResponse {
         match answer {
             Ok(value) => no_store(StatusCode::OK, value),
@@ -228,6 +236,8 @@ fn func_refused(refusal: &Refusal) -> (StatusCode, Value) {
         Code::WRONG_CREDENTIALS
         | Code::TOO_MANY_TRIES
         | Code::BANNED
+        | Code::CODE_WRONG
+        | Code::CODE_EXPIRED
         | Code::TOKEN_INVALID
         | Code::TOKEN_EXPIRED => 9006,
         studio if studio >= Code::STUDIO => 9006,
@@ -255,7 +265,9 @@ pub(super) fn status_of(code: Code) -> StatusCode {
         | Code::TOKEN_INVALID
         | Code::TOKEN_EXPIRED => StatusCode::UNAUTHORIZED,
         Code::TOO_MANY_TRIES => StatusCode::TOO_MANY_REQUESTS,
-        Code::NOT_READY | Code::NOT_CONNECTED | Code::BUSY => StatusCode::SERVICE_UNAVAILABLE,
+        Code::NOT_READY | Code::NOT_CONNECTED | Code::BUSY | Code::DRAINING => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Code::DEADLINE => StatusCode::GATEWAY_TIMEOUT,
         Code::INTERNAL => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,

@@ -24,6 +24,15 @@ pub(super) async fn read(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<Result<Params, Refusal>, HttpResponse> {
+    let body = bytes(req, body).await?;
+    let content_type = req.headers().get(header::CONTENT_TYPE);
+    // A header that is not ASCII is a content type that nobody knows.
+    let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("unknown"));
+    Ok(Params::from_body(content_type, &body))
+}
+
+/// A body. `Err` as above.
+pub(super) async fn bytes(req: &HttpRequest, body: web::Payload) -> Result<Vec<u8>, HttpResponse> {
     let too_large = || {
         let limit = format!("the body is larger than {HTTP_BODY_BYTES_MAX} bytes");
         problem(StatusCode::PAYLOAD_TOO_LARGE, &limit)
@@ -32,16 +41,12 @@ pub(super) async fn read(
     if announced.and_then(|v| v.parse().ok()).is_some_and(|n: usize| n > BODY_BYTES_DROPPED) {
         return Err(too_large());
     }
-    let body = match tokio::time::timeout(READ_TIMEOUT, collect(body)).await {
-        Ok(Ok(Some(body))) => body,
-        Ok(Ok(None)) => return Err(too_large()),
-        Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, "the body could not be read")),
-        Err(_) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")),
-    };
-    let content_type = req.headers().get(header::CONTENT_TYPE);
-    // A header that is not ASCII is a content type that nobody knows.
-    let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("unknown"));
-    Ok(Params::from_body(content_type, &body))
+    match tokio::time::timeout(READ_TIMEOUT, collect(body)).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => Err(too_large()),
+        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body could not be read")),
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")),
+    }
 }
 
 /// The whole body; `None` when it is too large.

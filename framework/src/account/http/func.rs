@@ -1,6 +1,8 @@
 //! Owns the calls by `func`: where to go, sign in, whether a token is good. Always 200 with a
 //! `code`, and open to pages of any site, since the browsers of such clients come from anywhere.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -15,25 +17,36 @@ use crate::wire::{Code, Refusal};
 /// The code of the clients for a page that nobody has.
 const NO_ROUTE: i32 = 9007;
 
+/// The path whose budget calls have that come over a socket.
+pub(super) const PATH: &str = "/index.html";
+
+/// What somebody is called in a signature, by the platforms' names for it.
+const SIGNED_NAMES: [&str; 4] = ["openid", "plat_user_id", "userId", "id"];
+
 pub(super) fn routes() -> Vec<Route> {
-    let route = |path| {
-        let about = "Calls by name: `lb.getServerInfo` says where to go, `1000` signs in, \
-                     `test.echo` says whether a token is good.";
-        Route::new(Methods::GetAndPost, path, about, FUNC, answer)
-            .takes("func", "the call's name, or what stands behind the dot of it")
-            .takes("control", "what stands before the dot of it")
-            .takes(
-                "oemInfo",
-                "a JSON object, or its text: domain, openid, openkey, auth, pf, token",
-            )
-            .takes("thirdUrl", "a page whose signature is wanted instead, such as auth.html")
-            .takes("id", "whom that signature is for")
-            .open()
-    };
-    ["/", "/index.html"].map(route).into()
+    ["/", PATH].map(route).into()
 }
 
-async fn answer(call: Call) -> Result<Value, Refused> {
+/// What a call takes.
+pub(super) fn names() -> Arc<[&'static str]> {
+    route(PATH).takes.iter().map(|parameter| parameter.name).collect()
+}
+
+fn route(path: &'static str) -> Route {
+    let about = "Calls by name: `lb.getServerInfo` says where to go, `1000` signs in, \
+                     `test.echo` says whether a token is good.";
+    Route::new(Methods::GetAndPost, path, about, FUNC, answer)
+        .takes("func", "the call's name, or what stands behind the dot of it")
+        .takes("control", "what stands before the dot of it")
+        .takes("oemInfo", "a JSON object, or its text: domain, openid, openkey, auth, pf, token")
+        .takes("thirdUrl", "a page whose signature is wanted instead, such as auth.html")
+        .takes("id", "whom that signature is for")
+        .takes("address", "a phone or an address of mail, for calls of a validator")
+        .open()
+}
+
+/// What a call is answered.
+pub(super) async fn answer(call: Call) -> Result<Value, Refused> {
     let Call { center, mut params, ip, .. } = call;
     if let Some(page) = params.take("thirdUrl")?.filter(|page| !page.is_empty()) {
         let Some(page) = center.0.proofs.validators().page(&page) else {
@@ -45,13 +58,19 @@ async fn answer(call: Call) -> Result<Value, Refused> {
     let info = params.object("oemInfo")?.map(OemInfo::read).transpose()?.unwrap_or_default();
     match func.as_str() {
         "lb.getServerInfo" | "config.getServerInfo" => locate(&center, &info).await,
-        "1000" | "login.UserLogin" => login(&center, info, ip).await,
+        "1000" | "login.UserLogin" | "admin.login" => login(&center, info, ip).await,
         "test.echo" => {
             let token = info.token.ok_or_else(|| rules::missing("oemInfo.token"))?;
             center.by_token(&token).await?;
             Ok(json!({ "code": 0 }))
         }
-        _ => Err(Code::UNKNOWN_API.because("there is no such func").into()),
+        other => {
+            let none = || Code::UNKNOWN_API.because("there is no such func");
+            let (validator, call) = other.split_once('.').ok_or_else(none)?;
+            let asked = texts(params);
+            let data = center.ask_validator(validator, call, asked, ip).await?;
+            Ok(json!({ "code": 0, "data": data }))
+        }
     }
 }
 
@@ -89,7 +108,9 @@ async fn login(
         });
         return Ok(json!({ "code": 0, "data": data }));
     };
-    let OemInfo { domain: _, openid: said, openkey, auth, pf, token } = info;
+    let OemInfo { domain: _, openid: said, openkey, auth, pf, token, addr_type: _, address: _ } =
+        info;
+    let said = said.unwrap_or_else(|| openid.clone());
     let claim = Claim { openid, openkey, auth, pf, token, app: None, ip };
     let Known { signed, name, addr: _ } = center.login(claim).await?;
     // Clients take all of this over and sign in with it again, so the openid is as they said it.
@@ -119,6 +140,10 @@ pub(super) struct OemInfo {
     auth: Option<Fields>,
     pf: Option<String>,
     token: Option<String>,
+    /// What `address` is.
+    pub(super) addr_type: Option<String>,
+    /// Where a code is wanted.
+    pub(super) address: Option<String>,
 }
 
 impl OemInfo {
@@ -141,24 +166,34 @@ impl OemInfo {
             auth,
             pf: text("pf")?,
             token: text("token")?,
+            addr_type: text("addrType")?,
+            address: text("address")?,
         })
     }
 
     /// The openid with a validator's name before it: older clients say that in `domain`, and
-    /// `official` is meant where nothing is said.
+    /// `official` is meant where nothing is said. Some say it in the signature alone.
     fn openid_in(&self, validators: &Validators) -> Option<String> {
-        let openid = self.openid.as_ref()?;
+        let openid = self.openid.clone().or_else(|| {
+            let auth = self.auth.as_ref()?;
+            SIGNED_NAMES.iter().find_map(|name| auth.text(name).ok())
+        })?;
         let first = |text: &str| text.split('.').next().unwrap_or_default().to_owned();
-        if validators.has(&first(openid)) && openid.contains('.') {
-            return Some(openid.clone());
+        if validators.has(&first(&openid)) && openid.contains('.') {
+            return Some(openid);
         }
         let domain = self.domain.as_deref().map(first).filter(|domain| validators.has(domain));
         Some(match domain {
             Some(domain) => format!("{domain}.{openid}"),
             None if !openid.contains('.') => format!("official.{openid}"),
-            None => openid.clone(),
+            None => openid,
         })
     }
+}
+
+/// What is left of the texts and numbers that were sent.
+pub(super) fn texts(params: Params) -> Fields {
+    params.texts().fold(Fields::new(), |asked, (name, text)| asked.with(&name, text))
 }
 
 /// A signature as an object or as its text; one without any member is none.

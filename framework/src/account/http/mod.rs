@@ -20,6 +20,7 @@ mod platform;
 mod refresh;
 mod route;
 mod signatures;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -39,7 +40,9 @@ use self::{
     route::Route,
 };
 use super::{AccountCenter, Validators};
-use crate::config;
+use crate::{config, tasks::Tasks};
+
+pub(crate) use self::sockets::Sockets;
 
 /// Per worker; the next connection waits in the listener's backlog.
 const CONNECTIONS_MAX: usize = 4096;
@@ -50,19 +53,23 @@ const WORKERS: usize = 2;
 /// How long requests may take to end once the server is told to stop. Beyond: cut.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves every route on all listeners. The answer is a future to be spawned; its `handle()`
-/// stops it.
+/// Serves every route on all listeners, and the sockets. The server is a future to be spawned; its
+/// `handle()` stops it, once the sockets are closed.
 pub(crate) fn serve(
     listeners: Vec<TcpListener>,
     center: AccountCenter,
     settings: &config::Account,
     own: Own,
-) -> io::Result<Server> {
+    tasks: &Tasks,
+) -> io::Result<(Server, Sockets)> {
     let front = Front::new(center, settings);
-    serve_with(listeners, move |cfg| {
+    let sockets = Sockets::new(front.clone(), tasks);
+    let served = sockets.clone();
+    let server = serve_with(listeners, move |cfg| {
         own.serve(cfg, &front);
-        configure(cfg, &front);
-    })
+        configure(cfg, &front, &served);
+    })?;
+    Ok((server, sockets))
 }
 
 fn serve_with(
@@ -102,7 +109,7 @@ fn routes() -> Vec<Route> {
 
 /// The paths that no validator's page may have.
 pub(super) fn paths() -> Vec<&'static str> {
-    routes().into_iter().map(|route| route.path).collect()
+    routes().into_iter().map(|route| route.path).chain([sockets::PATH]).collect()
 }
 
 /// With the pages of validators.
@@ -110,12 +117,13 @@ fn all_routes(validators: &Validators) -> Vec<Route> {
     routes().into_iter().chain(signatures::routes(validators)).collect()
 }
 
-fn configure(cfg: &mut web::ServiceConfig, front: &Front) {
+fn configure(cfg: &mut web::ServiceConfig, front: &Front, sockets: &Sockets) {
     let routes = all_routes(front.center.0.proofs.validators());
     front.serves(&routes);
     for route in routes {
         cfg.service(route.resource(front.clone()));
     }
+    cfg.service(sockets.resource());
     cfg.default_service(web::to(not_found));
 }
 

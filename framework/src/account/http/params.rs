@@ -1,7 +1,7 @@
 //! Owns how parameters come out of an HTTP request: a form, a JSON object, or a query.
 //! Leaves which parameters a route wants to `http`, and their rules to `rules`.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use crate::wire::{Code, Refusal};
 
 /// The parameters of one request, and the names that its route declares, once it has said them.
 /// Never shown: a password is among them.
-pub(super) struct Params(BTreeMap<String, Given>, Option<Rc<[&'static str]>>);
+pub(super) struct Params(BTreeMap<String, Given>, Option<Arc<[&'static str]>>);
 
 /// What was sent under a name.
 enum Given {
@@ -63,6 +63,11 @@ impl Params {
             let (line, column) = (error.line(), error.column());
             malformed(format!("the body is not a JSON object (line {line}, column {column})"))
         })?;
+        Ok(Self::from_object(object))
+    }
+
+    /// From a JSON object.
+    pub(super) fn from_object(object: Map<String, Value>) -> Self {
         let mut params = BTreeMap::new();
         for (name, value) in object {
             let given = match value {
@@ -73,12 +78,12 @@ impl Params {
             };
             params.insert(name, given);
         }
-        Ok(Self(params, None))
+        Self(params, None)
     }
 
     /// From now on nothing else may be taken: the description of the routes is made from what
     /// they declare, and would lie.
-    pub(super) fn declare(&mut self, names: Rc<[&'static str]>) {
+    pub(super) fn declare(&mut self, names: Arc<[&'static str]>) {
         self.1 = Some(names);
     }
 

@@ -1,7 +1,7 @@
 //! Owns what a route is: its path, its methods, what it takes, how it answers, who does it. The
 //! server and its description are both made from these.
 
-use std::{panic::resume_unwind, rc::Rc};
+use std::{panic::resume_unwind, rc::Rc, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource,
@@ -106,7 +106,7 @@ impl Route {
     /// The resource that serves it; every other method is told 405, and which it takes.
     pub(super) fn resource(self, front: Front) -> Resource {
         let Self { path, methods, about: _, takes, dialect, open, handler } = self;
-        let names: Rc<[&'static str]> = takes.iter().map(|parameter| parameter.name).collect();
+        let names: Arc<[&'static str]> = takes.iter().map(|parameter| parameter.name).collect();
         let served = Served { path, names, handler, front };
         let serve = move |req: HttpRequest, payload: web::Payload| {
             let served = served.clone();
@@ -167,7 +167,7 @@ async fn preflight() -> HttpResponse {
 struct Served {
     path: &'static str,
     /// Of what it takes.
-    names: Rc<[&'static str]>,
+    names: Arc<[&'static str]>,
     handler: Handler,
     front: Front,
 }

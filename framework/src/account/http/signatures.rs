@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     super::{Fields, Validators},
     answers::SIGNATURE,
-    func::OemInfo,
+    func::{OemInfo, texts},
     params::Params,
     route::{Call, Methods, Refused, Route},
 };
@@ -30,12 +30,17 @@ async fn sign(call: Call, page: &'static str) -> Result<Value, Refused> {
     Ok(center.signature(page, asked(params)?, ip).await?.into_json())
 }
 
-/// What a page was asked.
+/// What a page was asked. What is said of the person counts before what stands beside it: a client
+/// writes `undefined` there for what it does not know.
 pub(super) fn asked(mut params: Params) -> Result<Fields, Refusal> {
-    let info = params.object("oemInfo")?.map(OemInfo::read).transpose()?;
-    let asked = params.texts().fold(Fields::new(), |asked, (name, text)| asked.with(&name, text));
-    Ok(match info.and_then(|info| info.openid) {
-        Some(openid) if asked.text("id").is_err() => asked.with("id", openid),
-        _ => asked,
-    })
+    let info = params.object("oemInfo")?.map(OemInfo::read).transpose()?.unwrap_or_default();
+    let mut asked = texts(params);
+    if asked.text("id").is_err()
+        && let Some(openid) = info.openid
+    {
+        asked = asked.with("id", openid);
+    }
+    let said = [("addrType", info.addr_type), ("address", info.address)];
+    let said = said.into_iter().filter_map(|(name, said)| Some((name, said?)));
+    Ok(said.fold(asked, |asked, (name, said)| asked.with(name, said)))
 }

@@ -24,6 +24,7 @@ pub(super) struct Edge {
     pub(super) client: reqwest::Client,
     handle: ServerHandle,
     pub(super) world: World,
+    pub(super) sockets: Sockets,
 }
 
 impl Edge {
@@ -41,6 +42,8 @@ impl Edge {
         let world = World::new().await;
         let tasks = Tasks::default();
         let front = Front::new(world.center.clone(), &settings);
+        let sockets = Sockets::new(front.clone(), &tasks);
+        let served = sockets.clone();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let routes = move |cfg: &mut web::ServiceConfig| {
@@ -48,12 +51,12 @@ impl Edge {
             cfg.route("/fails", web::get().to(fails));
             let slow = Route::new(Methods::Post, "/slow", "Takes a while.", CODE, slow);
             cfg.service(slow.resource(front.clone()));
-            configure(cfg, &front);
+            configure(cfg, &front, &served);
         };
         let server = serve_with(vec![listener], routes).unwrap();
         let handle = server.handle();
         tasks.spawn(server);
-        Self { url, client: reqwest::Client::new(), handle, world }
+        Self { url, client: reqwest::Client::new(), handle, world, sockets }
     }
 
     pub(super) async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {

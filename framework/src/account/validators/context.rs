@@ -10,7 +10,12 @@ use std::{
 use ring::digest;
 
 use super::{
-    super::{center::AccountCenter, rules, tokens::random_id},
+    super::{
+        center::AccountCenter,
+        codes::{Addressee, Taker},
+        rules,
+        tokens::random_id,
+    },
     Fields, Identity,
     fields::same,
 };
@@ -46,6 +51,11 @@ impl ValidatorCtx {
     /// Seconds since 1970, by the cluster's clock.
     pub fn now(&self) -> i64 {
         self.center.0.clock.now_ms().div_euclid(1000)
+    }
+
+    /// Whether this is a town on a developer's machine.
+    pub fn dev(&self) -> bool {
+        self.center.0.proofs.dev()
     }
 
     /// A setting of `[validators.<name>]`.
@@ -167,6 +177,44 @@ impl ValidatorCtx {
     pub async fn guest(&self, device_id: &str) -> Result<Identity, Refusal> {
         let device_id = rules::device_id(device_id.to_owned())?;
         Ok(Identity::account(self.center.0.guest(&device_id, self.ip.as_deref()).await?))
+    }
+
+    /// Sends a code of six digits to a phone or an address of mail, on the way that all codes take
+    /// ([`CodeSender`](crate::CodeSender)). Who asks again within a minute has the one that is on its
+    /// way; it is good for five minutes.
+    ///
+    /// # Errors
+    /// 205 when it is neither, 208 when too many were sent for this IP, or one within a minute that was
+    /// used; 101 when it could not be sent.
+    pub async fn send_code(&self, to: &str) -> Result<(), Refusal> {
+        let to = self.addressee(to)?;
+        Ok(self.center.0.send_code_again(&to, self.ip()).await?)
+    }
+
+    /// Takes the code that was sent there: once.
+    ///
+    /// # Errors
+    /// 206 when there is none, or it was taken; 207 when it is wrong; 208 after five wrong ones in five
+    /// minutes.
+    pub async fn take_code(&self, to: &str, code: &str) -> Result<(), Refusal> {
+        let to = self.addressee(to)?;
+        Ok(self.center.0.take_code_at(&to, code, Taker::Validator, self.ip()).await?)
+    }
+
+    /// The code that was sent there last, for tests: in `dev` alone.
+    ///
+    /// # Errors
+    /// 1004 elsewhere, 206 when there is none.
+    pub async fn code_sent(&self, to: &str) -> Result<String, Refusal> {
+        if !self.dev() {
+            return Err(Code::UNKNOWN_API.because("there is no such func"));
+        }
+        let to = self.addressee(to)?;
+        self.center.0.code_sent(&to).await
+    }
+
+    fn addressee(&self, to: &str) -> Result<Addressee, Refusal> {
+        Addressee::parse(&self.center.0.country_code, to)
     }
 
     /// Whether a refusal must not be counted as a failed try.

@@ -31,6 +31,13 @@ impl Fields {
         self
     }
 
+    /// Leaves one out, such as a code that a person adds to what was signed.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+
     /// Adds the signature over all others, as [`Fields::signature`] makes it.
     #[must_use]
     pub fn signed(self, secret: &str) -> Self {

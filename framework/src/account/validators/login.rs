@@ -47,6 +47,7 @@ pub(crate) struct SettingsError(String, String);
 pub(crate) struct Proofs {
     validators: Validators,
     settings: BTreeMap<String, BTreeMap<String, Secret>>,
+    dev: bool,
 }
 
 /// What a client shows at its sign-in, as it was sent.
@@ -108,6 +109,9 @@ impl Proofs {
                     if let Some(secret) = &admin_secret {
                         default("secret", secret.0.clone());
                     }
+                    if dev {
+                        default("page", "open".to_owned());
+                    }
                 }
                 _ if dev => {
                     default("secret", dev_secret(name));
@@ -116,11 +120,15 @@ impl Proofs {
                 _ => {}
             }
         }
-        Ok(Ok(Self { validators, settings }))
+        Ok(Ok(Self { validators, settings, dev }))
     }
 
     pub(super) fn setting(&self, name: &str, key: &str) -> Option<&str> {
         self.settings.get(name)?.get(key).map(|value| value.0.as_str())
+    }
+
+    pub(in crate::account) fn dev(&self) -> bool {
+        self.dev
     }
 
     pub(in crate::account) fn validators(&self) -> &Validators {
@@ -203,19 +211,44 @@ impl AccountCenter {
         page: &str,
         asked: Fields,
         ip: Option<String>,
-    ) -> Result<Fields, Refusal> {
+    ) -> Result<Fields, Refused> {
         let validators = &self.0.proofs.validators;
         let owner = validators.pages.get(page).and_then(|name| validators.named(name));
         let Some((name, validator)) = owner else {
-            return Err(Code::PARAMETER.because("there is no such page"));
+            return Err(Code::PARAMETER.because("there is no such page").into());
         };
         let prefix = format!("{name}.");
         let asked = match asked.text("id") {
             Ok(id) if id.starts_with(&prefix) => asked.with("id", &id[prefix.len()..]),
             _ => asked,
         };
+        // A page that asks for a secret is one where it is guessed.
+        let trier = Trier::of_identity(name, None, ip.as_deref());
+        self.0.throttle(&trier).await?;
         let ctx = ValidatorCtx::new(self.clone(), name, ip);
-        in_time(caught(|| validator.sign(&asked, &ctx))).await
+        let signed = in_time(caught(|| validator.sign(&asked, &ctx))).await;
+        if let Err(refusal) = &signed
+            && refusal.code == Code::WRONG_CREDENTIALS
+        {
+            self.0.throttle.failed(&trier).await.map_err(|e| self.0.away(e))?;
+        }
+        Ok(signed?)
+    }
+
+    /// What a validator answers to a call of its own.
+    pub(in crate::account) async fn ask_validator(
+        &self,
+        name: &str,
+        call: &str,
+        asked: Fields,
+        ip: Option<String>,
+    ) -> Result<String, Refusal> {
+        let owner = self.0.proofs.validators.named(name);
+        let Some((name, validator)) = owner else {
+            return Err(Code::UNKNOWN_API.because("there is no such func"));
+        };
+        let ctx = ValidatorCtx::new(self.clone(), name, ip);
+        in_time(caught(|| validator.call(call, &asked, &ctx))).await
     }
 
     /// Whether nobody has signed in as this one yet, for all that strangers may know: who has a name
@@ -307,7 +340,7 @@ fn dev_secret(name: &str) -> String {
 
 impl fmt::Debug for Proofs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { validators, settings: _ } = self;
+        let Self { validators, settings: _, dev: _ } = self;
         f.debug_struct("Proofs").field("validators", validators).finish_non_exhaustive()
     }
 }

@@ -92,6 +92,21 @@ pub trait Validator: Send + Sync + 'static {
         let _ = (asked, ctx);
         async { Err(crate::wire::Code::PARAMETER.because("nothing is signed here")) }
     }
+
+    /// The `data` of the answer to a client that calls `<name>.<call>` by func, with the texts that
+    /// it sent.
+    ///
+    /// # Errors
+    /// As [`Validator::check`].
+    fn call(
+        &self,
+        call: &str,
+        asked: &Fields,
+        ctx: &ValidatorCtx,
+    ) -> impl Future<Output = Result<String, Refusal>> + Send {
+        let _ = (call, asked, ctx);
+        async { Err(crate::wire::Code::UNKNOWN_API.because("there is no such func")) }
+    }
 }
 
 /// What somebody shows to be let in.
@@ -205,6 +220,13 @@ trait AnyValidator: Send + Sync {
         asked: &'a Fields,
         ctx: &'a ValidatorCtx,
     ) -> BoxFuture<'a, Result<Fields, Refusal>>;
+
+    fn call<'a>(
+        &'a self,
+        call: &'a str,
+        asked: &'a Fields,
+        ctx: &'a ValidatorCtx,
+    ) -> BoxFuture<'a, Result<String, Refusal>>;
 }
 
 impl<V: Validator> AnyValidator for V {
@@ -222,6 +244,15 @@ impl<V: Validator> AnyValidator for V {
         ctx: &'a ValidatorCtx,
     ) -> BoxFuture<'a, Result<Fields, Refusal>> {
         Box::pin(Validator::sign(self, asked, ctx))
+    }
+
+    fn call<'a>(
+        &'a self,
+        call: &'a str,
+        asked: &'a Fields,
+        ctx: &'a ValidatorCtx,
+    ) -> BoxFuture<'a, Result<String, Refusal>> {
+        Box::pin(Validator::call(self, call, asked, ctx))
     }
 }
 

@@ -37,7 +37,8 @@ pub(super) async fn check_own(
     proof: &Proof,
     ctx: &ValidatorCtx,
 ) -> Result<(), Refusal> {
-    auth.only(&["id", "nonce", "t", "sign"])?;
+    // Clients of administrators look for a `code` in it.
+    auth.only(&["code", "id", "nonce", "t", "sign"])?;
     let (id, nonce) = (auth.text("id")?, auth.text("nonce")?);
     ctx.verify(auth)?;
     if id != proof.id {

@@ -275,6 +275,7 @@ async fn outside_dev_a_validator_without_a_secret_is_off_and_says_so() {
     id(&w, signed_claim("360.7", of_360("a").signed("platform's"))).await;
     let ask = || Fields::new().with("id", "7");
     let told = w.center.signature("/auth360.html", ask(), None).await.unwrap_err();
+    let told = told.refusal;
     assert!(told.code == Code::BANNED && told.message.contains("validators.360.page"), "{told}");
     let open = [("360", "secret", "platform's"), ("360", "page", "open")];
     let w = World::proving(served(&open)).await;
@@ -364,7 +365,7 @@ async fn a_studios_validator_has_accounts_of_its_own_and_hurts_nobody() {
         assert_eq!(told.code, Code::WRONG_CREDENTIALS, "nobody's fault is not counted");
     }
     let unsigned = w.center.signature("/auth/any.html", Fields::new(), None).await;
-    assert_eq!(unsigned.unwrap_err().code, Code::PARAMETER);
+    assert_eq!(unsigned.unwrap_err().refusal.code, Code::PARAMETER);
 }
 
 #[tokio::test]
