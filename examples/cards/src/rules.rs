@@ -18,6 +18,9 @@ pub(crate) const GOLD_PER_CARD: i64 = 1;
 /// Cards of one draw request: one screen full.
 pub(crate) const CARDS_PER_DRAW_MAX: i32 = 10;
 
+/// The same where they cost nothing: an answer of 7 KB.
+pub(crate) const FREE_CARDS_PER_DRAW_MAX: i32 = 100;
+
 /// The draw of this number since the last rare card is rare, whatever the dice say.
 pub(crate) const DRAWS_UNTIL_RARE_MAX: i32 = 50;
 
@@ -110,6 +113,8 @@ pub(crate) struct Item {
 pub(crate) enum DrawError {
     /// Not a number of cards that can be drawn at once. Ask for 1 to 10.
     Count(i32),
+    /// Not a number of cards that can be drawn for nothing at once. Ask for 1 to 100.
+    FreeCount(i32),
     /// Fewer gold than the cards cost. Draw fewer, or sign in again to be topped up.
     Gold {
         /// What the cards cost.
@@ -182,15 +187,15 @@ impl Bag {
     /// with it.
     ///
     /// # Errors
-    /// When `count` is not 1 to 10.
+    /// When `count` is not 1 to 100.
     pub(crate) fn draw_free(
         &mut self,
         count: i32,
         now_ms: i64,
         mut random: impl FnMut() -> u64,
     ) -> Result<Vec<(&'static Card, i64)>, DrawError> {
-        if !(1..=CARDS_PER_DRAW_MAX).contains(&count) {
-            return Err(DrawError::Count(count));
+        if !(1..=FREE_CARDS_PER_DRAW_MAX).contains(&count) {
+            return Err(DrawError::FreeCount(count));
         }
         Ok((0..count).map(|_| self.draw_one(now_ms, &mut random)).collect())
     }
@@ -265,7 +270,7 @@ impl DrawError {
     /// The result code for the client.
     pub(crate) const fn code(self) -> i32 {
         match self {
-            Self::Count(_) => CODE_PARAMETER,
+            Self::Count(_) | Self::FreeCount(_) => CODE_PARAMETER,
             Self::Gold { .. } => CODE_NOT_ENOUGH_GOLD,
         }
     }
@@ -276,6 +281,9 @@ impl fmt::Display for DrawError {
         match self {
             Self::Count(count) => {
                 write!(f, "count is {count}: draw 1 to {CARDS_PER_DRAW_MAX} cards")
+            }
+            Self::FreeCount(count) => {
+                write!(f, "count is {count}: draw 1 to {FREE_CARDS_PER_DRAW_MAX} cards")
             }
             Self::Gold { cost, gold } => {
                 write!(f, "not enough gold: the cards cost {cost}, you have {gold}")
@@ -371,8 +379,8 @@ mod tests {
         let cards = bag.draw_free(2, NOW + 2, || 99).expect("a count");
         let counted: Vec<_> = cards.iter().map(|(card, count)| (card.id, *count)).collect();
         assert_eq!((counted, bag.gold), (vec![(4, 11), (4, 12)], 90));
-        for count in [i32::MIN, 0, 11] {
-            assert_eq!(bag.draw_free(count, NOW, || 99), Err(DrawError::Count(count)));
+        for count in [i32::MIN, 0, 101] {
+            assert_eq!(bag.draw_free(count, NOW, || 99), Err(DrawError::FreeCount(count)));
         }
     }
 
