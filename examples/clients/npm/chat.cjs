@@ -77,7 +77,7 @@ async function main() {
   const refused = new Chat().withToken('no+token/of=ours %');
   await refused.next(401, 'Token authentication failed. Please login.');
   refused.login('wrong-horse-1');
-  await refused.next(401, '');
+  await refused.next(400, '');
   refused.login();
   await refused.next(200, 'Login successful');
   refused.close();

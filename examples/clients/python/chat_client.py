@@ -77,7 +77,7 @@ async def main(gate, accounts, username, password):
     async with client.connect("no+token/of=ours %") as websocket:
         await expect(websocket, 401, "Token authentication failed. Please login.")
         await client.login(websocket, "wrong-horse-1")
-        await expect(websocket, 401, "")
+        await expect(websocket, 400, "")
         await client.login(websocket)
         await expect(websocket, 200, "Login successful")
     print("by name after a refused token, on the same socket")

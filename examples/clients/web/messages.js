@@ -24,6 +24,7 @@
  * @property {number} height
  * @property {number} ticksPerS
  * @property {number} me
+ * @property {number} secondsLeft
  */
 
 /**
@@ -789,6 +790,7 @@ export const messages = {
     [2, "height", "one", "uint32"],
     [3, "ticksPerS", "one", "uint32"],
     [4, "me", "one", "uint32"],
+    [5, "secondsLeft", "one", "uint32"],
   ],
   "arena.Names": [
     [1, "names", "many", "arena.Names.Name"],

@@ -166,7 +166,7 @@ mod tests {
 
     use crate::{
         entity::{
-            Host,
+            Host, World,
             model::{self, End},
         },
         limits::REST_AFTER,
@@ -183,6 +183,19 @@ mod tests {
         let (connection, account, port) = (ConnectionId(1), 7, SessionPort::Local(end));
         let arrival = Arrival { connection, account, port, entry, datagram_bytes_max: 0 };
         host.attach(arrival).await.expect("signed in").0
+    }
+
+    async fn nothing_happens(host: &Host) {
+        sleep(host.settings().save_interval + 3 * REST_AFTER).await;
+    }
+
+    /// A player whose client says nothing, and what its client hears.
+    async fn at_rest() -> (World, Arc<Host>, Arc<End>, Mailbox) {
+        let (world, end) = (model::world(), Arc::new(End::default()));
+        let host = model::host(&world, 1);
+        let player = comes(&host, end.clone()).await;
+        nothing_happens(&host).await;
+        (world, host, end, player)
     }
 
     /// The handler of every third waits.
@@ -205,10 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_rests_does_at_once_what_its_client_asks_for_and_is_saved_as_anybody() {
-        let (world, end) = (model::world(), Arc::new(End::default()));
-        let host = model::host(&world, 1);
-        let player = comes(&host, end.clone()).await;
-        nothing_happens(&host).await;
+        let (world, host, end, player) = at_rest().await;
         asks(&player, &[1]);
         asks(&player, &[2, 4]);
         assert_eq!(answered(&end), [1, 2, 4]);
@@ -222,10 +232,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn behind_a_handler_that_waits_everything_keeps_its_turn() {
-        let (world, end) = (model::world(), Arc::new(End::default()));
-        let host = model::host(&world, 1);
-        let player = comes(&host, end.clone()).await;
-        nothing_happens(&host).await;
+        let (_world, host, end, player) = at_rest().await;
         asks(&player, &[1, 3, 4]);
         assert_eq!((answered(&end), player.is_resting()), (vec![1], false));
         asks(&player, &[5]);
@@ -237,20 +244,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_asked_from_another_shard_gets_up_where_it_lives() {
-        let (world, end) = (model::world(), Arc::new(End::default()));
-        let host = model::host(&world, 1);
-        let player = comes(&host, end.clone()).await;
-        nothing_happens(&host).await;
+        let (_world, _host, end, player) = at_rest().await;
         thread::scope(|scope| {
             scope.spawn(|| asks(&player, &[1]));
         });
         assert_eq!((answered(&end), player.is_resting()), (vec![], false));
         sleep(Duration::from_millis(1)).await;
         assert_eq!(answered(&end), [1]);
-    }
-
-    async fn nothing_happens(host: &Host) {
-        sleep(host.settings().save_interval + 3 * REST_AFTER).await;
     }
 
     #[tokio::test(start_paused = true)]

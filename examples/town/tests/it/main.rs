@@ -5,6 +5,7 @@
 mod browser;
 mod chats;
 mod cluster;
+mod corpus;
 mod ends;
 mod envelopes;
 mod hostile;
