@@ -163,9 +163,9 @@ impl Doors {
     pub(crate) fn take_datagrams(&mut self) -> Vec<(Arc<dyn AnyCodec>, UdpSocket)> {
         let sockets = |doors: &mut CodecDoors| {
             let codec = doors.codec.clone();
-            doors.udp.drain(..).map(move |socket| (codec.clone(), socket)).collect::<Vec<_>>()
+            doors.udp.take().map(|socket| (codec, socket))
         };
-        self.codecs.iter_mut().flat_map(sockets).collect()
+        self.codecs.iter_mut().filter_map(sockets).collect()
     }
 
     /// Where other nodes reach this one's link.

@@ -1,7 +1,7 @@
 //! Owns one client's way through an arena: its key signs it in and gets it a seat; from then on the
 //! arena's messages become those that it knows, and its own become those of the arena.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use bastide::{Begins, Code, Codec, CodecCtx, Malformed, Named as _, def, msg, wire::Frame};
 use prost::Message;
@@ -20,6 +20,12 @@ const VIEWS_LEFT_OUT: u32 = 8;
 /// Heart beats that are under way. Beyond: not answered.
 const HEART_BEATS_MAX: usize = 64;
 
+/// Bytes that one holds: most are empty. Beyond: not answered.
+const HEART_BEAT_BYTES_MAX: usize = 64;
+
+/// Letters of a name; a room cuts it there.
+const NAME_LETTERS_MAX: usize = 14;
+
 /// Beyond the numbers of accounts: who is known by a ball alone.
 const OTHERS: u64 = 1 << 32;
 
@@ -37,7 +43,7 @@ mod error {
 }
 
 /// The codec of one connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Mope {
     stage: Stage,
     account: u64,
@@ -54,7 +60,7 @@ pub struct Mope {
 }
 
 /// How far a client has come.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 enum Stage {
     #[default]
     Fresh,
@@ -69,16 +75,13 @@ enum Stage {
 
 impl Codec for Mope {
     fn read(&mut self, bytes: &[u8], ctx: &mut CodecCtx) -> Result<usize, Malformed> {
-        let Some(Said { command, body, taken }) = frame::read(bytes, ctx)? else { return Ok(0) };
-        match (&self.stage, command) {
-            (Stage::Fresh, command::LOGIN) => self.login(&body, ctx)?,
+        let Some(said) = frame::read(bytes, ctx)? else { return Ok(0) };
+        match (&self.stage, said.command) {
+            (Stage::Fresh, command::LOGIN) => self.login(&said.body()?, ctx)?,
             // Whoever does not begin with it is not heard.
             (Stage::Fresh, _) => {}
-            (_, command::HEART_BEAT) if self.heart_beats.len() < HEART_BEATS_MAX => {
-                self.heart_beats.push_back(body);
-                ctx.say(&msg::ping::Req::default())?;
-            }
-            (Stage::Playing, command::MOVE) => match proto::Move::decode(body.as_slice()) {
+            (_, command::HEART_BEAT) => self.heart_beat(&said.body()?, ctx)?,
+            (Stage::Playing, command::MOVE) => match proto::Move::decode(&*said.body()?) {
                 Ok(proto::Move { angle, power, .. }) => ctx.say(&steer(angle, power))?,
                 Err(_) => fail(ctx, error::DECODE),
             },
@@ -89,7 +92,14 @@ impl Codec for Mope {
             }
             _ => {}
         }
-        Ok(taken)
+        Ok(said.taken)
+    }
+
+    fn read_datagram(&mut self, bytes: &[u8], ctx: &mut CodecCtx) -> Result<usize, Malformed> {
+        match frame::read(bytes, ctx)? {
+            Some(said) if said.command == command::MOVE => self.read(bytes, ctx),
+            Some(_) | None => Ok(0),
+        }
     }
 
     fn write(&mut self, frame: &Frame<'_>, ctx: &mut CodecCtx) {
@@ -129,17 +139,23 @@ impl Codec for Mope {
         }
         match frame::read(bytes, &CodecCtx::new(FIRST_BYTES_MAX)) {
             Ok(None) => Begins::Unsure,
-            Ok(Some(said)) if proto::Login::decode(said.body.as_slice()).is_ok() => Begins::Mine,
+            Ok(Some(said)) if is_login(&said) => Begins::Mine,
             Ok(Some(_)) | Err(_) => Begins::NotMine,
         }
     }
 
     fn claims(datagram: &[u8]) -> Option<Vec<u8>> {
         let said = frame::read(datagram, &CodecCtx::new(FIRST_BYTES_MAX)).ok()??;
-        let whole = said.command == command::BIND_SESSION && said.taken == datagram.len();
-        let bind = proto::BindSession::decode(said.body.as_slice()).ok().filter(|_| whole)?;
+        if said.command != command::BIND_SESSION || said.taken != datagram.len() {
+            return None;
+        }
+        let bind = proto::BindSession::decode(&*said.body().ok()?).ok()?;
         word(bind.id, &bind.key)
     }
+}
+
+fn is_login(said: &Said<'_>) -> bool {
+    said.body().is_ok_and(|body| proto::Login::decode(&*body).is_ok())
 }
 
 /// What a client that has not signed in may send at once.
@@ -152,6 +168,15 @@ fn word(id: u64, key: &str) -> Option<Vec<u8>> {
 }
 
 impl Mope {
+    /// It comes back as it was, when the session has answered.
+    fn heart_beat(&mut self, body: &[u8], ctx: &mut CodecCtx) -> Result<(), Malformed> {
+        if body.len() > HEART_BEAT_BYTES_MAX || self.heart_beats.len() >= HEART_BEATS_MAX {
+            return Ok(());
+        }
+        self.heart_beats.push_back(body.to_vec());
+        ctx.say(&msg::ping::Req::default())
+    }
+
     /// A client shows the key that it was given over HTTP.
     fn login(&mut self, body: &[u8], ctx: &mut CodecCtx) -> Result<(), Malformed> {
         let Ok(proto::Login { name, key }) = proto::Login::decode(body) else {
@@ -162,7 +187,9 @@ impl Mope {
             fail(ctx, error::VERIFICATION);
             return Ok(());
         };
-        (self.name, self.room_id) = (name, room_id.to_owned());
+        let letters = name.chars().filter(|letter| !letter.is_control());
+        self.name = letters.take(NAME_LETTERS_MAX).collect();
+        self.room_id = room_id.to_owned();
         let platform = Some("mope".to_owned());
         ctx.say(&msg::login::Req { token: token.to_owned(), platform, ..Default::default() })?;
         self.stage = Stage::Entering(key);
@@ -292,13 +319,13 @@ impl Mope {
         if self.stage != Stage::Playing {
             return;
         }
-        let place = |(place, at): (&arena::top::Place, u64)| proto::Player {
-            curexp: Some(place.score),
-            ..player(OTHERS + at, &place.name, 0)
-        };
         let mine = self.top.iter().position(|place| place.name == self.name);
+        let place = |(at, place): (usize, &arena::top::Place)| {
+            let id = if mine == Some(at) { self.account } else { OTHERS + at as u64 };
+            proto::Player { curexp: Some(place.score), ..player(id, &place.name, 0) }
+        };
         let top = proto::Top {
-            players: self.top.iter().zip(1..).map(place).collect(),
+            players: self.top.iter().enumerate().map(place).collect(),
             end_time: Some(self.seconds_left),
             rank: mine.and_then(|at| u32::try_from(at + 1).ok()),
             kill_num: None,
@@ -383,5 +410,12 @@ const fn error_of(code: Code) -> u32 {
         Code::TOKEN_INVALID | Code::TOKEN_EXPIRED | Code::TICKET_INVALID => error::VERIFICATION,
         Code::PARAMETER => error::PARAMETER,
         _ => error::UNAVAILABLE,
+    }
+}
+
+impl fmt::Debug for Mope {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mope").field("account", &self.account).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! Owns how a message lies on the wire: `length: u24 LE | flag: u8 | command: u16 LE | body`, where
 //! `length` counts command and body, and a flag of 1 says that the body is compressed.
 
-use std::io::Read as _;
+use std::{borrow::Cow, io::Read as _};
 
 use bastide::{CodecCtx, Malformed};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
@@ -13,8 +13,9 @@ pub(crate) const HEAD: usize = 6;
 /// A body of so many bytes is compressed, if that makes it smaller.
 const COMPRESSED_FROM: usize = 4096;
 
-/// Largest body, once it is unpacked: more than any client says. Beyond: no message.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Largest body, once it is unpacked: what a client may send that has not signed in, and more than
+/// any says. Beyond: no message.
+const BODY_BYTES_MAX: usize = 4096;
 
 /// What a message is; clients and room servers count in one.
 pub(crate) mod command {
@@ -34,17 +35,18 @@ pub(crate) mod command {
     pub(crate) const BIND_SESSION: u16 = 33;
 }
 
-/// One message, unpacked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+/// One message, as it lies on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said<'a> {
     pub(crate) command: u16,
-    pub(crate) body: Vec<u8>,
-    /// Bytes that it took on the wire.
+    packed: bool,
+    body: &'a [u8],
+    /// Bytes that it takes on the wire.
     pub(crate) taken: usize,
 }
 
 /// The first message of `bytes`; `None`: it has not all arrived.
-pub(crate) fn read(bytes: &[u8], ctx: &CodecCtx) -> Result<Option<Said>, Malformed> {
+pub(crate) fn read<'a>(bytes: &'a [u8], ctx: &CodecCtx) -> Result<Option<Said<'a>>, Malformed> {
     let &[a, b, c, flag, ref rest @ ..] = bytes else { return Ok(None) };
     let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
     let body =
@@ -53,9 +55,16 @@ pub(crate) fn read(bytes: &[u8], ctx: &CodecCtx) -> Result<Option<Said>, Malform
         return Err(Malformed::new("the flag is neither 0 nor 1"));
     }
     let whole = ctx.body(bytes, HEAD, body)?;
-    let (&[d, e, ..], Some(packed)) = (rest, whole) else { return Ok(None) };
-    let body = if flag == 1 { unpacked(packed)? } else { packed.to_vec() };
-    Ok(Some(Said { command: u16::from_le_bytes([d, e]), body, taken: HEAD + packed.len() }))
+    let (&[d, e, ..], Some(body)) = (rest, whole) else { return Ok(None) };
+    let command = u16::from_le_bytes([d, e]);
+    Ok(Some(Said { command, packed: flag == 1, body, taken: HEAD + body.len() }))
+}
+
+impl Said<'_> {
+    /// What it says, unpacked: only of who is looked at, for it is work.
+    pub(crate) fn body(&self) -> Result<Cow<'_, [u8]>, Malformed> {
+        if self.packed { unpacked(self.body).map(Cow::Owned) } else { Ok(Cow::Borrowed(self.body)) }
+    }
 }
 
 fn unpacked(packed: &[u8]) -> Result<Vec<u8>, Malformed> {
@@ -129,7 +138,7 @@ mod tests {
         put_body(&mut out, command::HEART_BEAT, b"ab");
         assert_eq!(out, [4, 0, 0, 0, 16, 0, b'a', b'b']);
         let said = read(&out, &ctx()).expect("well-formed").expect("whole");
-        assert_eq!((said.command, said.body.as_slice(), said.taken), (16, &b"ab"[..], 8));
+        assert_eq!((said.command, said.body, said.taken), (16, &b"ab"[..], 8));
     }
 
     #[test]
@@ -138,12 +147,14 @@ mod tests {
         assert!(read(&[1, 0, 0, 0], &ctx).is_err(), "no room for a command");
         assert!(read(&[2, 0, 0, 2], &ctx).is_err(), "no such flag");
         assert!(read(&[0xff, 0xff, 0xff, 0], &ctx).is_err(), "too large");
-        assert!(read(&[4, 0, 0, 1, 1, 0, 7, 7], &ctx).is_err(), "not compressed");
+        let not_packed = read(&[4, 0, 0, 1, 1, 0, 7, 7], &ctx).expect("a head").expect("whole");
+        assert!(not_packed.body().is_err(), "not compressed");
         assert_eq!(read(&[4, 0, 0], &ctx), Ok(None));
         let bomb = packed(&vec![0; 10 * BODY_BYTES_MAX]).expect("smaller");
         let mut out = Vec::new();
         put_as(&mut out, 1, command::LOGIN, &bomb);
-        assert!(read(&out, &ctx).is_err(), "a bomb");
+        let said = read(&out, &ctx).expect("a head").expect("whole");
+        assert!(said.body().is_err(), "a bomb");
     }
 
     #[test]
@@ -173,13 +184,25 @@ mod tests {
         }
     }
 
+    /// Of what a gate says, which may be larger than what it hears.
+    fn inflated(packed: &[u8]) -> Vec<u8> {
+        let mut body = Vec::new();
+        ZlibDecoder::new(packed).read_to_end(&mut body).expect("packed");
+        body
+    }
+
     proptest! {
         #[test]
         fn whatever_is_put_is_read(command: u16, body in prop::collection::vec(any::<u8>(), 0..9000)) {
             let mut out = Vec::new();
             put_body(&mut out, command, &body);
             let said = read(&out, &ctx()).expect("well-formed").expect("whole");
-            prop_assert_eq!((said.command, said.body, said.taken), (command, body, out.len()));
+            prop_assert_eq!((said.command, said.taken), (command, out.len()));
+            if said.packed {
+                prop_assert_eq!(inflated(said.body), body);
+            } else {
+                prop_assert_eq!(said.body, &body);
+            }
             prop_assert_eq!(read(&out[..out.len() - 1], &ctx()), Ok(None));
         }
 

@@ -1,7 +1,7 @@
 //! Owns the key with which a client comes to its room: which room, and who it is.
 
 /// `room . token`, as the account center writes it into the client's hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) struct Key<'a> {
     pub(crate) room_id: &'a str,
     /// Of the sign-in; good at every gate.

@@ -11,6 +11,9 @@ const FIELD: u32 = 7500;
 /// Radius that one level stands for, in units of the arena.
 const RADIUS_PER_LEVEL: u32 = 10;
 
+/// Levels that such clients have pictures for: with one above, they stand still.
+const LEVEL_MAX: u32 = 13;
+
 /// The balls and the food that a client was told of.
 #[derive(Debug, Default)]
 pub(crate) struct Scene {
@@ -63,7 +66,7 @@ impl Scene {
         self.balls.retain(|id, _| seen.contains(id));
         for &arena::Ball { id, x, y, radius, .. } in &view.balls {
             let (x, y) = self.place(x, y);
-            let level = (radius / RADIUS_PER_LEVEL).max(1);
+            let level = (radius / RADIUS_PER_LEVEL).clamp(1, LEVEL_MAX);
             let Some(ball) = self.balls.get_mut(&id) else {
                 self.balls.insert(id, Ball { x, y, angle: 0, level });
                 let hp = Some(radius);
@@ -167,6 +170,15 @@ mod tests {
         let last = scene.see(&view(&[], &[]));
         assert_eq!((last.scene.remove_players, last.scene.removes.len()), (vec![1], 2));
         assert!(last.scene.removes.contains(&food.id));
+    }
+
+    #[test]
+    fn no_ball_has_a_level_that_such_clients_have_no_picture_for() {
+        let mut scene = Scene::new(arena::Field::default());
+        let ball = |radius| arena::Ball { id: 1, x: 0, y: 0, radius, robot: false };
+        let view = |radius| arena::View { balls: vec![ball(radius)], ..arena::View::default() };
+        assert_eq!(scene.see(&view(3)).scene.add_players[0].level, 1);
+        assert_eq!(scene.see(&view(5000)).levels, [(1, LEVEL_MAX)]);
     }
 
     #[test]

@@ -205,8 +205,8 @@ section! {
         /// Addresses where only its clients come in, over TCP; absent: in `dev`, a port of the
         /// codec's choice.
         tcp: Option<Listen> = None,
-        /// Addresses where datagrams of its clients come in; absent: as above.
-        udp: Option<Listen> = None,
+        /// Address where datagrams of its clients come in; absent: in `dev`, as above.
+        udp: Option<SocketAddr> = None,
         /// Where its clients are told to connect to, `ip:port`; absent: the address listened on.
         advertise: Option<String> = None,
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{address, listen, listen_udp, reached, towards};
 use crate::{
-    config::{Codec, Config},
+    config::{Codec, Config, Listen},
     gate::{AnyCodec, Codecs},
     node::StartError,
 };
@@ -29,7 +29,7 @@ const FREE_PORT_TRIES: usize = 8;
 pub(super) struct CodecDoors {
     pub(super) codec: Arc<dyn AnyCodec>,
     pub(super) tcp: Vec<TcpListener>,
-    pub(super) udp: Vec<UdpSocket>,
+    pub(super) udp: Option<UdpSocket>,
     advertise: Option<String>,
 }
 
@@ -69,39 +69,42 @@ impl CodecDoors {
         let mut doors = Self {
             codec: codec.clone(),
             tcp: Vec::new(),
-            udp: Vec::new(),
+            udp: None,
             advertise: said.and_then(|said| said.advertise.clone()),
         };
         let (tcp, udp) = codec.ports();
         let key = |kind| format!("codecs.{}.{kind}", codec.name());
         let own = |port: Option<u16>| {
             let port = port.filter(|_| config.dev)?;
-            let port = config.port_base.map_or(port, |base| base + PORTS_BEFORE + place);
+            let moved = |base: u16| base.checked_add(PORTS_BEFORE + place);
+            let port = config.port_base.map_or(Some(port), moved)?;
             Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         };
-        if let (None, None, Some(tcp)) = (
-            said.and_then(|said| said.tcp.as_ref()),
-            said.and_then(|said| said.udp.as_ref()),
-            own(tcp),
-        ) {
-            let (tcp, udp) = unsaid(codec.name(), tcp, own(udp).is_some())?;
-            (doors.tcp, doors.udp) = (vec![tcp], udp.into_iter().collect());
-            return Ok(doors);
+        let said_udp = said.and_then(|said| said.udp);
+        let wants_udp = said_udp.is_none() && own(udp).is_some();
+        match said.and_then(|said| said.tcp.as_ref()) {
+            Some(Listen(addrs)) => {
+                for addr in addrs {
+                    doors.tcp.push(listen(key("tcp"), FLAG, *addr)?);
+                }
+                if let Some(tcp) = doors.tcp.first().filter(|_| wants_udp) {
+                    doors.udp = Some(listen_udp(key("udp"), FLAG, address(tcp))?);
+                }
+            }
+            None => {
+                if let Some(addr) = own(tcp) {
+                    let (tcp, udp) = unsaid(codec.name(), addr, wants_udp)?;
+                    (doors.tcp, doors.udp) = (vec![tcp], udp);
+                }
+            }
         }
-        for addr in said.and_then(|said| said.tcp.as_ref()).map_or(&[][..], |tcp| &tcp.0) {
-            doors.tcp.push(listen(key("tcp"), FLAG, *addr)?);
-        }
-        for addr in said.and_then(|said| said.udp.as_ref()).map_or(&[][..], |udp| &udp.0) {
+        if let Some(addr) = said_udp {
             // On the same number, as clients of both expect.
             let addr = match doors.tcp.first().map(address) {
                 Some(tcp) if addr.port() == 0 && tcp.ip() == addr.ip() => tcp,
-                _ => *addr,
+                _ => addr,
             };
-            doors.udp.push(listen_udp(key("udp"), FLAG, addr)?);
-        }
-        let unsaid = said.is_none_or(|said| said.udp.is_none()) && own(udp).is_some();
-        if let Some(tcp) = doors.tcp.first().filter(|_| unsaid) {
-            doors.udp.push(listen_udp(key("udp"), FLAG, address(tcp))?);
+            doors.udp = Some(listen_udp(key("udp"), FLAG, addr)?);
         }
         Ok(doors)
     }
@@ -109,7 +112,7 @@ impl CodecDoors {
     fn addresses(&self) -> CodecAddresses {
         let udp = self
             .udp
-            .first()
+            .as_ref()
             .map(|socket| reached(socket.local_addr().expect("a bound socket has an address")));
         CodecAddresses { tcp: self.tcp.first().map(address).map(reached), udp }
     }

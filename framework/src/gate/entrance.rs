@@ -170,7 +170,8 @@ impl Entrance {
                     None => gate.clone().serve(Tcp::new(socket), peer, seat),
                     Some(codec) => {
                         let hub = self.hubs.iter().find(|hub| hub.codec().name() == codec.name());
-                        let coded = Coded::new(socket, transport, &*codec, &gate, hub.cloned());
+                        let hub = hub.map(|hub| (hub.clone(), peer.ip()));
+                        let coded = Coded::new(socket, transport, &*codec, &gate, hub);
                         gate.clone().serve(coded, peer, seat)
                     }
                 })

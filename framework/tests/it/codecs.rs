@@ -18,7 +18,7 @@ use crate::world::{Counter, LATEST, World, add_of, echo_of, game};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// `login TOKEN`, `echo N`, `add N`, `latest`, `hum`; a line each.
+/// `login TOKEN`, `echo N`, `add N`, `latest`, `count`, `hum`, `sing`; a line each.
 #[derive(Default)]
 struct Lines {
     word: String,
@@ -47,6 +47,8 @@ impl Codec for Lines {
             }
             ("count", _) => ctx.say(&msg::get_items::Req { idx: None })?,
             ("hum", _) => {}
+            // Answered here, and by much.
+            ("sing", _) => ctx.client().extend_from_slice(&[b'a'; 1000]),
             _ => return Err(Malformed::new("no such word")),
         }
         Ok(line.len())
@@ -219,7 +221,7 @@ fn what_is_no_message_of_a_codec_is_told_and_ends_the_connection_after_the_answe
         );
 
         let mut stranger = Client::connect(own).await;
-        stranger.0.write_all(&[b'a'; 5000]).await.unwrap();
+        stranger.0.write_all(&[b'a'; 200_000]).await.unwrap();
         assert_eq!(
             (stranger.line().await, stranger.line().await),
             ("error 1008".into(), String::new())
@@ -256,6 +258,20 @@ fn the_rate_holds_for_clients_of_a_codec_also_for_what_the_game_hears_nothing_of
 }
 
 #[test]
+fn a_client_that_does_not_read_what_its_codec_answers_is_not_read_either() {
+    let world = world(&["gate.rate_frames_per_s=0"]);
+    world.run(async {
+        let (own, _) = world.codec("lines");
+        let mut client = Client::signed_in(&world, own, "one").await;
+        let songs = b"sing\n".repeat(2_000_000);
+        let sung = timeout(Duration::from_secs(1), client.0.write_all(&songs)).await;
+        assert!(sung.is_err(), "10 MB were taken in, and 2 GB answered");
+        let mut other = Client::signed_in(&world, own, "two").await;
+        assert_eq!(other.ask("echo 7").await, "echo 7");
+    });
+}
+
+#[test]
 fn datagrams_go_both_ways_for_whoever_shows_the_word() {
     let world = world(&[]);
     world.run(async {
@@ -269,8 +285,12 @@ fn datagrams_go_both_ways_for_whoever_shows_the_word() {
         let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         stranger.connect(udp).await.unwrap();
         stranger.send(b"bind nobody's").await.unwrap();
-        stranger.send(b"add 100\n").await.unwrap();
+        // The word from an address that its client is not connected from.
+        let elsewhere = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+        elsewhere.connect(udp).await.unwrap();
         let word: String = token.chars().rev().take(32).collect();
+        elsewhere.send(format!("bind {word}").as_bytes()).await.unwrap();
+        stranger.send(b"add 100\n").await.unwrap();
         socket.send(format!("bind {word}").as_bytes()).await.unwrap();
         let mut datagram = [0; 600];
         let told = async {
@@ -284,6 +304,7 @@ fn datagrams_go_both_ways_for_whoever_shows_the_word() {
         };
         let bytes = timeout(PATIENCE, told).await.expect("a datagram");
         assert_eq!(&datagram[..bytes], b"latest\n");
+        assert!(elsewhere.try_recv(&mut datagram).is_err(), "nothing is sent elsewhere");
         // What it sends so is heard; a request belongs into the stream.
         socket.send(b"echo 7\n").await.unwrap();
         socket.send(&[b'a'; 549]).await.unwrap();

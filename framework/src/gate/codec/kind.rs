@@ -59,12 +59,17 @@ pub(crate) trait AnyCodec: Send + Sync {
 /// One connection's codec.
 pub(crate) trait AnyTongue: Send + Sync {
     fn read(&mut self, bytes: &[u8], ctx: &mut CodecCtx) -> Result<usize, Malformed>;
+    fn read_datagram(&mut self, bytes: &[u8], ctx: &mut CodecCtx) -> Result<usize, Malformed>;
     fn write(&mut self, frame: &Frame<'_>, ctx: &mut CodecCtx);
 }
 
 impl<C: Codec> AnyTongue for C {
     fn read(&mut self, bytes: &[u8], ctx: &mut CodecCtx) -> Result<usize, Malformed> {
         Codec::read(self, bytes, ctx)
+    }
+
+    fn read_datagram(&mut self, bytes: &[u8], ctx: &mut CodecCtx) -> Result<usize, Malformed> {
+        Codec::read_datagram(self, bytes, ctx)
     }
 
     fn write(&mut self, frame: &Frame<'_>, ctx: &mut CodecCtx) {

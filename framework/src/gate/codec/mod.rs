@@ -54,6 +54,18 @@ pub trait Codec: Default + Send + Sync + 'static {
         }
     }
 
+    /// Takes a datagram of the client's, whole: an input, such as where it goes. What it asks and
+    /// what it is answered is dropped, for it may come twice, or not at all.
+    ///
+    /// Unless told otherwise, as [`Codec::read`]: where that keeps what it awaits, a datagram must
+    /// not.
+    ///
+    /// # Errors
+    /// When it is none; it is dropped.
+    fn read_datagram(&mut self, bytes: &[u8], ctx: &mut CodecCtx) -> Result<usize, Malformed> {
+        self.read(bytes, ctx)
+    }
+
     /// The word with which a datagram asks for its connection, when that is what it says: the
     /// sender's address then belongs to the connection that expects it ([`CodecCtx::expect`]).
     fn claims(datagram: &[u8]) -> Option<Vec<u8>> {
@@ -99,7 +111,6 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 /// A codec's two ways: towards the game, and towards its client.
-#[derive(Debug)]
 pub struct CodecCtx {
     /// Frames for the gate.
     frames: Vec<u8>,
@@ -188,5 +199,25 @@ impl CodecCtx {
             return Err(FrameError::TooLarge { bytes: whole, bytes_max: self.bytes_max }.into());
         }
         Ok(bytes.get(head..whole))
+    }
+}
+
+impl CodecCtx {
+    /// Bytes for the client that are not taken.
+    fn told(&self) -> usize {
+        self.out.len() + self.loose.iter().map(Vec::len).sum::<usize>()
+    }
+}
+
+impl fmt::Debug for CodecCtx {
+    /// Without what is said: it may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodecCtx").field("bytes_max", &self.bytes_max).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Translator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Translator").finish_non_exhaustive()
     }
 }

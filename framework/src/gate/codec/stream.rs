@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     gate::{Carrier, Gate, Transport},
-    limits::READS_PER_WAKE_MAX,
+    limits::{CODEC_OUT_BYTES, READS_PER_WAKE_MAX},
     spare,
 };
 
@@ -30,6 +31,8 @@ pub(in crate::gate) struct Coded<S> {
     /// Of what the translator has for the client, so many bytes are written.
     written: usize,
     unflushed: bool,
+    /// The gate has said its last: what still comes is passed on as it is, to be forgotten.
+    ended: bool,
     udp: Option<UdpDoor>,
 }
 
@@ -42,11 +45,16 @@ where
         transport: Transport,
         codec: &dyn AnyCodec,
         gate: &Gate,
-        hub: Option<Arc<Hub>>,
+        hub: Option<(Arc<Hub>, IpAddr)>,
     ) -> Self {
-        let (translator, udp) =
-            (Translator::new(codec, &gate.settings.gate), hub.map(UdpDoor::new));
-        Self { stream, transport, translator, written: 0, unflushed: false, udp }
+        let translator = Translator::new(codec, &gate.settings.gate);
+        let udp = hub.map(|(hub, client)| UdpDoor::new(hub, client));
+        Self { stream, transport, translator, written: 0, unflushed: false, ended: false, udp }
+    }
+
+    /// Bytes for the client that are not written.
+    fn waiting(&mut self) -> usize {
+        self.translator.out().len() - self.written
     }
 
     /// Sends what may be lost, where there is a way for it; else it goes with the rest.
@@ -97,14 +105,21 @@ where
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.ended {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
         for _ in 0..READS_PER_WAKE_MAX {
             this.send_loose();
-            // What the codec answered itself; whether it goes out at once does not matter here.
+            // What the codec answered itself.
             if let Poll::Ready(written) = this.poll_out(cx) {
                 written?;
             }
             if this.translator.give(buf)? {
                 return Poll::Ready(Ok(()));
+            }
+            if this.waiting() >= CODEC_OUT_BYTES {
+                // It does not read: it is not read either, until it does.
+                return Poll::Pending;
             }
             let start = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
@@ -144,6 +159,7 @@ where
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.ended = true;
         ready!(this.poll_out(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }

@@ -17,7 +17,6 @@ use crate::{
 };
 
 /// One client's codec at work.
-#[derive(Debug)]
 pub(in crate::gate) struct Translator {
     tongue: Box<dyn AnyTongue>,
     ctx: CodecCtx,
@@ -101,16 +100,16 @@ impl Translator {
         self.noise.get_or_insert_with(|| Box::new(fresh())).judge(now) != Verdict::Close
     }
 
-    /// Takes in a datagram: one whole message that nobody answers.
+    /// Takes in a datagram: one whole message, which is an input and nothing else. What the codec
+    /// would answer to it is left out: it may have come twice, or from somebody else.
     pub(super) fn take_datagram(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let before = self.ctx.frames.len();
-        match self.tongue.read(bytes, &mut self.ctx) {
-            Ok(taken) if taken == bytes.len() => self.ctx.frames.split_off(before),
-            _ => {
-                self.ctx.frames.truncate(before);
-                Vec::new()
-            }
-        }
+        let (frames, out) = (self.ctx.frames.len(), self.ctx.out.len());
+        let loose = self.ctx.loose.len();
+        let taken = self.tongue.read_datagram(bytes, &mut self.ctx);
+        let said = self.ctx.frames.split_off(frames);
+        self.ctx.out.truncate(out);
+        self.ctx.loose.truncate(loose);
+        if taken == Ok(bytes.len()) { said } else { Vec::new() }
     }
 
     /// Gives the connection frames, or what ends it. Says whether there was something.
@@ -140,7 +139,7 @@ impl Translator {
     /// until what is told now is written.
     pub(in crate::gate) fn write(&mut self, frames: &[u8]) -> usize {
         let mut at = 0;
-        while self.ctx.out.len() < CODEC_OUT_BYTES
+        while self.ctx.told() < CODEC_OUT_BYTES
             && let Ok(Cut::Frame(frame)) = cut(&frames[at..], FRAME_BYTES_MAX)
         {
             self.tongue.write(&frame, &mut self.ctx);

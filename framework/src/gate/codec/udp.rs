@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket as StdSocket},
+    net::{IpAddr, SocketAddr, UdpSocket as StdSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
@@ -36,6 +36,9 @@ struct Doors {
 #[derive(Clone, Debug)]
 struct Way {
     datagrams: mpsc::Sender<Bytes>,
+    /// Where its client is connected from: nobody else is sent anything, whatever a datagram says
+    /// of where it came from.
+    ip: IpAddr,
     /// Where its client was last.
     client: Arc<Mutex<Option<SocketAddr>>>,
 }
@@ -95,12 +98,11 @@ impl Hub {
         let claimed = self.codec.claims(datagram);
         let mut doors = self.doors();
         if let Some(word) = claimed {
-            let Some(way) = doors.by_word.get(&word).cloned() else {
-                return self.dropped.increment(1);
-            };
+            let way = doors.by_word.get(&word).filter(|way| way.ip == from.ip().to_canonical());
+            let Some(way) = way.cloned() else { return self.dropped.increment(1) };
             let before = way.client().replace(from);
             if let Some(before) = before.filter(|before| *before != from) {
-                doors.by_addr.remove(&before);
+                doors.forget(before, &way);
             }
             doors.by_addr.insert(from, way);
             return;
@@ -119,6 +121,22 @@ impl Hub {
     }
 }
 
+impl Doors {
+    /// Another connection may expect the same word by now.
+    fn unexpect(&mut self, word: &[u8], way: &Way) {
+        if self.by_word.get(word).is_some_and(|known| known.is(way)) {
+            self.by_word.remove(word);
+        }
+    }
+
+    /// Another connection's client may be there by now.
+    fn forget(&mut self, client: SocketAddr, way: &Way) {
+        if self.by_addr.get(&client).is_some_and(|known| known.is(way)) {
+            self.by_addr.remove(&client);
+        }
+    }
+}
+
 impl Way {
     fn client(&self) -> MutexGuard<'_, Option<SocketAddr>> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,9 +144,11 @@ impl Way {
 }
 
 impl UdpDoor {
-    pub(in crate::gate) fn new(hub: Arc<Hub>) -> Self {
+    /// For a client that is connected from this address.
+    pub(super) fn new(hub: Arc<Hub>, client: IpAddr) -> Self {
         let (datagrams, arrived) = mpsc::channel(CODEC_DATAGRAMS_WAITING_MAX);
-        Self { hub, way: Way { datagrams, client: Arc::default() }, arrived, word: None }
+        let way = Way { datagrams, ip: client.to_canonical(), client: Arc::default() };
+        Self { hub, way, arrived, word: None }
     }
 
     /// The client may ask for datagrams with this word, and with none that was told before.
@@ -139,7 +159,7 @@ impl UdpDoor {
         }
         let mut doors = self.hub.doors();
         if let Some(before) = self.word.replace(word.clone()) {
-            doors.by_word.remove(&before);
+            doors.unexpect(&before, &self.way);
         }
         doors.by_word.insert(word, self.way.clone());
     }
@@ -169,17 +189,11 @@ impl Drop for UdpDoor {
     fn drop(&mut self) {
         let mut doors = self.hub.doors();
         if let Some(word) = &self.word {
-            // Another connection may expect the same word by now.
-            let own = doors.by_word.get(word).is_some_and(|way| self.way.is(way));
-            if own {
-                doors.by_word.remove(word);
-            }
+            doors.unexpect(word, &self.way);
         }
         let client = *self.way.client();
-        if let Some(client) = client
-            && doors.by_addr.get(&client).is_some_and(|way| self.way.is(way))
-        {
-            doors.by_addr.remove(&client);
+        if let Some(client) = client {
+            doors.forget(client, &self.way);
         }
     }
 }

@@ -34,8 +34,9 @@ use crate::{
         rate::{Budget, Verdict},
     },
     limits::{
-        CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, CODEC_FIRST_BYTES_PATIENCE, READS_PER_WAKE_MAX,
-        WS_MESSAGE_BYTES_MAX, WS_PONG_BYTES_WAITING_MAX, WS_SILENCE_BEFORE_GREETING,
+        CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGER, CODEC_FIRST_BYTES_PATIENCE, CODEC_OUT_BYTES,
+        READS_PER_WAKE_MAX, WS_MESSAGE_BYTES_MAX, WS_PONG_BYTES_WAITING_MAX,
+        WS_SILENCE_BEFORE_GREETING,
     },
     spare,
     wire::{Code, Cut, Refusal, cut},
@@ -446,6 +447,12 @@ where
             if ready!(said)? == Read::Frames || matches!(this.ending, Ending::Over) {
                 return Poll::Ready(Ok(()));
             }
+            if let Codec::Other(_) = this.codec
+                && this.out.waiting() >= CODEC_OUT_BYTES
+            {
+                // It does not read: it is not read either, until it does.
+                return Poll::Pending;
+            }
             match ready!(this.read_once(cx, buf))? {
                 Read::Nothing => {}
                 Read::Frames | Read::End => return Poll::Ready(Ok(())),
@@ -479,6 +486,7 @@ where
         Poll::Ready(Ok(match &mut this.codec {
             Codec::Json(json) => json.write(frames, &mut this.out.bytes),
             Codec::Other(translator) => {
+                put_said(translator, &mut this.out.bytes);
                 let told = translator.write(frames);
                 put_said(translator, &mut this.out.bytes);
                 told
