@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests run against: etcd, Redis and PostgreSQL, from Debian, and a Python with the
 # packages of examples/clients/python, in target/python; Node.js with the clients that
-# examples/clients/npm names, in target/npm; Chromium, which the web client's tests look into without
-# a screen; and valgrind, which counts instructions. Does nothing when they are here. The
-# tests start copies of the servers, on free ports.
+# examples/clients/npm names, in target/npm; curl, which tries the account routes; Chromium, which the
+# web client's tests look into without a screen; and valgrind, which counts instructions. Does nothing
+# when they are here. The tests start copies of the servers, on free ports.
 set -euo pipefail
 
 has_postgres() {
@@ -50,11 +50,12 @@ command -v valgrind >/dev/null || missing+=(valgrind)
 has_postgres || missing+=(postgresql)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+command -v curl >/dev/null || missing+=(curl)
 # Debian has Python without what makes virtual environments.
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -eq 0 ]; then
-    echo "services.sh: etcd, redis-server, postgres, python3, node, npm, chromium and valgrind are installed"
+    echo "services.sh: etcd, redis-server, postgres, python3, node, npm, curl, chromium and valgrind are installed"
     python_packages
     npm_packages
     exit 0

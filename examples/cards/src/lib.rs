@@ -63,7 +63,7 @@ async fn get_mails(
     Ok(msg::get_mails::Res { code: 0, mails: mails.collect() })
 }
 
-/// Draws 1 to 10 cards for nothing, for whoever has another price for them, or none. They are in
+/// Draws 1 to 100 cards for nothing, for whoever has another price for them, or none. They are in
 /// the store before anybody hears of them.
 ///
 /// # Errors

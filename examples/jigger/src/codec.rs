@@ -41,9 +41,6 @@ const HELD_BYTES_MAX: usize = 128 * 1024;
 /// Rooms that a list shows: a page as large as there are.
 const LISTED_MAX: u32 = 100;
 
-/// What no room is called.
-const NO_ROOM: &str = "-";
-
 /// A client that speaks numbered envelopes.
 #[derive(Debug, Default)]
 pub struct Jigger {
@@ -223,7 +220,8 @@ impl Jigger {
                 Err(_) => settle_with(ErrorCode::InvalidParam, ctx),
             },
             Ok(LeaveRoomRequest) => {
-                let room_id = self.room.as_ref().map_or(NO_ROOM, |room| &room.id).to_owned();
+                // An empty id is that of the room that it is in, should there be one after all.
+                let room_id = self.room.as_ref().map(|room| room.id.clone()).unwrap_or_default();
                 ctx.say(&msg::leave_room::Req { room_id })?;
                 Ok(Step::Leave)
             }
@@ -394,7 +392,10 @@ impl Jigger {
         let (id, data) = match api {
             RoomDetailNotify::NAME => {
                 let told = RoomDetailNotify::decode(payload).unwrap_or_default();
-                if let (Some(room), Some(now)) = (&mut self.room, told.room.and_then(|d| d.room)) {
+                // What is said last of a room that it has left says nothing of the next.
+                if let (Some(room), Some(now)) = (&mut self.room, told.room.and_then(|d| d.room))
+                    && room.id == now.id
+                {
                     *room = now;
                 }
                 (MessageId::RoomStateNotification, payload.to_vec())
@@ -411,7 +412,8 @@ impl Jigger {
                 (MessageId::RoomStateNotification, told.encode_to_vec())
             }
             msg::RoomClosed::NAME => {
-                self.room = None;
+                let closed = msg::RoomClosed::decode(payload).unwrap_or_default();
+                self.room.take_if(|room| room.id == closed.room_id);
                 return;
             }
             // The bag has changed, somebody has signed in elsewhere: there is no word for it.

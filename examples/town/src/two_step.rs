@@ -10,6 +10,7 @@ const SIGNED: [&str; 6] = ["addrType", "address", "nonce", "openid", "sign", "t"
 
 impl Validator for TwoStep {
     async fn check(&self, proof: &Proof, ctx: &ValidatorCtx) -> Result<Identity, Refusal> {
+        ctx.secret()?;
         let auth = proof.auth()?;
         // The code comes beside what was signed: among it, or from older clients as `openkey`.
         let code = auth.text("captcha").or_else(|_| proof.openkey().map(str::to_owned))?;
@@ -20,9 +21,9 @@ impl Validator for TwoStep {
         if openid != proof.id {
             return Err(ctx.refused("the signature is somebody else's"));
         }
-        ctx.take_code(&address, &code).await?;
-        // Whoever reads what is sent to an address is its owner, whatever it calls itself.
-        Ok(Identity::new(address))
+        // Whoever reads what is sent to an address is its owner, whatever it calls itself and however
+        // it writes the address.
+        Ok(Identity::new(ctx.take_code(&address, &code).await?))
     }
 
     fn pages(&self) -> Vec<&'static str> {
@@ -30,6 +31,8 @@ impl Validator for TwoStep {
     }
 
     async fn sign(&self, asked: &Fields, ctx: &ValidatorCtx) -> Result<Fields, Refusal> {
+        // Before a code is sent: while this is off, nobody could use it.
+        ctx.secret()?;
         let address = asked.text("address")?;
         ctx.send_code(&address).await?;
         let kind = if address.contains('@') { "mail" } else { "phone" };

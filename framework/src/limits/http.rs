@@ -28,9 +28,14 @@ pub(crate) const SOCKET_MESSAGES_MAX: usize = 64;
 pub(crate) const SOCKET_OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often a socket is pinged, or has to ping, and how much later that is too late: as clients
-/// of both generations expect it. Beyond: closed.
+/// of both generations expect it; and, together, how long a WebSocket's client may take in nothing.
+/// Beyond: closed.
 pub(crate) const SOCKET_PING: (Duration, Duration) =
     (Duration::from_secs(25), Duration::from_secs(20));
+
+/// How long a node that stops waits for its sockets, which are told and leave at once. Beyond: those
+/// whose clients do not read end with the server.
+pub(crate) const SOCKET_CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Bytes of a WebSocket that wait between its connection and Socket.IO, each way. Beyond: the
 /// client waits, or its messages.

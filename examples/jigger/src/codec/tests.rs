@@ -136,6 +136,16 @@ fn joined(name: &str) -> msg::join_room::Res {
     msg::join_room::Res { code: 0, room_id: "r".to_owned(), state }
 }
 
+fn closed(room_id: &str) -> msg::RoomClosed {
+    msg::RoomClosed { room_id: room_id.to_owned(), ..msg::RoomClosed::default() }
+}
+
+fn detail(room_id: &str, current_players: i32) -> RoomDetailNotify {
+    let room = Room { id: room_id.to_owned(), current_players, ..Room::default() };
+    let room = RoomDetail { room: Some(room), current_players: Vec::new() };
+    RoomDetailNotify { be_notified_uid: 7, room: Some(room) }
+}
+
 #[test]
 fn who_signs_in_is_told_who_it_is() {
     let mut line = Line::new();
@@ -324,6 +334,8 @@ fn who_gets_no_seat_is_told_why() {
     let told: join_room::Res = line.hears_one(MessageId::JoinRoomResponse);
     assert_eq!(told.ret(), ErrorCode::InvalidRoom);
     line.sends(MessageId::LeaveRoomRequest, &leave_room::Req::default());
+    let (_, payload) = line.frames().remove(0);
+    assert!(payload.is_empty(), "whatever room it is in");
     line.refuses(msg::leave_room::Req::NAME, Code::NOT_IN_ROOM);
     let told: leave_room::Res = line.hears_one(MessageId::LeaveRoomResponse);
     assert_eq!(told.ret(), ErrorCode::InvalidRoom);
@@ -334,10 +346,27 @@ fn a_room_that_was_closed_is_left() {
     let mut line = Line::open();
     line.creates("n");
     line.hears();
-    line.gate(&msg::RoomClosed::default());
+    line.gate(&closed("r"));
     assert_eq!(line.hears(), []);
     line.creates("m");
     assert_eq!(line.hears_one::<create_room::Res>(MessageId::CreateRoomResponse).ret, 0);
+}
+
+#[test]
+fn what_is_told_of_another_room_changes_nothing_of_ones_own() {
+    let mut line = Line::open();
+    line.creates("n");
+    line.hears();
+    line.gate(&closed("another"));
+    line.gate(&detail("another", 3));
+    line.gate(&detail("r", 2));
+    assert_eq!(line.hears().len(), 2);
+    line.sends(MessageId::LeaveRoomRequest, &leave_room::Req::default());
+    let (_, payload) = line.frames().remove(0);
+    assert_eq!(msg::leave_room::Req::decode(&*payload).expect("a room").room_id, "r");
+    line.gate(&msg::leave_room::Res { code: 0 });
+    let told: leave_room::Res = line.hears_one(MessageId::LeaveRoomResponse);
+    assert_eq!(told.room.map(|room| (room.id, room.current_players)), Some(("r".to_owned(), 1)));
 }
 
 #[test]

@@ -31,10 +31,13 @@ pub(crate) fn node() -> Command {
     node
 }
 
-/// What a script of examples/clients/npm says; it must end well.
+/// What a program says, such as a script of examples/clients/npm; it must end well.
 #[track_caller]
-pub(crate) fn says(node: &mut Command) -> String {
-    let output = node.output().expect("node is installed: run ./services.sh");
+pub(crate) fn says(program: &mut Command) -> String {
+    let output = program.output().unwrap_or_else(|e| {
+        let name = program.get_program().display();
+        panic!("{name} does not start, run ./services.sh: {e}")
+    });
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let trouble = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{trouble}");

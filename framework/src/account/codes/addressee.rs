@@ -8,8 +8,8 @@ use crate::wire::{Code, Refusal};
 pub(in crate::account) struct Addressee {
     /// What codes and guesses are counted under: no phone's and no account's when it is mail.
     pub(super) key: String,
-    /// As the sender is told.
-    pub(super) address: String,
+    /// Its normal form, as the sender is told.
+    pub(in crate::account) address: String,
 }
 
 /// What mail allows.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::{Fields, Identity, Proof, ProofSettings, Validator, ValidatorCtx, Validators};
+use super::super::{
+    Claim, Fields, Identity, Proof, ProofSettings, Validator, ValidatorCtx, Validators,
+};
 use super::{
     super::{
         tests::Log,
@@ -261,8 +263,8 @@ async fn the_cache_does_not_hold_the_code() {
 struct Coder;
 
 impl Validator for Coder {
-    async fn check(&self, proof: &Proof, _: &ValidatorCtx) -> Result<Identity, Refusal> {
-        Ok(Identity::new(proof.id.as_str()))
+    async fn check(&self, proof: &Proof, ctx: &ValidatorCtx) -> Result<Identity, Refusal> {
+        Ok(Identity::new(ctx.take_code(&proof.id, proof.openkey()?).await?))
     }
 
     async fn call(
@@ -274,7 +276,7 @@ impl Validator for Coder {
         let to = asked.text("address")?;
         match call {
             "send" => ctx.send_code(&to).await.map(|()| String::new()),
-            "take" => ctx.take_code(&to, &asked.text("code")?).await.map(|()| String::new()),
+            "take" => ctx.take_code(&to, &asked.text("code")?).await,
             _ => ctx.code_sent(&to).await,
         }
     }
@@ -302,8 +304,30 @@ async fn a_validator_sends_a_code_once_and_takes_it_once_and_shows_it_in_dev_alo
         assert_eq!(ask("shown", "").await, shown);
         let wrong = if code == "123456" { "654321" } else { "123456" };
         assert_eq!(ask("take", wrong).await, Err(Code::CODE_WRONG));
-        assert_eq!(ask("take", &code).await, Ok(String::new()));
+        let normal = "anna@example.org".to_owned();
+        assert_eq!(ask("take", &code).await, Ok(normal), "one for all spellings");
         assert_eq!(ask("take", &code).await, Err(Code::CODE_EXPIRED), "it is used");
         assert_eq!(ask("send", "").await, Err(Code::TOO_MANY_TRIES), "one a minute");
     }
+}
+
+#[tokio::test]
+async fn two_spellings_of_one_address_are_one_account() {
+    let mut validators = Validators::default();
+    validators.add("coder", Coder);
+    let w = World::proving(ProofSettings { validators, ..Default::default() }).await;
+    let account = async |address: &str, normal: &str| {
+        // One code a minute.
+        w.clock.set(w.clock.now_ms() + 61_000);
+        let asked = Fields::new().with("address", address);
+        w.center.ask_validator("coder", "send", asked, None).await.unwrap();
+        let (openid, openkey) = (format!("coder.{address}"), Some(w.phones.code(normal)));
+        let known = w.center.login(Claim { openid, openkey, ..Claim::default() }).await.unwrap();
+        known.signed.account.id
+    };
+    let mail = account("Anna@Example.org", "anna@example.org").await;
+    assert_eq!(account("anna@example.org", "anna@example.org").await, mail);
+    let phone = account("13812345678", PHONE).await;
+    assert_eq!(account("+86 138 1234 5678", PHONE).await, phone);
+    assert_ne!(mail, phone);
 }

@@ -191,14 +191,16 @@ impl ValidatorCtx {
         Ok(self.center.0.send_code_again(&to, self.ip()).await?)
     }
 
-    /// Takes the code that was sent there: once.
+    /// Takes the code that was sent there: once. Returns the address in its normal form, which is
+    /// one for all its spellings and so can be an [`Identity`]: mail in lower case, a phone in E.164.
     ///
     /// # Errors
-    /// 206 when there is none, or it was taken; 207 when it is wrong; 208 after five wrong ones in five
+    /// 205 when it is no address; 206 when there is none, or it was taken; 207 when it is wrong; 208 after five wrong ones in five
     /// minutes.
-    pub async fn take_code(&self, to: &str, code: &str) -> Result<(), Refusal> {
+    pub async fn take_code(&self, to: &str, code: &str) -> Result<String, Refusal> {
         let to = self.addressee(to)?;
-        Ok(self.center.0.take_code_at(&to, code, Taker::Validator, self.ip()).await?)
+        self.center.0.take_code_at(&to, code, Taker::Validator, self.ip()).await?;
+        Ok(to.address)
     }
 
     /// The code that was sent there last, for tests: in `dev` alone.

@@ -1,5 +1,5 @@
 //! Owns the way between the HTTP server and Socket.IO: a polling request is handed over whole, the
-//! bytes of a WebSocket are passed on in both directions.
+//! bytes of a WebSocket are passed on in both directions, until one of them ends.
 //! Leaves who has a seat to `seats`, what is said to `mod`.
 
 use std::{io, sync::Arc};
@@ -14,8 +14,9 @@ use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full};
 use socketioxide::service::SocketIoService;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
-    sync::oneshot,
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, split},
+    sync::{mpsc, oneshot},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -26,7 +27,10 @@ use super::{
     Elsewhere, PATH, Sockets,
     seats::Seat,
 };
-use crate::{limits::SOCKET_PIPE_BYTES, wire::Code};
+use crate::{
+    limits::{SOCKET_PING, SOCKET_PIPE_BYTES},
+    wire::Code,
+};
 
 /// What a request of Socket.IO is answered.
 pub(super) async fn serve(
@@ -168,6 +172,7 @@ fn upgraded(
     let (Some(accept), Some(asked)) = (accepted(req), request(req, seat, ())) else {
         return malformed();
     };
+    let goodbye = goodbye(req);
     let (near, far) = tokio::io::duplex(SOCKET_PIPE_BYTES);
     // What Socket.IO spawns belongs to the node's runtime, not to a worker's.
     let entered = sockets.desk.runtime.enter();
@@ -176,12 +181,35 @@ fn upgraded(
     if taken.is_err() {
         return malformed();
     }
-    let (reader, writer) = split(near);
-    actix_web::rt::spawn(upstream(payload, writer));
+    let (out, body) = mpsc::channel(1);
+    let sockets = sockets.clone();
+    actix_web::rt::spawn(async move {
+        let (reader, writer) = split(near);
+        // When one way ends so does the other: Socket.IO sees the end, and the client.
+        tokio::select! {
+            () = upstream(payload, writer) => {}
+            () = downstream(reader, out) => {}
+        }
+        if let Some(goodbye) = goodbye {
+            sockets.desk.tasks.spawn_on(ask(sockets.service, goodbye), &sockets.desk.runtime);
+        }
+    });
+    let body = stream::unfold(body, async |mut body| {
+        body.recv().await.map(|bytes| (Ok::<Bytes, io::Error>(bytes), body))
+    });
     HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS)
         .upgrade("websocket")
         .insert_header((header::SEC_WEBSOCKET_ACCEPT, accept))
-        .streaming(downstream(reader))
+        .streaming(body)
+}
+
+/// What closes a socket that polls, when its client has one; one that has turned to a WebSocket
+/// refuses it. Without it, Socket.IO keeps for ever who leaves half-way between the two. It may have
+/// the newer form for both generations.
+fn goodbye(req: &HttpRequest) -> Option<http::Request<Full<Bytes>>> {
+    let sid = req.query_string().split('&').find(|parameter| parameter.starts_with("sid="))?;
+    let asked = http::Request::post(format!("{PATH}?EIO=4&transport=polling&{sid}"));
+    asked.body(Full::new(Bytes::from_static(b"1"))).ok()
 }
 
 /// What a WebSocket's handshake is answered, if it is one.
@@ -198,27 +226,50 @@ fn accepted(req: &HttpRequest) -> Option<String> {
     asks.then(|| derive_accept_key(key.as_bytes()))
 }
 
-async fn upstream(mut payload: web::Payload, mut writer: WriteHalf<tokio::io::DuplexStream>) {
+async fn upstream(mut payload: web::Payload, mut writer: WriteHalf<DuplexStream>) {
     while let Some(Ok(bytes)) = payload.next().await {
         if writer.write_all(&bytes).await.is_err() {
             break;
         }
     }
-    // Socket.IO learns that the client has gone; it may have gone itself.
-    let _gone = writer.shutdown().await;
 }
 
-fn downstream(
-    reader: ReadHalf<tokio::io::DuplexStream>,
-) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
-    stream::unfold(reader, async |mut reader| {
+/// Ends also when a client takes in nothing for as long as it may be silent.
+async fn downstream(mut reader: ReadHalf<DuplexStream>, out: mpsc::Sender<Bytes>) {
+    let (ping, patience) = SOCKET_PING;
+    loop {
         let mut bytes = vec![0; SOCKET_PIPE_BYTES];
         match reader.read(&mut bytes).await {
-            Ok(read @ 1..) => {
-                bytes.truncate(read);
-                Some((Ok(Bytes::from(bytes)), reader))
-            }
-            Ok(0) | Err(_) => None,
+            Ok(read @ 1..) => bytes.truncate(read),
+            Ok(0) | Err(_) => return,
         }
-    })
+        if !matches!(timeout(ping + patience, out.send(bytes.into())).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_websocket_whose_client_does_not_read_is_closed() {
+        let (near, mut far) = tokio::io::duplex(SOCKET_PIPE_BYTES);
+        let (reader, writer) = split(near);
+        let (out, mut body) = mpsc::channel(1);
+        let began = Instant::now();
+        let passes = async {
+            downstream(reader, out).await;
+            drop(writer);
+            began.elapsed()
+        };
+        let says = async { while far.write_all(&[0; SOCKET_PIPE_BYTES]).await.is_ok() {} };
+        let (lasted, ()) = tokio::join!(passes, says);
+        assert!(lasted >= SOCKET_PING.0 + SOCKET_PING.1);
+        assert!(body.recv().await.is_some_and(|bytes| !bytes.is_empty()));
+        assert_eq!(body.recv().await, None);
+    }
 }

@@ -38,8 +38,8 @@ use super::{
 };
 use crate::{
     limits::{
-        HTTP_BODY_BYTES_MAX, ROLE_ASK_DEADLINE, SOCKET_MESSAGES_MAX, SOCKET_OPEN_DEADLINE,
-        SOCKET_PING,
+        HTTP_BODY_BYTES_MAX, ROLE_ASK_DEADLINE, SOCKET_CLOSE_DEADLINE, SOCKET_MESSAGES_MAX,
+        SOCKET_OPEN_DEADLINE, SOCKET_PING,
     },
     tasks::Tasks,
     wire::Code,
@@ -111,7 +111,8 @@ impl Sockets {
     pub(crate) async fn close(&self) {
         self.desk.seats.close();
         let sockets = self.io.sockets();
-        self.io.close().await;
+        // One whose client does not read holds up all: whoever stops goes on without it.
+        let _late = timeout(SOCKET_CLOSE_DEADLINE, self.io.close()).await;
         // Their namespace is gone, and would keep them.
         sockets.into_iter().for_each(close);
     }
@@ -141,10 +142,15 @@ impl Desk {
             true => answer.pointer("/data/id").and_then(Value::as_i64),
             false => None,
         };
-        if let Some(account) = signed_in
-            && let Some(before) = self.seats.sign_in(account, socket.id)
-        {
-            displace(&io, before);
+        if let Some(account) = signed_in {
+            let before = self.seats.sign_in(account, socket.id);
+            // It has gone meanwhile, and was forgotten before it was noted.
+            if !socket.connected() {
+                self.seats.gone(socket.id);
+            }
+            if let Some(before) = before {
+                displace(&io, before);
+            }
         }
         if ack.send(&answer).is_err() {
             tracing::debug!(target: "account", limit = SOCKET_MESSAGES_MAX, "an answer found no way");
@@ -154,13 +160,13 @@ impl Desk {
 
     /// Does a call as the route `/index.html` does, with the same budget, places and deadline.
     async fn call(&self, socket: &SocketRef, asked: Option<Value>) -> Result<Value, Refused> {
-        let Some(Value::Object(asked)) = asked else {
-            return Err(Code::PARAMETER.because("a `req` has one JSON object").into());
-        };
         let seat = socket.req_parts().extensions.get::<Arc<Seat>>().ok_or(Code::INTERNAL)?;
         let _turn = seat.calls.try_acquire().map_err(|_| Code::BUSY)?;
         let place = self.front.place()?;
         self.front.admit(seat.ip, func::PATH)?;
+        let Some(Value::Object(asked)) = asked else {
+            return Err(Code::PARAMETER.because("a `req` has one JSON object").into());
+        };
         let call = self.read(asked, seat);
         let (done, answer) = oneshot::channel();
         // It goes on when the client does not wait for it: what changes an account is done whole.

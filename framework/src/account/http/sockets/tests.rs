@@ -152,6 +152,29 @@ async fn a_client_that_polls_turns_to_a_websocket_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_while_it_turns_to_a_websocket_leaves_nothing() {
+    let edge = Edge::new().await;
+    for said in [None, Some("2probe"), Some("nonsense")] {
+        let url = format!("{}/socket.io/?EIO=4&transport=polling", edge.url);
+        let open = edge.client.get(&url).send().await.unwrap().text().await.unwrap();
+        let open: Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+        let sid = open["sid"].as_str().unwrap();
+        // What it has joined and what answers the first ping: nothing else would close it.
+        for body in ["40", "3"] {
+            let post = edge.client.post(format!("{url}&sid={sid}")).body(body);
+            assert_eq!(post.send().await.unwrap().text().await.unwrap(), "ok");
+        }
+        let query = format!("EIO=4&transport=websocket&sid={sid}");
+        let mut socket = Socket::dial(&edge, &query).await;
+        if let Some(said) = said {
+            socket.say(said).await;
+        }
+        drop(socket);
+        closed(&edge).await;
+    }
+}
+
+#[tokio::test]
 async fn the_older_protocol_polls_in_its_own_form() {
     let edge = Edge::new().await;
     let url = format!("{}/socket.io/?EIO=3&transport=polling&b64=1", edge.url);
@@ -251,6 +274,8 @@ async fn what_is_no_socket_is_answered_or_closed_and_leaves_nothing() {
     stream.write_all(&[0xff; 64]).await.unwrap();
     let mut rest = Vec::new();
     timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+    drop(stream);
+    closed(&edge).await;
 }
 
 #[tokio::test]
