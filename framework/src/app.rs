@@ -43,20 +43,13 @@ pub struct App<S = ()> {
     name: &'static str,
     table: Table<S>,
     classes: Classes,
-    hooks: Hooks,
-    pages: Pages,
-    codecs: Codecs,
-    routes: OwnRoutes,
-    sender: Sender,
-    validators: Validators,
+    parts: Parts,
     script: Option<AnyScript>,
-    rooms: Vec<Arc<dyn AnyRoomKind>>,
 }
 
-/// What a node needs of a game.
+/// What of a game has nothing to do with its players' state.
 #[derive(Clone)]
-pub(crate) struct Game {
-    pub(crate) player: Arc<dyn AnyKind>,
+pub(crate) struct Parts {
     pub(crate) hooks: Hooks,
     pub(crate) pages: Pages,
     pub(crate) codecs: Codecs,
@@ -66,11 +59,19 @@ pub(crate) struct Game {
     pub(crate) rooms: Vec<Arc<dyn AnyRoomKind>>,
 }
 
+/// What a node needs of a game.
+#[derive(Clone)]
+pub(crate) struct Game {
+    pub(crate) player: Arc<dyn AnyKind>,
+    pub(crate) parts: Parts,
+}
+
 impl Game {
     /// What describes the messages that clients may send and hear.
     pub(crate) fn schemas(&self) -> Vec<&'static [u8]> {
-        let rooms = self.rooms.iter().flat_map(|kind| kind.schemas());
-        let own = (!self.rooms.is_empty()).then(msg::enter_room::Req::schema);
+        let rooms = &self.parts.rooms;
+        let own = (!rooms.is_empty()).then(msg::enter_room::Req::schema);
+        let rooms = rooms.iter().flat_map(|kind| kind.schemas());
         self.player.schemas().iter().chain(rooms).copied().chain(own).collect()
     }
 }
@@ -78,49 +79,22 @@ impl Game {
 impl App {
     /// Begins a game; the name is the program's, in its banner and its help.
     pub fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            table: Table::new(),
-            classes: Classes::default(),
+        let parts = Parts {
             hooks: Hooks::default(),
             pages: Pages::default(),
             codecs: Codecs::default(),
             routes: OwnRoutes::default(),
             sender: Sender::none(),
             validators: Validators::default(),
-            script: None,
             rooms: Vec::new(),
-        }
+        };
+        Self { name, table: Table::new(), classes: Classes::default(), parts, script: None }
     }
 
     /// Says what the state of a player is; the handlers that follow work on it.
     pub fn player<P: Player>(self) -> App<P> {
-        let Self {
-            name,
-            table: _,
-            classes,
-            hooks,
-            pages,
-            codecs,
-            routes,
-            sender,
-            validators,
-            script,
-            rooms,
-        } = self;
-        App {
-            name,
-            table: Table::new(),
-            classes,
-            hooks,
-            pages,
-            codecs,
-            routes,
-            sender,
-            validators,
-            script,
-            rooms,
-        }
+        let Self { name, table: _, classes, parts, script } = self;
+        App { name, table: Table::new(), classes, parts, script }
     }
 }
 
@@ -128,7 +102,7 @@ impl<S> App<S> {
     /// Lets a studio have its word at the gate: who is let in, and why connections end.
     #[must_use]
     pub fn gate(mut self, hooks: impl GateHooks) -> Self {
-        self.hooks = Hooks::new(hooks);
+        self.parts.hooks = Hooks::new(hooks);
         self
     }
 
@@ -140,7 +114,7 @@ impl<S> App<S> {
     /// When the path is taken, or is no path.
     #[must_use]
     pub fn page(mut self, path: &'static str, page: Page) -> Self {
-        self.pages.add(path, page);
+        self.parts.pages.add(path, page);
         self
     }
 
@@ -152,7 +126,7 @@ impl<S> App<S> {
     /// When there is a codec of that name already.
     #[must_use]
     pub fn codec<C: Codec>(mut self, kind: CodecKind<C>) -> Self {
-        self.codecs.add(Arc::new(kind));
+        self.parts.codecs.add(Arc::new(kind));
         self
     }
 
@@ -170,7 +144,7 @@ impl<S> App<S> {
     where
         F: Future<Output = HttpAnswer> + Send + 'static,
     {
-        self.routes.add(path, handler);
+        self.parts.routes.add(path, handler);
         self
     }
 
@@ -178,7 +152,7 @@ impl<S> App<S> {
     /// either, `dev` writes them to the log, and nothing else sends any.
     #[must_use]
     pub fn code_sender(mut self, sender: impl CodeSender) -> Self {
-        self.sender = Sender::new(sender);
+        self.parts.sender = Sender::new(sender);
         self
     }
 
@@ -190,7 +164,7 @@ impl<S> App<S> {
     /// digits, `-` and `_`; when a page of its is taken, or is no path.
     #[must_use]
     pub fn validator(mut self, name: &'static str, validator: impl Validator) -> Self {
-        self.validators.add(name, validator);
+        self.parts.validators.add(name, validator);
         self
     }
 }
@@ -243,9 +217,9 @@ impl<P: Player> App<P> {
     #[must_use]
     pub fn room<R: Room>(mut self, kind: RoomKind<R>) -> Self {
         let name = kind.name();
-        let known = self.rooms.iter().any(|known| known.name() == name);
+        let known = self.parts.rooms.iter().any(|known| known.name() == name);
         assert!(!known && name != PLAYER, "two kinds of rooms named {name}: keep one of them");
-        self.rooms.push(Arc::new(kind));
+        self.parts.rooms.push(Arc::new(kind));
         self
     }
 
@@ -267,21 +241,9 @@ impl<P: Player> App<P> {
     }
 
     fn into_game(self) -> Game {
-        let Self {
-            name: _,
-            table,
-            classes,
-            hooks,
-            pages,
-            codecs,
-            routes,
-            sender,
-            validators,
-            script: _,
-            rooms,
-        } = self;
-        let player = Arc::new(Kind::player(table, classes).with_rooms(&rooms));
-        Game { player, hooks, pages, codecs, routes, sender, validators, rooms }
+        let Self { name: _, table, classes, parts, script: _ } = self;
+        let player = Arc::new(Kind::player(table, classes).with_rooms(&parts.rooms));
+        Game { player, parts }
     }
 
     pub(crate) fn into_table(self) -> Table<P> {
@@ -386,19 +348,8 @@ impl Drop for Running {
 
 impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            table,
-            classes,
-            hooks,
-            pages,
-            codecs,
-            routes,
-            sender,
-            validators,
-            script,
-            rooms,
-        } = self;
+        let Self { name, table, classes, parts, script } = self;
+        let Parts { hooks, pages, codecs, routes, sender, validators, rooms } = parts;
         let rooms: Vec<_> = rooms.iter().map(|kind| kind.name()).collect();
         f.debug_struct("App")
             .field("name", name)

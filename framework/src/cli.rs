@@ -105,12 +105,12 @@ pub(crate) fn main(name: &'static str, game: Game, script: Option<AnyScript>) ->
         None => run(name, &cli.flags, &For::Dev, game),
         Some(Command::Dev(flags)) => run(name, &flags, &For::Dev, game),
         Some(Command::Serve(serve)) => run(name, &serve.flags, &serve.purpose(), game),
-        Some(Command::Check(serve)) => check(name, &serve, &game.codecs),
+        Some(Command::Check(serve)) => check(name, &serve, &game.parts.codecs),
         Some(Command::Admin(flags)) => admin(name, &flags),
         Some(Command::Play(flags)) => play(name, &flags, script),
         Some(Command::Load(flags)) => measure(name, &flags, Language::of(&game)),
         Some(Command::LoadWorker) => work(name, &Language::of(&game)),
-        Some(Command::Replay(flags)) => replay(name, &flags, &game.rooms),
+        Some(Command::Replay(flags)) => replay(name, &flags, &game.parts.rooms),
     }
 }
 
@@ -142,7 +142,7 @@ fn run(name: &str, flags: &Flags, purpose: &For<'_>, game: Game) -> Exit {
             Ok(signals) => signals,
             Err(e) => return sorry(name, &format!("signals cannot be received: {e}")),
         };
-        let pages = game.pages.shown();
+        let pages = game.parts.pages.shown();
         let started = tokio::select! {
             started = node::start(&config, game) => started,
             // While it waits for a service, say.

@@ -119,7 +119,7 @@ fn remedy(error: &io::Error, flag: &str) -> String {
 /// [`StartError`]: a sentence for the operator; nothing is left running.
 pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartError> {
     // 1. Doors first: a port that is taken is the commonest mistake, and it costs nothing yet.
-    let mut doors = Doors::bind(config, &game.codecs)?;
+    let mut doors = Doors::bind(config, &game.parts.codecs)?;
     let addresses = doors.addresses();
     let certificates = Certificates::load(config)?;
 
@@ -131,16 +131,16 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
 
     // 3. The room center; the game server: entities with the studio's handlers.
     let schema = Arc::new(Schema::new(&game.schemas()));
-    ground.rooms(config, &game.rooms);
-    let host = ground.host(config, game.player, game.rooms);
+    ground.rooms(config, &game.parts.rooms);
+    let host = ground.host(config, game.player, game.parts.rooms);
 
     // 4. The gate, which forwards what clients say to the players, wherever they are.
     let gate =
         |hooks, pages| ground.gate(config, host.clone(), schema, hooks, pages, doors.codecs());
-    let gate = config.has(Role::Gate).then(|| gate(game.hooks, game.pages));
+    let gate = config.has(Role::Gate).then(|| gate(game.parts.hooks, game.parts.pages));
 
     // 5. The account center, an actor behind thin routes; it sends people to the directory's gates.
-    let center = ground.center(config, game.sender, game.validators).await?;
+    let center = ground.center(config, game.parts.sender, game.parts.validators).await?;
 
     // 6. The node lets others in and tells the directory what it is; the gate knows the nodes
     // from its first connection on.
@@ -164,7 +164,7 @@ pub(crate) async fn start(config: &Config, game: Game) -> Result<Node, StartErro
     ground.keep(center.clone());
 
     // 7. The doors open.
-    let own = ground.own(game.routes);
+    let own = ground.own(game.parts.routes);
     let admin = ground.admin(config, guard);
     let Ground { tasks, meters, shards, store, directory, links, asker, .. } = ground;
     let datagrams = doors.take_datagrams();

@@ -10,6 +10,7 @@ mod connection;
 mod entrance;
 mod frames;
 mod hooks;
+mod out;
 mod outbox;
 mod pages;
 mod players;

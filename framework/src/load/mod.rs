@@ -45,7 +45,7 @@ fn default_body(api: &str) -> String {
 impl Language {
     /// What clients of this game may say.
     pub(crate) fn of(game: &Game) -> Self {
-        let rooms = game.rooms.iter().map(|kind| kind.name().to_owned()).collect();
+        let rooms = game.parts.rooms.iter().map(|kind| kind.name().to_owned()).collect();
         Self { schema: Schema::new(&game.schemas()), apis: game.player.apis(), rooms }
     }
 }

@@ -17,9 +17,8 @@ use super::{
     udp::{Hub, UdpDoor},
 };
 use crate::{
-    gate::{Carrier, Gate, Transport},
+    gate::{Carrier, Gate, Transport, out::Out},
     limits::{CODEC_OUT_BYTES, READS_PER_WAKE_MAX},
-    spare,
 };
 
 /// A stream of a codec's messages.
@@ -28,9 +27,7 @@ pub(in crate::gate) struct Coded<S> {
     stream: S,
     transport: Transport,
     translator: Translator,
-    /// Of what the translator has for the client, so many bytes are written.
-    written: usize,
-    unflushed: bool,
+    out: Out,
     /// The gate has said its last: what still comes is passed on as it is, to be forgotten.
     ended: bool,
     udp: Option<UdpDoor>,
@@ -49,16 +46,12 @@ where
     ) -> Self {
         let translator = Translator::new(codec, &gate.settings.gate);
         let udp = hub.map(|(hub, client)| UdpDoor::new(hub, client));
-        Self { stream, transport, translator, written: 0, unflushed: false, ended: false, udp }
+        Self { stream, transport, translator, out: Out::default(), ended: false, udp }
     }
 
-    /// Bytes for the client that are not written.
-    fn waiting(&mut self) -> usize {
-        self.translator.out().len() - self.written
-    }
-
-    /// Sends what may be lost, where there is a way for it; else it goes with the rest.
-    fn send_loose(&mut self) {
+    /// Takes over what the codec has for the client. What may be lost goes as a datagram, where there
+    /// is a way for it; else with the rest.
+    fn take_out(&mut self) {
         match &mut self.udp {
             None => self.translator.all_in_order(),
             Some(udp) => {
@@ -72,26 +65,7 @@ where
                 }
             }
         }
-    }
-
-    /// Ready when nothing waits to be written.
-    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.translator.out().len() {
-            let rest = &self.translator.out()[self.written..];
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += written;
-            self.unflushed = true;
-        }
-        if self.unflushed {
-            spare::give(self.translator.out());
-            self.written = 0;
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
+        self.out.push(self.translator.out());
     }
 }
 
@@ -109,15 +83,15 @@ where
             return Pin::new(&mut this.stream).poll_read(cx, buf);
         }
         for _ in 0..READS_PER_WAKE_MAX {
-            this.send_loose();
+            this.take_out();
             // What the codec answered itself.
-            if let Poll::Ready(written) = this.poll_out(cx) {
+            if let Poll::Ready(written) = this.out.poll_write(&mut this.stream, cx) {
                 written?;
             }
             if this.translator.give(buf)? {
                 return Poll::Ready(Ok(()));
             }
-            if this.waiting() >= CODEC_OUT_BYTES {
+            if this.out.waiting() >= CODEC_OUT_BYTES {
                 // It does not read: it is not read either, until it does.
                 return Poll::Pending;
             }
@@ -145,22 +119,22 @@ where
         frames: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_out(cx))?;
+        ready!(this.out.poll_write(&mut this.stream, cx))?;
         let taken = this.translator.write(frames);
-        this.send_loose();
+        this.take_out();
         Poll::Ready(Ok(taken))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_out(cx))?;
+        ready!(this.out.poll_write(&mut this.stream, cx))?;
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.ended = true;
-        ready!(this.poll_out(cx))?;
+        ready!(this.out.poll_write(&mut this.stream, cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }

@@ -6,7 +6,6 @@ mod frames;
 mod handshake;
 mod json;
 mod login;
-mod out;
 mod socket;
 #[cfg(test)]
 mod tests;

@@ -25,12 +25,12 @@ use super::{
     frames::{Decoder, Kind, Piece, Violation, as_message, header, put_close, put_header},
     handshake::{Choice, Opening},
     json::Json,
-    out::Out,
 };
 use crate::{
     gate::{
         Carrier, Gate, Transport,
         codec::{Told, Translator},
+        out::Out,
         rate::{Budget, Verdict},
     },
     limits::{

@@ -1,4 +1,5 @@
-//! Owns what waits to be written to a WebSocket's stream, beside the frames that go straight there.
+//! Owns what waits to be written to a client's stream, where it is not frames that go straight there:
+//! what a WebSocket's protocol has to say, texts, and the messages of a codec.
 
 use std::{
     io,
@@ -10,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use crate::spare;
 
-/// Bytes that wait to be written: of a message that was taken whole, of pongs, of the end.
+/// Bytes that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Out {
     pub(super) bytes: Vec<u8>,
@@ -20,6 +21,15 @@ pub(super) struct Out {
 }
 
 impl Out {
+    /// Takes bytes over, and leaves none.
+    pub(super) fn push(&mut self, bytes: &mut Vec<u8>) {
+        if self.bytes.is_empty() {
+            std::mem::swap(&mut self.bytes, bytes);
+        } else {
+            self.bytes.append(bytes);
+        }
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.bytes.len() - self.written
     }
