@@ -202,6 +202,7 @@ impl Doors {
     ) -> Result<Vec<Desk>, StartError> {
         if let Some(gate) = gate {
             self.gate.open(gate, tasks)?;
+            codecs::tell_moved(&self.codecs);
             for CodecDoors { codec, tcp, .. } in self.codecs {
                 for listener in tcp {
                     let door = Door { transport: Transport::Tcp, codec: Some(codec.clone()) };
@@ -291,7 +292,7 @@ fn run(server: Server, tasks: &Tasks) -> ServerHandle {
 
 fn listen(
     key: impl Into<String>,
-    flag: &'static str,
+    flag: impl Into<String>,
     addr: SocketAddr,
 ) -> Result<TcpListener, StartError> {
     let bound = || {
@@ -303,7 +304,12 @@ fn listen(
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    bound().map_err(|source| StartError::Listen { key: key.into(), flag, addr, source })
+    bound().map_err(|source| StartError::Listen {
+        key: key.into(),
+        flag: flag.into(),
+        addr,
+        source,
+    })
 }
 
 /// Its connections inherit it. Left alone, Linux keeps 4 MiB of what a client does not read, and
@@ -317,7 +323,7 @@ fn bound_buffers(listener: &TcpListener) -> io::Result<()> {
 
 fn listen_udp(
     key: impl Into<String>,
-    flag: &'static str,
+    flag: impl Into<String>,
     addr: SocketAddr,
 ) -> Result<UdpSocket, StartError> {
     let bound = || {
@@ -329,7 +335,12 @@ fn listen_udp(
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    bound().map_err(|source| StartError::Listen { key: key.into(), flag, addr, source })
+    bound().map_err(|source| StartError::Listen {
+        key: key.into(),
+        flag: flag.into(),
+        addr,
+        source,
+    })
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {

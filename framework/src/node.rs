@@ -50,7 +50,7 @@ pub(crate) struct Node {
 pub(crate) enum StartError {
     /// Another program has the port, or the address is not this machine's.
     #[error("{key}: cannot listen on {addr}: {source}; {}", remedy(.source, .flag))]
-    Listen { key: String, flag: &'static str, addr: SocketAddr, source: io::Error },
+    Listen { key: String, flag: String, addr: SocketAddr, source: io::Error },
     /// A codec that the game does not have.
     #[error("codecs.{name}: there is no such codec here; {}", choose(.known))]
     Codec { name: String, known: String },

@@ -19,9 +19,6 @@ use crate::{
 /// Ports that `--port-base` gives to everything else.
 const PORTS_BEFORE: u16 = 8;
 
-/// How an operator says another port.
-const FLAG: &str = "--set codecs.";
-
 /// Free ports for TCP that are tried for one that is free for UDP, too.
 const FREE_PORT_TRIES: usize = 8;
 
@@ -31,6 +28,8 @@ pub(super) struct CodecDoors {
     pub(super) tcp: Vec<TcpListener>,
     pub(super) udp: Option<UdpSocket>,
     advertise: Option<String>,
+    /// Why they are not where they would be, for the log once the node is up.
+    moved: Option<String>,
 }
 
 /// Where they are reached from this machine.
@@ -71,9 +70,11 @@ impl CodecDoors {
             tcp: Vec::new(),
             udp: None,
             advertise: said.and_then(|said| said.advertise.clone()),
+            moved: None,
         };
         let (tcp, udp) = codec.ports();
         let key = |kind| format!("codecs.{}.{kind}", codec.name());
+        let flag = |kind| format!("--set codecs.{}.{kind}=", codec.name());
         let own = |port: Option<u16>| {
             let port = port.filter(|_| config.dev)?;
             let moved = |base: u16| base.checked_add(PORTS_BEFORE + place);
@@ -85,16 +86,16 @@ impl CodecDoors {
         match said.and_then(|said| said.tcp.as_ref()) {
             Some(Listen(addrs)) => {
                 for addr in addrs {
-                    doors.tcp.push(listen(key("tcp"), FLAG, *addr)?);
+                    doors.tcp.push(listen(key("tcp"), flag("tcp"), *addr)?);
                 }
                 if let Some(tcp) = doors.tcp.first().filter(|_| wants_udp) {
-                    doors.udp = Some(listen_udp(key("udp"), FLAG, address(tcp))?);
+                    doors.udp = Some(listen_udp(key("udp"), flag("udp"), address(tcp))?);
                 }
             }
             None => {
                 if let Some(addr) = own(tcp) {
-                    let (tcp, udp) = unsaid(codec.name(), addr, wants_udp)?;
-                    (doors.tcp, doors.udp) = (vec![tcp], udp);
+                    let (tcp, udp, moved) = unsaid(codec.name(), addr, wants_udp)?;
+                    (doors.tcp, doors.udp, doors.moved) = (vec![tcp], udp, moved);
                 }
             }
         }
@@ -104,7 +105,7 @@ impl CodecDoors {
                 Some(tcp) if addr.port() == 0 && tcp.ip() == addr.ip() => tcp,
                 _ => addr,
             };
-            doors.udp = Some(listen_udp(key("udp"), FLAG, addr)?);
+            doors.udp = Some(listen_udp(key("udp"), flag("udp"), addr)?);
         }
         Ok(doors)
     }
@@ -124,27 +125,37 @@ impl CodecDoors {
     }
 }
 
-/// A port that nobody asked for, for datagrams as well if so; where it is taken, any other will do.
+/// A port that nobody asked for, for datagrams as well if so; where it is taken, any other will do,
+/// and it is said why.
 fn unsaid(
     codec: &str,
     addr: SocketAddr,
     datagrams: bool,
-) -> Result<(TcpListener, Option<UdpSocket>), StartError> {
+) -> Result<(TcpListener, Option<UdpSocket>, Option<String>), StartError> {
+    let flag = |kind| format!("--set codecs.{codec}.{kind}=");
     let bind = |addr| {
-        let tcp = listen(format!("codecs.{codec}.tcp"), FLAG, addr)?;
-        let udp = || listen_udp(format!("codecs.{codec}.udp"), FLAG, address(&tcp));
+        let tcp = listen(format!("codecs.{codec}.tcp"), flag("tcp"), addr)?;
+        let udp = || listen_udp(format!("codecs.{codec}.udp"), flag("udp"), address(&tcp));
         let udp = datagrams.then(udp).transpose()?;
         Ok((tcp, udp))
     };
-    let mut bound = bind(addr);
+    let mut bound: Result<_, StartError> = bind(addr);
+    let mut moved = None;
     for _ in 0..FREE_PORT_TRIES {
         let Err(e) = bound else { break };
         bound = bind(SocketAddr::new(addr.ip(), 0));
-        if let Ok((free, _)) = &bound {
-            tracing::warn!(target: "node", "{e}; until then {} does", address(free));
-        }
+        moved = Some(e.to_string());
     }
-    bound
+    let (tcp, udp) = bound?;
+    let moved = moved.map(|why| format!("{why}; until then {} does", address(&tcp)));
+    Ok((tcp, udp, moved))
+}
+
+/// Says which codecs have other doors than they would.
+pub(super) fn tell_moved(doors: &[CodecDoors]) {
+    for why in doors.iter().filter_map(|doors| doors.moved.as_ref()) {
+        tracing::warn!(target: "node", "{why}");
+    }
 }
 
 pub(super) fn addresses(doors: &[CodecDoors]) -> BTreeMap<&'static str, CodecAddresses> {
